@@ -1,0 +1,44 @@
+"""mlia: how a neural network will run on Arm hardware, before you own the hardware."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlia.errors import BackendError, BackendUnavailable, MliaError, ModelError, OutputError, TargetError
+    from mlia.graph.load import load_model
+    from mlia.pipeline import check
+    from mlia.report import Report
+    from mlia.targets.profiles import load_target
+
+__version__ = "0.1.0"
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "MliaError",
+    "ModelError",
+    "OutputError",
+    "Report",
+    "TargetError",
+    "check",
+    "load_model",
+    "load_target",
+]
+
+_HOMES = {
+    "check": "mlia.pipeline",
+    "load_model": "mlia.graph.load",
+    "load_target": "mlia.targets.profiles",
+    "Report": "mlia.report",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that `mlia --help` stays fast."""
+    if name not in __all__:
+        raise AttributeError(f"module 'mlia' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "mlia.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,5 @@
+"""python -m mlia"""
+
+from mlia.cli.main import entry_point
+
+entry_point()

@@ -1,0 +1,63 @@
+"""The header of an Ethos-U command stream: what an already compiled model was compiled for.
+
+Layout: "COP1", then driver actions, one 32-bit word each with its number in the low byte; action 1 is
+followed by two words, the NPU's CONFIG and ID registers (Arm Ethos-U TRM, and Vela's driver_actions.py).
+"""
+
+from struct import iter_unpack
+
+from mlia.errors import ModelError
+from mlia.graph.graph import Graph
+from mlia.results import Compiled
+
+CUSTOM_CODE = "ethos-u"
+FOURCC = (b"COP1", b"COP2")
+OPTIMIZER_CONFIG = 1
+_PRODUCTS = {0: "ethos-u55", 1: "ethos-u65", 2: "ethos-u85"}
+_HEADER_WORDS = 32  # the configuration is among the first few
+
+
+def compiled_for(graph: Graph) -> tuple[Compiled, ...]:
+    """What each Ethos-U operator of the model was compiled for, each kind once; empty for a source model.
+
+    Raises:
+        ModelError: an operator says it is compiled, but its command stream is not one.
+    """
+    found: dict[Compiled, None] = {}
+    for subgraph in graph.subgraphs:
+        for operator in subgraph.operators:
+            if operator.custom_code == CUSTOM_CODE:
+                stream = subgraph.tensor(operator.inputs[0]) if operator.inputs else None
+                found[_read_header(bytes(stream.data) if stream else b"", _compiler(graph))] = None
+    return tuple(found)
+
+
+def _read_header(stream: bytes, compiler: str) -> Compiled:
+    if stream[:4] not in FOURCC:
+        raise ModelError("the model has an ethos-u operator without a command stream")
+    header = stream[4 : 4 + 4 * _HEADER_WORDS]
+    words = [word for (word,) in iter_unpack("<I", header[: len(header) // 4 * 4])]
+    for position, word in enumerate(words[:-2]):
+        if word & 0xFF == OPTIMIZER_CONFIG:
+            config, identity = words[position + 1], words[position + 2]
+            product = config >> 28
+            return Compiled(
+                npu=_PRODUCTS.get(product, f"unknown product {product}"),
+                macs_per_cycle=1 << (config & 0xF),
+                shram_kib=config >> 8 & 0xFF if product < 2 else None,
+                architecture=f"{identity >> 28}.{identity >> 20 & 0xFF}.{identity >> 16 & 0xF}",
+                driver_format=stream[:4].decode(),
+                compiler=compiler,
+            )
+    raise ModelError("the model is compiled for an Ethos-U, but its command stream does not say for which")
+
+
+def _compiler(graph: Graph) -> str:
+    """What the file says about its compiler; recent versions only name the run time that they need."""
+    for key, words in (
+        ("vela_version", "Vela {}"),
+        ("min_runtime_version", "an unnamed version (runtime {} or later)"),
+    ):
+        if key in graph.metadata:
+            return words.format(bytes(graph.metadata[key]).rstrip(b"\0").decode("ascii", "replace"))
+    return "an unnamed version"

@@ -1,0 +1,96 @@
+"""`mlia check`: one model, one or several targets, one report."""
+
+import argparse
+import shutil
+import sys
+
+from mlia.cli.output import can_color, progress_line, write_output
+
+EPILOG = """examples:
+  mlia check model.tflite -t ethos-u55-256
+  mlia check model.tflite -t ethos-u55-256 --compatibility
+  mlia check model.tflite -t ethos-u55-128 -t ethos-u65-512 -t ethos-u85-256
+  mlia check model.tflite -t board.toml --format json -o report.json
+
+Neither --compatibility nor --performance means both. The report goes to stdout; all else to stderr.
+exit codes: 0 fine; 1 a finding at or above --fail-on; 2 could not run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="MODEL", help="path of the model (.tflite)")
+    parser.add_argument(
+        "-t",
+        "--target",
+        "--target-profile",
+        dest="targets",
+        metavar="TARGET",
+        action="append",
+        required=True,
+        help="name of a target (`mlia target list`) or path of a TOML profile; repeat it to compare",
+    )
+    parser.add_argument("--compatibility", action="store_true", help="where each operator runs, and why")
+    parser.add_argument("--performance", action="store_true", help="cycles, latency, memory")
+    parser.add_argument("--all-operators", action="store_true", help="the cost of every operator, not only the slowest")
+    parser.add_argument("--steps", action="store_true", help="unfold operators into the compiler's steps")
+    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
+    parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
+    parser.add_argument(
+        "--fail-on", choices=("never", "warning"), default="never", help="exit with 1 if an operator misses the NPU"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="for the compiler, per target (default: 600)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, render, write; returns the exit code."""
+    from mlia.pipeline import check
+    from mlia.report import has_findings
+
+    both = arguments.compatibility == arguments.performance
+    with progress_line() as progress:
+        report = check(
+            arguments.model,
+            arguments.targets,
+            compatibility=both or arguments.compatibility,
+            performance=both or arguments.performance,
+            timeout_s=arguments.timeout,
+            progress=progress,
+        )
+    if arguments.format == "json":
+        from mlia.render.json import render_json
+
+        text = render_json(report)
+    else:
+        from mlia.render.terminal import TerminalStyle, render_terminal
+
+        style = TerminalStyle(
+            width=arguments.width or max(shutil.get_terminal_size((80, 24)).columns, 60),
+            color=can_color(sys.stdout) and not arguments.output,
+            all_operators=arguments.all_operators,
+            steps=arguments.steps,
+        )
+        text = render_terminal(report, style)
+    write_output(text, arguments.output)
+    return 1 if arguments.fail_on == "warning" and has_findings(report) else 0
+
+
+def _width(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 60 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of columns from 60 to 1000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds

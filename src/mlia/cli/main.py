@@ -1,0 +1,73 @@
+"""The `mlia` command: finds the verb, runs it, turns errors into one line and an exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import mlia
+from mlia.errors import MliaError
+
+# Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
+VERBS = {
+    "check": "which operators run on the NPU, and what they cost",
+    "target": "list targets, or show one",
+    "schema": "print the JSON Schema of the JSON report",
+}
+EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
+EXAMPLE = """examples:
+  mlia check model.tflite -t ethos-u55-256
+  mlia check model.tflite -t ethos-u55-128 -t ethos-u85-256 --performance
+  mlia target list
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line costs the user one line instead of a page."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser(
+        prog="mlia",
+        description="How a neural network will run on Arm hardware, before you own the hardware.",
+        epilog=f"{EXAMPLE}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mlia {mlia.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for verb, summary in VERBS.items():
+        child = verbs.add_parser(verb, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        child.description = summary
+        if verb == chosen:  # only the verb that runs is imported
+            import_module(f"mlia.cli.{verb}").add_arguments(child)
+    try:
+        parsed = parser.parse_args(words)
+        return int(parsed.run(parsed))
+    except MliaError as error:
+        print(f"mlia: error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output went away (`mlia check … | head`); that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("mlia: interrupted", file=sys.stderr)
+        return 2
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and control characters, which names in a damaged file may have."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def entry_point() -> NoReturn:
+    """What the installed `mlia` script calls."""
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""`mlia schema`: the JSON Schema that `mlia check --format json` follows."""
+
+import argparse
+
+from mlia.cli.output import write_output
+
+EPILOG = """example:
+  mlia schema -o report.schema.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the schema; returns the exit code."""
+    from mlia.render.json import render_schema
+
+    write_output(render_schema(), arguments.output)
+    return 0

@@ -1,0 +1,39 @@
+"""Every error a user can cause.
+
+MliaError                  exit 2: says what, where and the next step
+├── ModelError             the model cannot be read
+├── TargetError            no such target, or an impossible one
+├── BackendError           a backend ran and failed
+│   └── BackendUnavailable a backend is not installed; says how to install it
+└── OutputError            the report cannot be written
+
+Anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+
+class MliaError(Exception):
+    """The root: one line for the user, no traceback."""
+
+
+class ModelError(MliaError):
+    """A model is missing, damaged, or in a form that cannot be read."""
+
+
+class TargetError(MliaError):
+    """A target profile does not exist or describes impossible hardware."""
+
+
+class BackendError(MliaError):
+    """A backend ran and failed. `log` keeps what it printed."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class BackendUnavailable(BackendError):
+    """A backend's software is not installed."""
+
+
+class OutputError(MliaError):
+    """The report cannot be written where the user asked."""

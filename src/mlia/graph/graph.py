@@ -1,0 +1,123 @@
+"""What a model is: tensors, operators and the subgraphs they form. Frozen data, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+OptionValue: TypeAlias = "bool | int | float | str | tuple[int | float, ...] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Affine quantization: real = scale * (stored - zero_point), per tensor or along `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a subgraph.
+
+    `shape_signature` has -1 where the size is only known at run time and is empty when nothing is.
+    `data` is the constant's bytes, a view of the file, and empty when the tensor is computed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+    data: memoryview = field(default=memoryview(b""), repr=False)
+    shape_signature: tuple[int, ...] = ()
+    is_variable: bool = False
+    is_sparse: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        return len(self.data) > 0
+
+    @property
+    def is_dynamic(self) -> bool:
+        return -1 in self.shape_signature
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator. `kind` is TFLite's name (CONV_2D); an input of -1 is an optional one left out.
+
+    `options_table` names the schema table that `options` was read from.
+    """
+
+    index: int
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options_table: str = ""
+    version: int = 1
+    custom_code: str = ""
+    custom_options: memoryview = field(default=memoryview(b""), repr=False)
+    intermediates: tuple[int, ...] = ()
+
+    def number(self, option: str, default: int = 0) -> int:
+        """An integer option, or `default` where this kind of operator does not have it."""
+        value = self.options.get(option, default)
+        return int(value) if isinstance(value, int | float) else default
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """Operators in execution order and the tensors they read and write, by index."""
+
+    index: int
+    name: str
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def tensor(self, index: int) -> Tensor | None:
+        """The tensor with that index; None for an optional input left out."""
+        return self.tensors[index] if index >= 0 else None
+
+    def operator_name(self, operator: Operator) -> str:
+        """The name of the first output, which is what TFLite calls an operator by, or kind and index."""
+        name = self.tensors[operator.outputs[0]].name if operator.outputs else ""
+        return name or f"{operator.kind}#{operator.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A named entry point: the user's names for inputs and outputs, to tensor indexes."""
+
+    key: str
+    subgraph: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A model. The first subgraph is the one that is run; `content` is the TFLite file it came from."""
+
+    subgraphs: tuple[Subgraph, ...]
+    description: str = ""
+    metadata: Mapping[str, memoryview] = field(default_factory=dict, repr=False)
+    signatures: tuple[Signature, ...] = ()
+    content: bytes = field(default=b"", repr=False)
+
+    @property
+    def main(self) -> Subgraph:
+        return self.subgraphs[0]
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        return self.main.operators

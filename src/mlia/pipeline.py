@@ -1,0 +1,143 @@
+"""check(): a model and targets in, a Report out."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import mlia
+from mlia.backends.vela import Vela
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
+from mlia.graph.graph import Graph, Subgraph
+from mlia.graph.load import load_model
+from mlia.report import SCHEMA_VERSION, MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.results import Result, Skipped
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Memory, Target
+
+_NOT_ASKED = "not asked for"
+
+
+def check(
+    model: str | Path,
+    target: str | Target | Sequence[str | Target],
+    *,
+    compatibility: bool = True,
+    performance: bool = True,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Ask which operators of a model run on the NPU, and what each costs.
+
+    Args:
+        model: path of a TFLite file.
+        target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
+        compatibility: report where the operators run.
+        performance: report cycles, latency and memory.
+        timeout_s: how long the compiler may take, per target.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TargetError: no such target, or an impossible one.
+        BackendError: the compiler refused the model, crashed, or took too long.
+    """
+    asked = [target] if isinstance(target, str | Target) else list(target)
+    targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
+    graph = load_model(Path(model))
+    backend = Vela(timeout_s)
+
+    def run(entry: Target) -> TargetReport:
+        progress(f"compiling {Path(model).name} for {entry.name}")
+        result = _only(backend.run(graph, entry), compatibility, performance)
+        return TargetReport(_summarize_target(entry), (result,))
+
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        mlia_version=mlia.__version__,
+        model=_summarize_model(Path(model), graph),
+        targets=_map_in_parallel(run, targets),
+        notes=_notes(graph),
+    )
+
+
+def _map_in_parallel(run: Callable[[Target], TargetReport], targets: Sequence[Target]) -> tuple[TargetReport, ...]:
+    """The work is in child processes, so threads are enough to keep every core busy."""
+    if len(targets) == 1:
+        return (run(targets[0]),)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(run, targets))
+
+
+def _only(result: Result, compatibility: bool, performance: bool) -> Result:
+    if not compatibility:
+        result = replace(result, compatibility=Skipped("compatibility", _NOT_ASKED))
+    if not performance:
+        result = replace(result, performance=Skipped("performance", _NOT_ASKED))
+    return result
+
+
+def _summarize_model(path: Path, graph: Graph) -> ModelSummary:
+    return ModelSummary(
+        name=path.name,
+        format="tflite",
+        size_bytes=len(graph.content),
+        sha256=sha256(graph.content).hexdigest(),
+        operators=sum(len(subgraph.operators) for subgraph in graph.subgraphs),
+        subgraphs=len(graph.subgraphs),
+        inputs=_summarize_tensors(graph.main, graph.main.inputs),
+        outputs=_summarize_tensors(graph.main, graph.main.outputs),
+    )
+
+
+def _summarize_tensors(subgraph: Subgraph, indexes: Sequence[int]) -> tuple[TensorSummary, ...]:
+    tensors = [subgraph.tensors[index] for index in indexes]
+    return tuple(TensorSummary(tensor.name, tensor.shape_signature or tensor.shape, tensor.dtype) for tensor in tensors)
+
+
+def _summarize_target(target: Target) -> TargetSummary:
+    mode = target.memory_mode
+    ports: dict[str, Memory] = {"axi0": target.system_config.axi0, "axi1": target.system_config.axi1}
+    holds = {"constants": mode.constants, "arena": mode.arena, "cache": mode.cache}
+    return TargetSummary(
+        name=target.name,
+        npu=target.npu.name,
+        macs_per_cycle=target.npu.macs_per_cycle,
+        clock_mhz=target.npu.clock_mhz,
+        system_config=target.system_config.name,
+        memory_mode=mode.name,
+        vela_config_source=target.vela_config_source,
+        memories=tuple(
+            MemorySummary(
+                name=memory.name,
+                holds=tuple(what for what, where in holds.items() if where == port),
+                bandwidth_gb_s=memory.bandwidth_gb_s(target.npu),
+                read_latency_cycles=memory.read_latency_cycles,
+                write_latency_cycles=memory.write_latency_cycles,
+            )
+            for port, memory in ports.items()
+            if port in holds.values()
+        ),
+        host=target.host.name,
+        host_clock_mhz=target.host.clock_mhz,
+    )
+
+
+def _notes(graph: Graph) -> tuple[str, ...]:
+    """What a reader must know of how the model was taken."""
+    tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
+    notes = []
+    if dynamic := [
+        graph.main.tensors[index].name for index in graph.main.inputs if graph.main.tensors[index].is_dynamic
+    ]:
+        notes.append(f"the size of input {', '.join(dynamic)} is dynamic; analyzed with 1 where it is open")
+    if sparse := sum(tensor.is_sparse for tensor in tensors):
+        notes.append(f"{sparse} weight tensors are stored sparse; Ethos-U compilers ignore that and see dense weights")
+    if len(graph.subgraphs) > 1:
+        notes.append(
+            f"the model has {len(graph.subgraphs)} subgraphs; operators of further ones are shown as 1:0, 1:1, …"
+        )
+    return tuple(notes)

@@ -1,0 +1,60 @@
+"""Targets as text: a list, or one with all that its figures depend on."""
+
+from collections.abc import Sequence
+
+from mlia.render.table import Column, render_table
+from mlia.targets.target import Target
+
+
+def render_target_list(targets: Sequence[Target]) -> str:
+    """One line a target."""
+    columns = [Column(name, align_right=False) for name in ("target", "system config", "memory mode", "MHz", "host")]
+    rows = [(t.name, t.system_config.name, t.memory_mode.name, f"{t.npu.clock_mhz:g}", t.host.name) for t in targets]
+    return "\n".join(render_table(columns, rows, 200)) + "\n"
+
+
+def render_target(target: Target) -> str:
+    """Everything about one target."""
+    npu, mode, config = target.npu, target.memory_mode, target.system_config
+    limit = "none" if mode.cache_limit_bytes is None else f"{mode.cache_limit_bytes:,} bytes"
+    lines = [
+        target.name + (f": {target.description}" if target.description else ""),
+        f"  NPU            {npu.name}, {npu.macs_per_cycle} MACs per cycle at {npu.clock_mhz:g} MHz"
+        f" ({2 * npu.macs_per_cycle * npu.clock_mhz / 1000:g} GOP/s at its peak)",
+        f"  host           {target.host.name} at {target.host.clock_mhz:g} MHz",
+        f"  system config  {config.name}",
+        f"  memory mode    {mode.name}",
+        f"  configured in  {target.vela_config_source}",
+        f"  constants in   {target.constants_memory.name}",
+        f"  arena in       {target.arena_memory.name}",
+        f"  cache in       {target.cache_memory.name}, limit {limit}",
+        "",
+    ]
+    if config.clock_mhz != npu.clock_mhz:
+        lines.insert(
+            -1,
+            f"  note           {config.name} was written for {config.clock_mhz:g} MHz; cycles scale, latency uses ours",
+        )
+    columns = [
+        Column("memory", align_right=False),
+        Column("GB/s"),
+        Column("bytes per cycle"),
+        Column("read latency"),
+        Column("write latency"),
+        Column("burst bytes"),
+        Column("ports"),
+    ]
+    memories = {memory.name: memory for memory in (config.axi0, config.axi1)}.values()
+    rows = [
+        (
+            memory.name,
+            f"{memory.bandwidth_gb_s(npu):g}",
+            f"{memory.bytes_per_cycle(npu):g}",
+            f"{memory.read_latency_cycles} cycles",
+            f"{memory.write_latency_cycles} cycles",
+            str(memory.burst_bytes),
+            str(memory.ports),
+        )
+        for memory in memories
+    ]
+    return "\n".join([*lines, *render_table(columns, rows, 200)]) + "\n"

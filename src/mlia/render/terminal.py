@@ -1,0 +1,269 @@
+"""Report -> text for a terminal, from 60 columns up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlia.render.figures import NOTHING, count, fraction, kibibytes, milliseconds, percent, plural
+from mlia.render.names import display_names, identity
+from mlia.render.page import Page
+from mlia.render.table import Column
+from mlia.report import ModelSummary, Report, TargetReport, TensorSummary
+from mlia.results import (
+    Compatibility,
+    Compiled,
+    Finding,
+    OperatorCost,
+    OperatorId,
+    Performance,
+    Placement,
+    Skipped,
+    SubgraphCost,
+)
+
+SLOWEST_SHOWN = 12
+NOT_ASKED = "not asked for"
+_LABEL = 13  # where the values of labeled lines begin
+
+
+@dataclass(frozen=True)
+class TerminalStyle:
+    """How wide, whether in color, whether to show every operator's cost, and its compiler steps."""
+
+    width: int = 80
+    color: bool = False
+    all_operators: bool = False
+    steps: bool = False
+
+
+def render_terminal(report: Report, style: TerminalStyle) -> str:
+    """The report as text, ending with a newline."""
+    page = Page(style.width, style.color)
+    _show_model(page, report.model, report.notes)
+    if len(report.targets) > 1:
+        from mlia.render.side_by_side import show_side_by_side
+
+        show_side_by_side(page, report)
+    for entry in report.targets if len(report.targets) == 1 else ():
+        _show_target(page, entry, style)
+    return page.text
+
+
+def show_compiled(page: Page, compiled: Compiled, entry: TargetReport) -> None:
+    """What an already compiled model was compiled for, and whether that is this target."""
+    page.heading("Already compiled")
+    shram = f", {compiled.shram_kib} KiB of internal SHRAM" if compiled.shram_kib else ""
+    page.paragraph(
+        f"by {compiled.compiler}, for {compiled.npu}-{compiled.macs_per_cycle}{shram} (architecture"
+        f" {compiled.architecture}, driver format {compiled.driver_format})"
+    )
+    target = entry.target
+    if (compiled.npu, compiled.macs_per_cycle) != (target.npu.lower(), target.macs_per_cycle):
+        page.paragraph(f"It cannot run on {target.name}: the driver refuses a stream that is for another NPU.")
+
+
+def show_finding(page: Page, finding: Finding, label: str) -> None:
+    """One cause, its operators and the remedy."""
+    hang = 3 + len(label)
+    page.paragraph(finding.cause, label=label, hang=hang)
+    names = [identity(operator.subgraph, operator.index) for operator in finding.operators]
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    which = f"operator {shown}" if len(names) == 1 else f"{len(names)} operators: {shown}"
+    page.paragraph(f"{which}; {finding.remedy}" if finding.remedy else which, hang=hang)
+
+
+def _show_model(page: Page, model: ModelSummary, notes: Sequence[str]) -> None:
+    page.title(f"{model.name}: {kibibytes(model.size_bytes)} KiB, {plural(model.operators, 'operator')}")
+    for label, tensors in (("input", model.inputs), ("output", model.outputs)):
+        page.paragraph(", ".join(map(_tensor_text, tensors)) or "none", label, _LABEL)
+    for note in notes:
+        page.paragraph(note, "note", _LABEL)
+
+
+def _tensor_text(tensor: TensorSummary) -> str:
+    shape = "x".join("?" if size == -1 else str(size) for size in tensor.shape) or "scalar"
+    return f"{tensor.name or 'unnamed'} {shape} {tensor.data_type}"
+
+
+def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
+    target = entry.target
+    page.heading(f"Target {target.name}")
+    page.paragraph(
+        f"{target.npu} with {plural(target.macs_per_cycle, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
+        f" {target.system_config}, {target.memory_mode}, host {target.host}"
+    )
+    for result in entry.results:
+        for compiled in result.compiled:
+            show_compiled(page, compiled, entry)
+        if isinstance(result.compatibility, Skipped):
+            _show_skipped(page, result.compatibility)
+        else:
+            _show_compatibility(page, result.compatibility)
+        if isinstance(result.performance, Skipped):
+            _show_skipped(page, result.performance)
+        else:
+            _show_performance(page, result.performance, style)
+
+
+def _show_skipped(page: Page, skipped: Skipped) -> None:
+    if skipped.reason != NOT_ASKED:
+        page.heading(skipped.what.capitalize())
+        page.paragraph(f"skipped: {skipped.reason}")
+
+
+def _show_compatibility(page: Page, found: Compatibility) -> None:
+    page.heading(f"Compatibility (by {found.source.by} {found.source.version})")
+    page.paragraph(_placement_sentence(found))
+    page.gap()
+    columns = (
+        Column("#"),
+        Column("operator", align_right=False),
+        Column("name", align_right=False, flexible=True),
+        Column("runs on", align_right=False),
+        Column("why", align_right=False),
+        Column("MACs", rank=1),
+        Column("segment", rank=2),
+    )
+    names = display_names([placement.name for placement in found.operators])
+    references = _references(found.findings)
+    rows = [_placement_row(placement, name, references) for placement, name in zip(found.operators, names, strict=True)]
+    page.table(columns, rows)
+    for number, finding in enumerate(found.findings, start=1):
+        page.gap()
+        show_finding(page, finding, f"[{number}]")
+
+
+def _placement_sentence(found: Compatibility) -> str:
+    everything = plural(len(found.operators), "operator")
+    if not found.npu_operators:
+        return f"None of {everything} runs on the NPU."
+    macs = f" and {percent(found.npu_mac_percent)} % of the MACs" if found.npu_mac_percent is not None else ""
+    return (
+        f"{found.npu_operators} of {everything} ({percent(found.npu_percent)} %){macs} run on the"
+        f" NPU, in {plural(found.npu_segments, 'segment')}."
+    )
+
+
+def _references(findings: Sequence[Finding]) -> dict[OperatorId, str]:
+    """Which findings concern an operator, as they are numbered below the table."""
+    references: dict[OperatorId, str] = {}
+    for number, finding in enumerate(findings, start=1):
+        for operator in finding.operators:
+            references[operator] = f"{references.get(operator, '')}[{number}]"
+    return references
+
+
+def _placement_row(placement: Placement, name: str, references: dict[OperatorId, str]) -> tuple[str, ...]:
+    why = references.get(OperatorId(placement.subgraph, placement.index), "")
+    return (
+        identity(placement.subgraph, placement.index),
+        placement.kind,
+        name,
+        placement.processor,
+        why or ("folded" if placement.is_folded else ""),
+        count(placement.macs) if placement.macs else NOTHING,
+        str(placement.segment or NOTHING),
+    )
+
+
+def _show_performance(page: Page, found: Performance, style: TerminalStyle) -> None:
+    page.heading(f"Performance ({found.source})")
+    if found.total_cycles is None:
+        page.paragraph("Nothing runs on the NPU, so there is no NPU time to show.")
+        return
+    for label, text in _totals(found):
+        page.paragraph(text, label, _LABEL)
+    page.gap()
+    page.paragraph("Operators, the slowest first:")
+    _show_operators(page, found.operators, style)
+
+
+def _totals(found: Performance) -> list[tuple[str, str]]:
+    """The figures of the whole network, each with its label."""
+    at = f"{milliseconds(found.latency_ms)} ms at {found.clock_mhz:g} MHz"
+    lines = [
+        ("total", f"{count(found.total_cycles)} cycles, {at}"),
+        ("NPU busy", f"{count(found.npu_cycles)} cycles"),
+        ("MACs", f"{count(found.macs)}, {fraction(found.mac_utilization)} % of the peak rate"),
+    ]
+    if found.memory is not None:
+        memory = found.memory
+        used = (("SRAM", memory.sram_bytes), ("DRAM", memory.dram_bytes), ("flash", memory.flash_bytes))
+        compressed = f"{kibibytes(memory.compressed_weights_bytes)} KiB compressed"
+        lines += [
+            ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size)),
+            ("arena", f"{kibibytes(memory.arena_bytes)} KiB at its peak, in {_memory_text(memory.arena_memory)}"),
+            ("weights", f"{kibibytes(memory.weights_bytes)} KiB -> {compressed}"),
+        ]
+    for moved in found.traffic:
+        text = f"{kibibytes(moved.read_bytes)} KiB read, {kibibytes(moved.write_bytes)} KiB written"
+        lines.append((_memory_text(moved.memory), text))
+    lines += [("of these", _subgraph_text(subgraph)) for subgraph in found.further_subgraphs if subgraph.total_cycles]
+    lines += [("left out", f"{skipped.what}: {skipped.reason}") for skipped in found.skipped]
+    return lines
+
+
+def _memory_text(name: str) -> str:
+    return name if name == "flash" else name.upper()
+
+
+def _subgraph_text(subgraph: SubgraphCost) -> str:
+    return f"{count(subgraph.total_cycles)} cycles in subgraph {subgraph.subgraph}, which runs {subgraph.runs}"
+
+
+def _show_operators(page: Page, operators: Sequence[OperatorCost], style: TerminalStyle) -> None:
+    named = list(zip(operators, display_names([cost.name for cost in operators]), strict=True))
+    ranked = sorted(named, key=lambda item: -(item[0].total_cycles or 0))
+    timed = [item for item in ranked if item[0].total_cycles]
+    shown = ranked if style.all_operators else timed[:SLOWEST_SHOWN]
+    columns = (
+        Column("#"),
+        Column("operator", align_right=False),
+        Column("name", align_right=False, flexible=True),
+        Column("cycles"),
+        Column("%"),
+        Column("bound by", align_right=False),
+        Column("MAC use %", rank=1),
+        Column("ms", rank=2),
+        Column("NPU cycles", rank=4),
+        Column("MACs", rank=3),
+        Column("weights KiB", rank=5),
+        Column("compressed", rank=5),
+        Column("off-chip KiB", rank=6),
+    )
+    rows = []
+    for cost, name in shown:
+        rows.append(_cost_row(cost, name))
+        rows += _step_rows(cost) if style.steps else []
+    page.table(columns, rows)
+    rest = timed[len(shown) :] if not style.all_operators else []
+    if rest:
+        share = percent(sum(cost.cycles_percent or 0 for cost, _ in rest))
+        page.paragraph(f"and {len(rest)} more with {share} % of the cycles (--all-operators shows them)")
+
+
+def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
+    off_chip = sum(moved.read_bytes + moved.write_bytes for moved in cost.traffic if moved.memory != "sram")
+    return (
+        identity(cost.subgraph, cost.index),
+        cost.kind,
+        name,
+        count(cost.total_cycles),
+        percent(cost.cycles_percent),
+        cost.bound_by.value if cost.bound_by else cost.note.partition(":")[0],
+        fraction(cost.mac_utilization) if cost.macs else NOTHING,
+        milliseconds(cost.latency_ms),
+        count(cost.npu_cycles),
+        count(cost.macs) if cost.macs else NOTHING,
+        kibibytes(cost.weights_bytes) if cost.weights_bytes else NOTHING,
+        kibibytes(cost.compressed_weights_bytes) if cost.compressed_weights_bytes else NOTHING,
+        kibibytes(off_chip) if off_chip else NOTHING,
+    )
+
+
+def _step_rows(cost: OperatorCost) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for step in cost.steps:
+        bound = step.bound_by.value if step.total_cycles else "joined"
+        cells = ("", f"  {step.kind}", "", count(step.total_cycles), "", bound, "", "", count(step.npu_cycles))
+        rows.append(cells + ("",) * 4)
+    return rows

@@ -1,0 +1,88 @@
+"""Report: everything that one run learned. The only thing that a renderer sees."""
+
+from dataclasses import dataclass
+
+from mlia.results import Result, Skipped
+
+# Raised by one in front when a field changes its meaning or goes, behind when fields are added.
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """An input or output of the model. A size of -1 is only known at run time."""
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: str
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """The user's model."""
+
+    name: str
+    format: str
+    size_bytes: int
+    sha256: str
+    operators: int
+    subgraphs: int
+    inputs: tuple[TensorSummary, ...]
+    outputs: tuple[TensorSummary, ...]
+
+
+@dataclass(frozen=True)
+class MemorySummary:
+    """One memory of the target: peak bandwidth and latencies, as the estimate assumes them."""
+
+    name: str
+    holds: tuple[str, ...]
+    bandwidth_gb_s: float
+    read_latency_cycles: int
+    write_latency_cycles: int
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """The target, with what the figures depend on."""
+
+    name: str
+    npu: str
+    macs_per_cycle: int
+    clock_mhz: float
+    system_config: str
+    memory_mode: str
+    vela_config_source: str
+    memories: tuple[MemorySummary, ...]
+    host: str
+    host_clock_mhz: float
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """What the backends said about the model on one target."""
+
+    target: TargetSummary
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer to one `mlia check`."""
+
+    schema_version: str
+    mlia_version: str
+    model: ModelSummary
+    targets: tuple[TargetReport, ...]
+    notes: tuple[str, ...]
+
+
+def has_findings(report: Report) -> bool:
+    """Whether anything stands in the model's way: an operator off the NPU, or a part that was refused."""
+    for entry in report.targets:
+        for result in entry.results:
+            if result.compiled or isinstance(result.compatibility, Skipped):
+                return True
+            if result.compatibility.findings:
+                return True
+    return False

@@ -1,0 +1,238 @@
+"""What a backend learned about a model on a target. Frozen data with units in the names."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Origin(StrEnum):
+    """What a figure is: computed by a model of the hardware, executed in a simulator, or measured."""
+
+    ESTIMATED = "estimated"
+    SIMULATED = "simulated"
+    MEASURED = "measured"
+
+
+class Bound(StrEnum):
+    """What an operator waits for most: the MAC array, the output unit, commands, or a memory."""
+
+    MACS = "macs"
+    OUTPUT_UNIT = "output unit"
+    COMMANDS = "commands"
+    SRAM = "sram"
+    DRAM = "dram"
+    FLASH = "flash"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where figures come from."""
+
+    origin: Origin
+    by: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.origin} by {self.by} {self.version}"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not done, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Why an operator is not on the NPU: what it does, and the rule of the hardware, if one was published."""
+
+    violation: str
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one operator runs. `segment` numbers the runs of operators on the NPU, from 1.
+
+    `index` counts operators within their subgraph. `is_folded`: the compiler left no step of it.
+    """
+
+    subgraph: int
+    index: int
+    kind: str
+    name: str
+    processor: str
+    segment: int | None
+    macs: int
+    is_folded: bool
+    constraints: tuple[Constraint, ...]
+
+    @property
+    def on_npu(self) -> bool:
+        return self.processor == "NPU"
+
+
+@dataclass(frozen=True)
+class OperatorId:
+    """An operator by its subgraph and its place there."""
+
+    subgraph: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cause that keeps operators off the NPU, told once for all of them."""
+
+    cause: str
+    remedy: str
+    operators: tuple[OperatorId, ...]
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
+
+    source: Source
+    operators: tuple[Placement, ...]
+    npu_operators: int
+    cpu_operators: int
+    npu_percent: float
+    npu_mac_percent: float | None
+    npu_segments: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes moved between the NPU and one memory (sram, dram, flash)."""
+
+    memory: str
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the compiled program, which an operator was turned into."""
+
+    kind: str
+    npu_cycles: int
+    total_cycles: int
+    bound_by: Bound
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """What one operator costs per inference. None where it was not estimated; `note` says why.
+
+    `mac_utilization` is macs / (total_cycles * macs_per_cycle), 0..1. Weights include biases and scales
+    in their compressed form only, because the compiler packs them together.
+    """
+
+    subgraph: int
+    index: int
+    kind: str
+    name: str
+    processor: str
+    npu_cycles: int | None
+    total_cycles: int | None
+    latency_ms: float | None
+    cycles_percent: float | None
+    macs: int
+    mac_utilization: float | None
+    bound_by: Bound | None
+    traffic: tuple[Traffic, ...]
+    weights_bytes: int
+    compressed_weights_bytes: int | None
+    steps: tuple[Step, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class TensorLife:
+    """When a tensor occupies which bytes of which memory. Times count the compiler's steps."""
+
+    name: str
+    memory: str
+    usage: str
+    start_time: int
+    end_time: int
+    address: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Peak use of each memory in bytes, and the tensors behind it.
+
+    `arena_bytes` is the peak of the memory that holds the arena, without constants that share it.
+    `constants_bytes` is compressed weights, biases and tables, in flash, DRAM or SRAM.
+    """
+
+    sram_bytes: int
+    dram_bytes: int
+    flash_bytes: int
+    arena_memory: str
+    arena_bytes: int
+    constants_bytes: int
+    weights_bytes: int
+    compressed_weights_bytes: int
+    tensors: tuple[TensorLife, ...]
+
+
+@dataclass(frozen=True)
+class SubgraphCost:
+    """The part of the cycles that one further subgraph has, and when it runs."""
+
+    subgraph: int
+    name: str
+    total_cycles: int
+    runs: str
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What the model costs per inference on the NPU.
+
+    `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`
+    command's. They and `memory` are None when nothing runs on the NPU. `macs` counts the model's own
+    multiply-accumulates; `compiled_macs` is the compiler's count, which adds pooling and helper steps.
+    """
+
+    source: Source
+    npu_cycles: int | None
+    total_cycles: int | None
+    latency_ms: float | None
+    clock_mhz: float
+    macs: int
+    compiled_macs: int
+    mac_utilization: float | None
+    traffic: tuple[Traffic, ...]
+    memory: MemoryUse | None
+    operators: tuple[OperatorCost, ...]
+    further_subgraphs: tuple[SubgraphCost, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a model that is already compiled was compiled for, from its command stream header."""
+
+    npu: str
+    macs_per_cycle: int
+    shram_kib: int | None
+    architecture: str
+    driver_format: str
+    compiler: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that one backend says about one model on one target."""
+
+    backend: str
+    compatibility: Compatibility | Skipped
+    performance: Performance | Skipped
+    compiled: tuple[Compiled, ...] = ()

@@ -1,0 +1,220 @@
+"""Target profiles: a built-in name or the path of a TOML file -> Target."""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from mlia.errors import TargetError
+from mlia.targets.target import (
+    AXI_PORT_BYTES,
+    FLASH,
+    LEGAL_MACS,
+    Memory,
+    MemoryMode,
+    Npu,
+    Processor,
+    SystemConfig,
+    Target,
+    check_npu,
+    why_impossible,
+)
+from mlia.targets.vela_ini import VelaIni, installed_path, read_vela_ini, write_vela_ini
+
+BUILT_IN = Path(__file__).parent / "profiles"
+DEFAULT_NAME = "ethos-u55-256"
+_T = TypeVar("_T")
+
+
+class NpuTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[npu]"""
+
+    family: str
+    macs_per_cycle: int
+    clock_mhz: float
+
+
+class HostTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[host]"""
+
+    core: Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85"]
+    clock_mhz: float
+
+
+class VelaTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[vela]: names in Vela's own configuration file, or in `ini`, relative to the profile."""
+
+    system_config: str
+    memory_mode: str
+    ini: str = ""
+
+
+class MemoryTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[memory.KIND]: peak bandwidth in 10^9 bytes per second, latencies in NPU cycles."""
+
+    bandwidth_gb_s: float
+    read_latency_cycles: int
+    write_latency_cycles: int = 0
+    burst_bytes: int = 128
+    ports: int = 1
+
+
+class PlacementTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[placement]: the memory that holds constants, the arena, and the fast cache of the arena."""
+
+    constants: str
+    arena: str
+    cache: str = "sram"
+    cache_limit_bytes: int | None = None
+
+
+class Profile(msgspec.Struct, forbid_unknown_fields=True):
+    """A profile file: [vela] names the memories, or [memory.*] and [placement] write them out."""
+
+    npu: NpuTable
+    host: HostTable
+    name: str = ""
+    description: str = ""
+    vela: VelaTable | None = None
+    memory: dict[Literal["sram", "dram", "on_chip_flash", "off_chip_flash"], MemoryTable] = {}
+    placement: PlacementTable | None = None
+
+
+VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "off_chip_flash": "OffChipFlash"}
+
+
+def target_names() -> list[str]:
+    """The names of the built-in profiles: by family, then by MACs."""
+    names = [path.stem for path in BUILT_IN.glob("*.toml")]
+    return sorted(names, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
+
+
+def load_target(name: str) -> Target:
+    """The target of a built-in profile's name, or of the path of a TOML profile.
+
+    Raises:
+        TargetError: no such profile, a profile that cannot be read, or hardware that cannot exist.
+    """
+    path = BUILT_IN / f"{name}.toml"
+    if "/" in name or "\\" in name or name.endswith(".toml"):
+        path = Path(name)
+    elif not path.is_file():
+        family, _, number = name.rpartition("-")
+        if family in LEGAL_MACS and number.isdigit():
+            check_npu(Npu(family, int(number), clock_mhz=1))
+        raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
+    try:
+        profile = msgspec.toml.decode(path.read_bytes(), type=Profile)
+    except OSError as error:
+        raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TargetError(f"the target profile {path} is not valid: {str(error).rstrip('.')}") from None
+    try:
+        return _target(profile, path)
+    except TargetError as error:
+        raise TargetError(f"target {profile.name or path.name}: {error}") from None
+
+
+def _did_you_mean(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower().replace("_", "-"), target_names(), n=3, cutoff=0.5)
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
+def _target(profile: Profile, path: Path) -> Target:
+    npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
+    check_npu(npu)
+    host = Processor(profile.host.core, profile.host.clock_mhz)
+    if not host.clock_mhz > 0:
+        raise TargetError(f"the host's clock of {host.clock_mhz:g} MHz is not possible")
+    if profile.vela and (profile.memory or profile.placement):
+        raise TargetError("give either [vela] or [memory.*] and [placement], not both")
+    if profile.vela:
+        system_config, memory_mode, config, source = _named(npu, profile.vela, path)
+    else:
+        system_config, memory_mode = _written_out(npu, profile)
+        config, source = write_vela_ini(system_config, memory_mode), f"written out in {path.name}"
+    name, description = profile.name or path.stem, profile.description
+    return Target(name, description, npu, host, system_config, memory_mode, config, source)
+
+
+def _named(npu: Npu, table: VelaTable, path: Path) -> tuple[SystemConfig, MemoryMode, str, str]:
+    """The memories by their names in a vela.ini; impossible pairs are refused with the possible ones."""
+    ini = read_vela_ini(path.parent / table.ini if table.ini else installed_path())
+    system_config, memory_mode = ini.system_config(table.system_config), ini.memory_mode(table.memory_mode)
+    reason = _of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
+    if reason:
+        legal = _legal_pairs(npu, ini) or ["none in this file"]
+        raise TargetError(
+            f"{npu.name} cannot use {system_config.name} with {memory_mode.name}: {reason};"
+            f" possible: {', '.join(legal)}"
+        )
+    return system_config, memory_mode, ini.text, table.ini or "Vela's Arm/vela.ini"
+
+
+def _of_another_family(npu: Npu, system_config: str) -> str | None:
+    """Arm's configurations carry the family in their name; port widths and clocks are meant for it."""
+    for family in AXI_PORT_BYTES:
+        prefix = family.replace("ethos-u", "Ethos_U")
+        if system_config.startswith(prefix + "_") and family != npu.family:
+            return f"{system_config} describes an {family.replace('ethos-u', 'Ethos-U')} system"
+    return None
+
+
+def _legal_pairs(npu: Npu, ini: VelaIni) -> list[str]:
+    """Every possible pair, as "SYSTEM with MODE, MODE"."""
+    pairs = []
+    modes = [ini.memory_mode(name) for name in ini.memory_modes]
+    for name in ini.system_configs:
+        system_config = ini.system_config(name)
+        if not _of_another_family(npu, name):
+            legal = [mode.name for mode in modes if not why_impossible(npu, system_config, mode)]
+            pairs += [f"{name} with {' or '.join(legal)}"] if legal else []
+    return pairs
+
+
+def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
+    """The memories as the profile itself gives them."""
+    placement = profile.placement
+    if placement is None or not 1 <= len(profile.memory) <= 2:
+        raise TargetError("give [vela], or [placement] and one or two [memory.*]: sram and perhaps a second one")
+    memories: dict[str, Memory] = {kind: _memory(npu, kind, table) for kind, table in profile.memory.items()}
+    ports = {kind: f"axi{index}" for index, kind in enumerate(sorted(memories, key=lambda kind: kind != "sram"))}
+    by_port = {ports[kind]: memory for kind, memory in memories.items()}
+
+    def port(what: str, kind: str) -> str:
+        if kind not in ports:
+            raise TargetError(
+                f"placement.{what} is '{kind}', which is not a [memory.*]: choose from {', '.join(ports)}"
+            )
+        return ports[kind]
+
+    system_config = SystemConfig("written_out", npu.clock_mhz, by_port["axi0"], by_port.get("axi1", by_port["axi0"]))
+    memory_mode = MemoryMode(
+        "written_out",
+        port("constants", placement.constants),
+        port("arena", placement.arena),
+        port("cache", placement.cache),
+        placement.cache_limit_bytes,
+    )
+    if reason := why_impossible(npu, system_config, memory_mode):
+        writable = [kind for kind in ports if VELA_KIND[kind] not in FLASH]
+        raise TargetError(f"{reason}; memories of this profile that can be written: {', '.join(writable) or 'none'}")
+    return system_config, memory_mode
+
+
+def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
+    if table.bandwidth_gb_s <= 0 or table.ports < 1 or table.burst_bytes < 1:
+        raise TargetError(f"memory.{kind}: bandwidth_gb_s, ports and burst_bytes must be positive")
+    if table.read_latency_cycles < 0 or table.write_latency_cycles < 0:
+        raise TargetError(f"memory.{kind}: a latency cannot be negative")
+    port_gb_s = AXI_PORT_BYTES[npu.family] * npu.clock_mhz / 1000 * table.ports
+    if table.bandwidth_gb_s > port_gb_s * 1.0001:
+        raise TargetError(
+            f"memory.{kind}: {table.bandwidth_gb_s:g} GB/s is more than {table.ports} AXI port(s) can move"
+            f" at {npu.clock_mhz:g} MHz ({port_gb_s:g} GB/s)"
+        )
+    scale = table.bandwidth_gb_s / port_gb_s
+    latencies = table.read_latency_cycles, table.write_latency_cycles
+    return Memory(VELA_KIND[kind], scale, *latencies, table.burst_bytes, table.ports)
