@@ -1,6 +1,6 @@
 """Report: everything that one run learned. The only thing that a renderer sees."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from mlia.results import Result, Skipped
 
@@ -8,8 +8,7 @@ from mlia.results import Result, Skipped
 SCHEMA_VERSION = "1.0"
 
 
-@dataclass(frozen=True)
-class TensorSummary:
+class TensorSummary(Struct, frozen=True):
     """An input or output of the model. A size of -1 is only known at run time."""
 
     name: str
@@ -17,8 +16,7 @@ class TensorSummary:
     data_type: str
 
 
-@dataclass(frozen=True)
-class ModelSummary:
+class ModelSummary(Struct, frozen=True):
     """The user's model."""
 
     name: str
@@ -31,8 +29,7 @@ class ModelSummary:
     outputs: tuple[TensorSummary, ...]
 
 
-@dataclass(frozen=True)
-class MemorySummary:
+class MemorySummary(Struct, frozen=True):
     """One memory of the target: peak bandwidth and latencies, as the estimate assumes them."""
 
     name: str
@@ -42,8 +39,7 @@ class MemorySummary:
     write_latency_cycles: int
 
 
-@dataclass(frozen=True)
-class TargetSummary:
+class TargetSummary(Struct, frozen=True):
     """The target, with what the figures depend on."""
 
     name: str
@@ -58,16 +54,14 @@ class TargetSummary:
     host_clock_mhz: float
 
 
-@dataclass(frozen=True)
-class TargetReport:
+class TargetReport(Struct, frozen=True):
     """What the backends said about the model on one target."""
 
     target: TargetSummary
     results: tuple[Result, ...]
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Struct, frozen=True):
     """The answer to one `mlia check`."""
 
     schema_version: str

@@ -1,7 +1,8 @@
 """What a backend learned about a model on a target. Frozen data with units in the names."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Origin(StrEnum):
@@ -23,8 +24,7 @@ class Bound(StrEnum):
     FLASH = "flash"
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where figures come from."""
 
     origin: Origin
@@ -35,24 +35,21 @@ class Source:
         return f"{self.origin} by {self.by} {self.version}"
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """Something that was not done, and why."""
 
     what: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Constraint:
+class Constraint(Struct, frozen=True):
     """Why an operator is not on the NPU: what it does, and the rule of the hardware, if one was published."""
 
     violation: str
     rule: str = ""
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """Where one operator runs. `segment` numbers the runs of operators on the NPU, from 1.
 
     `index` counts operators within their subgraph. `is_folded`: the compiler left no step of it.
@@ -73,16 +70,14 @@ class Placement:
         return self.processor == "NPU"
 
 
-@dataclass(frozen=True)
-class OperatorId:
+class OperatorId(Struct, frozen=True):
     """An operator by its subgraph and its place there."""
 
     subgraph: int
     index: int
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One cause that keeps operators off the NPU, told once for all of them."""
 
     cause: str
@@ -90,8 +85,7 @@ class Finding:
     operators: tuple[OperatorId, ...]
 
 
-@dataclass(frozen=True)
-class Compatibility:
+class Compatibility(Struct, frozen=True):
     """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
 
     source: Source
@@ -104,8 +98,7 @@ class Compatibility:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class Traffic:
+class Traffic(Struct, frozen=True):
     """Bytes moved between the NPU and one memory (sram, dram, flash)."""
 
     memory: str
@@ -113,8 +106,7 @@ class Traffic:
     write_bytes: int
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of the compiled program, which an operator was turned into."""
 
     kind: str
@@ -123,8 +115,7 @@ class Step:
     bound_by: Bound
 
 
-@dataclass(frozen=True)
-class OperatorCost:
+class OperatorCost(Struct, frozen=True):
     """What one operator costs per inference. None where it was not estimated; `note` says why.
 
     `mac_utilization` is macs / (total_cycles * macs_per_cycle), 0..1. Weights include biases and scales
@@ -150,8 +141,7 @@ class OperatorCost:
     note: str
 
 
-@dataclass(frozen=True)
-class TensorLife:
+class TensorLife(Struct, frozen=True):
     """When a tensor occupies which bytes of which memory. Times count the compiler's steps."""
 
     name: str
@@ -163,8 +153,7 @@ class TensorLife:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class MemoryUse:
+class MemoryUse(Struct, frozen=True):
     """Peak use of each memory in bytes, and the tensors behind it.
 
     `arena_bytes` is the peak of the memory that holds the arena, without constants that share it.
@@ -182,8 +171,7 @@ class MemoryUse:
     tensors: tuple[TensorLife, ...]
 
 
-@dataclass(frozen=True)
-class SubgraphCost:
+class SubgraphCost(Struct, frozen=True):
     """The part of the cycles that one further subgraph has, and when it runs."""
 
     subgraph: int
@@ -192,8 +180,7 @@ class SubgraphCost:
     runs: str
 
 
-@dataclass(frozen=True)
-class Performance:
+class Performance(Struct, frozen=True):
     """What the model costs per inference on the NPU.
 
     `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`
@@ -216,8 +203,7 @@ class Performance:
     skipped: tuple[Skipped, ...]
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(Struct, frozen=True):
     """What a model that is already compiled was compiled for, from its command stream header."""
 
     npu: str
@@ -228,8 +214,7 @@ class Compiled:
     compiler: str
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """All that one backend says about one model on one target."""
 
     backend: str

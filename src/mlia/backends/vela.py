@@ -1,10 +1,12 @@
 """The Ethos-U backend: asks Arm's Vela compiler where each operator runs and what it costs."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from mlia.backends.command_stream import compiled_for
-from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model, installed_version
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.backends.vela_reasons import Refusal, constraints_of, find_causes, read_refusals
 from mlia.backends.vela_steps import (
     MEMORY_NAMES,
@@ -35,12 +37,12 @@ from mlia.results import (
     Traffic,
 )
 from mlia.targets.target import Target
+from mlia.targets.vela_ini import installed_version
 
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct, frozen=True):
     """One subgraph as compiled. `steps` is None when the compiler cannot take it by itself."""
 
     subgraph: Subgraph
@@ -49,8 +51,7 @@ class Program:
     refusals: list[Refusal]
 
 
-@dataclass(frozen=True)
-class Vela:
+class Vela(Struct, frozen=True):
     """Arm's Ethos-U compiler, in a child process that is ended after `timeout_s` seconds."""
 
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -173,8 +174,7 @@ def _performance(
     )
 
 
-@dataclass(frozen=True)
-class _Costs:
+class _Costs(Struct, frozen=True):
     """Turns cycles into the figures of a report, for one target and one sum."""
 
     target: Target
@@ -237,8 +237,6 @@ def _with_known_weights(operators: tuple[OperatorCost, ...], compressed_bytes: i
     The compiler's own sum is right; what one such operator has is that sum less all others. With several
     such operators nobody can tell, and the figure is left out.
     """
-    from dataclasses import replace
-
     counted = sum(cost.compressed_weights_bytes or 0 for cost in operators)
     sharing = [cost for cost in operators if cost.compressed_weights_bytes and len(cost.steps) > 1]
     if counted == compressed_bytes or not sharing:

@@ -1,82 +1,110 @@
-"""Runs the Vela worker on one model: bytes in, the compiler's tables and its log out."""
+"""Runs the Vela worker on one model: a TFLite file in, the compiler's tables and its log out."""
 
+from __future__ import annotations
+
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlia.errors import BackendError
-from mlia.targets.target import Target
-from mlia.targets.vela_ini import installed_path
+
+if TYPE_CHECKING:
+    from mlia.targets.target import Target
 
 WORKER = Path(__file__).with_name("vela_worker.py")
 DEFAULT_TIMEOUT_S = 600.0
 
+# Workers that wait for a request, and workers that have theirs already.
+_waiting: list[Worker] = []
+_working: dict[bytes, Worker] = {}
 
-@dataclass(frozen=True)
+
+class Worker:
+    """One child process. It loads the compiler, takes one request and answers it."""
+
+    def __init__(self) -> None:
+        # It sees our modules, but skips the interpreter's start-up hooks, which cost time.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-S", "-P", str(WORKER)]
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+    def send(self, request: bytes) -> None:
+        """Hand over the request; the worker reads all of it before anything that may fail."""
+        stdin, self._process.stdin = self._process.stdin, None
+        assert stdin is not None, "a worker takes one request"
+        with contextlib.suppress(BrokenPipeError):  # its exit code will tell
+            stdin.write(request)
+            stdin.close()
+
+    def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
+        """The answer, and all that the compiler printed.
+
+        Raises:
+            BackendError: the worker died or took too long.
+        """
+        try:
+            output, errors = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise BackendError(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
+        finally:
+            self._process.kill()
+            self._process.wait()
+        log = errors.decode(errors="replace")
+        if self._process.returncode != 0 or not output:
+            death = _death(self._process.returncode)
+            raise BackendError(f"Vela {death} on this model; the file may be damaged", log)
+        return json.loads(output), log
+
+
 class Compilation:
-    """What the compiler answered. `report` holds its sums, `tables` its database, row by row."""
+    """What the compiler answered: `report` holds its sums; `rows` reads its database."""
 
-    report: dict[str, Any]
-    tables: dict[str, list[dict[str, str]]]
-    log: str
+    def __init__(self, answer: dict[str, Any], log: str) -> None:
+        self.report: dict[str, Any] = answer["report"]
+        self.log = log
+        self._tables: dict[str, list[list[str]]] = answer["tables"]
 
     def rows(self, table: str) -> list[dict[str, str]]:
-        return self.tables.get(table, [])
+        header, *rows = self._tables.get(table, [[]])
+        return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def installed_version() -> str:
-    """The version of the installed compiler, from the name of its metadata folder (importlib.metadata is slow).
-
-    Raises:
-        BackendUnavailable: Vela is not installed.
-    """
-    packages = installed_path().parents[3]
-    versions = [path.name.split("-")[1].removesuffix(".dist") for path in packages.glob("ethos_u_vela-*.dist-info")]
-    if len(versions) == 1:
-        return versions[0]
-    from importlib.metadata import version
-
-    return version("ethos-u-vela")
+def warm_up() -> None:
+    """Start a worker ahead of its use, so that it loads the compiler in the meantime."""
+    if not _waiting:
+        _waiting.append(Worker())
 
 
-def compile_model(content: bytes, target: Target, timeout_s: float) -> Compilation:
+def begin(content: bytes, target: Target) -> None:
+    """Start to compile a TFLite file; `compile_model` will wait for it."""
+    request = b"".join((_settings(target), content))
+    if request not in _working:
+        worker = _waiting.pop() if _waiting else Worker()
+        worker.send(request)
+        _working[request] = worker
+
+
+def compile_model(content: bytes | memoryview, target: Target, timeout_s: float) -> Compilation:
     """Compile a TFLite file for a target in a child process.
 
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    # The child sees the parent's modules but skips its start-up hooks, which cost time and may fail.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    child = subprocess.Popen(
-        [sys.executable, "-S", "-P", str(WORKER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    try:
-        output, errors = child.communicate(_settings(target) + content, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise BackendError(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
-    finally:
-        child.kill()
-        child.wait()
-    log = errors.decode(errors="replace")
-    if child.returncode != 0 or not output:
-        raise BackendError(f"Vela {_death(child.returncode)} on this model; the file may be damaged", log)
-    answer = json.loads(output)
+    request = b"".join((_settings(target), content))
+    worker = _working.pop(request, None)
+    if worker is None:
+        worker = Worker()
+        worker.send(request)
+    answer, log = worker.answer(timeout_s)
     if "error" in answer:
-        raise BackendError(f"Vela refused the model: {_one_line(answer['error'])}", log)
-    tables = {
-        name: [dict(zip(header, row, strict=True)) for row in rows]
-        for name, (header, *rows) in answer["tables"].items()
-    }
-    return Compilation(answer["report"], tables, log)
+        raise BackendError(f"Vela refused the model: {' '.join(answer['error'].split())}", log)
+    return Compilation(answer, log)
 
 
 def _settings(target: Target) -> bytes:
@@ -89,6 +117,7 @@ def _settings(target: Target) -> bytes:
         f"[vela]\nsystem_config_name={target.system_config.name}\nmemory_mode_name={target.memory_mode.name}\n"
         f"{target.vela_config}"
     )
+    # Without arena_size_limit the core plans no weight buffers, and its estimate is worth nothing.
     options = (
         "[compiler]\nenable_db=true\noutput_format=TFLite\ncop_format=COP1\n"
         f"[scheduler]\noptimize=Performance\narena_size_limit={target.arena_limit_bytes}\n"
@@ -104,7 +133,3 @@ def _death(returncode: int) -> str:
     if returncode < 0:
         return f"crashed ({signal.Signals(-returncode).name})"
     return f"failed (exit code {returncode})"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -6,7 +6,8 @@ offending value, and below it the published rule, if the reason does not say it 
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mlia.graph.graph import Operator, Subgraph
 from mlia.results import Constraint, Finding, OperatorId, Placement
@@ -17,8 +18,7 @@ _DATA_TYPE = re.compile(r"unsupported DataType (\w+)", re.IGNORECASE)
 _NO_OPERATOR = "Unsupported opType"
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """One paragraph: which operator, by kind and name of its first output, and why."""
 
     kind: str

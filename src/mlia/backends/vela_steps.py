@@ -6,7 +6,8 @@ subgraph), `perf` the compiled steps with the operator each came from, `perf_deb
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mlia.backends.vela_process import Compilation
 from mlia.results import Bound, Traffic
@@ -18,8 +19,7 @@ _BOUND_BY_MEMORY = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH
 _PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
 
 
-@dataclass(frozen=True)
-class CompiledStep:
+class CompiledStep(Struct, frozen=True):
     """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights."""
 
     kind: str

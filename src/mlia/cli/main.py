@@ -1,6 +1,7 @@
 """The `mlia` command: finds the verb, runs it, turns errors into one line and an exit code."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -70,4 +71,5 @@ def _one_line(text: str) -> str:
 
 def entry_point() -> NoReturn:
     """What the installed `mlia` script calls."""
+    gc.disable()  # the process is short-lived; collecting garbage while it imports costs time for nothing
     sys.exit(main())

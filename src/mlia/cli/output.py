@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,15 @@ def can_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
+def terminal_width() -> int:
+    """Columns of the terminal, or of COLUMNS; 80 where there is neither."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return 80
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def write_output(text: str, path: str | None) -> None:
     """Write to stdout, or to a file that appears whole or not at all.
 
@@ -26,6 +34,8 @@ def write_output(text: str, path: str | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    import tempfile
+
     target = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

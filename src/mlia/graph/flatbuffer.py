@@ -174,7 +174,7 @@ def enum_name(enum: str, number: int) -> str:
     return ENUMS[enum].get(number, f"UNKNOWN_{number}")
 
 
-def read_root(kind: str, content: bytes) -> Table:
+def read_root(kind: str, content: bytes | memoryview) -> Table:
     """The root table of a file.
 
     Raises:

@@ -1,14 +1,14 @@
 """What a model is: tensors, operators and the subgraphs they form. Frozen data, no I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct
 
 OptionValue: TypeAlias = "bool | int | float | str | tuple[int | float, ...] | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Quantization:
+class Quantization(Struct, frozen=True):
     """Affine quantization: real = scale * (stored - zero_point), per tensor or along `axis`."""
 
     scale: tuple[float, ...]
@@ -16,8 +16,7 @@ class Quantization:
     axis: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """A tensor of a subgraph.
 
     `shape_signature` has -1 where the size is only known at run time and is empty when nothing is.
@@ -28,7 +27,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     quantization: Quantization | None = None
-    data: memoryview = field(default=memoryview(b""), repr=False)
+    data: memoryview = memoryview(b"")
     shape_signature: tuple[int, ...] = ()
     is_variable: bool = False
     is_sparse: bool = False
@@ -49,8 +48,7 @@ class Tensor:
         return count
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(Struct, frozen=True):
     """One operator. `kind` is TFLite's name (CONV_2D); an input of -1 is an optional one left out.
 
     `options_table` names the schema table that `options` was read from.
@@ -60,11 +58,11 @@ class Operator:
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, OptionValue] = {}
     options_table: str = ""
     version: int = 1
     custom_code: str = ""
-    custom_options: memoryview = field(default=memoryview(b""), repr=False)
+    custom_options: memoryview = memoryview(b"")
     intermediates: tuple[int, ...] = ()
 
     def number(self, option: str, default: int = 0) -> int:
@@ -73,8 +71,7 @@ class Operator:
         return int(value) if isinstance(value, int | float) else default
 
 
-@dataclass(frozen=True, slots=True)
-class Subgraph:
+class Subgraph(Struct, frozen=True):
     """Operators in execution order and the tensors they read and write, by index."""
 
     index: int
@@ -94,8 +91,7 @@ class Subgraph:
         return name or f"{operator.kind}#{operator.index}"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """A named entry point: the user's names for inputs and outputs, to tensor indexes."""
 
     key: str
@@ -104,15 +100,14 @@ class Signature:
     outputs: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """A model. The first subgraph is the one that is run; `content` is the TFLite file it came from."""
 
     subgraphs: tuple[Subgraph, ...]
     description: str = ""
-    metadata: Mapping[str, memoryview] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, memoryview] = {}
     signatures: tuple[Signature, ...] = ()
-    content: bytes = field(default=b"", repr=False)
+    content: memoryview = memoryview(b"")
 
     @property
     def main(self) -> Subgraph:

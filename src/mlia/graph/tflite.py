@@ -35,10 +35,10 @@ def read_tflite(content: bytes) -> Graph:
         raise ModelError("the model has no operators: there is nothing to analyze")
     metadata = {entry["name"]: _at(buffers, entry["buffer"], "Metadata.buffer") for entry in model["metadata"]}
     signatures = tuple(_signature(entry) for entry in model["signature_defs"])
-    return Graph(subgraphs, model["description"], metadata, signatures, content)
+    return Graph(subgraphs, model["description"], metadata, signatures, memoryview(content))
 
 
-def single_subgraph(content: bytes, index: int) -> bytes:
+def single_subgraph(content: memoryview, index: int) -> bytes:
     """A copy of the file that has only one of its subgraphs, with its operators as they are.
 
     The list of subgraphs is shortened in place; nothing else moves, so all that the subgraph refers to stays.

@@ -1,15 +1,15 @@
 """Plain text tables that fit a width: columns are dropped by importance, names shortened in the middle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 GAP = "  "
 INDENT = "  "
 MINIMUM_FLEXIBLE = 12
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column. `rank` 0 always stays; of the others the highest goes first when space is short.
 
     A flexible column takes the space that is left, and its cells are shortened to it.

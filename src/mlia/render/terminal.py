@@ -1,7 +1,8 @@
 """Report -> text for a terminal, from 60 columns up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mlia.render.figures import NOTHING, count, fraction, kibibytes, milliseconds, percent, plural
 from mlia.render.names import display_names, identity
@@ -25,8 +26,7 @@ NOT_ASKED = "not asked for"
 _LABEL = 13  # where the values of labeled lines begin
 
 
-@dataclass(frozen=True)
-class TerminalStyle:
+class TerminalStyle(Struct, frozen=True):
     """How wide, whether in color, whether to show every operator's cost, and its compiler steps."""
 
     width: int = 80

@@ -1,6 +1,6 @@
 """What a target is: an NPU, the memories it reaches, where things are placed, and its host processor."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from mlia.errors import TargetError
 
@@ -17,8 +17,7 @@ ADDRESS_SPACE_BYTES = {"ethos-u55": 1 << 32, "ethos-u65": 1 << 40, "ethos-u85": 
 FLASH = ("OnChipFlash", "OffChipFlash")
 
 
-@dataclass(frozen=True)
-class Npu:
+class Npu(Struct, frozen=True):
     """An Ethos-U: `family` is ethos-u55, ethos-u65 or ethos-u85."""
 
     family: str
@@ -30,8 +29,7 @@ class Npu:
         return self.family.replace("ethos-u", "Ethos-U")
 
 
-@dataclass(frozen=True)
-class Processor:
+class Processor(Struct, frozen=True):
     """The Cortex-M that runs what the NPU cannot."""
 
     core: str
@@ -42,8 +40,7 @@ class Processor:
         return self.core.replace("cortex-m", "Cortex-M")
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """One memory as the NPU sees it. `kind` is Vela's word: Sram, Dram, OnChipFlash or OffChipFlash."""
 
     kind: str
@@ -67,8 +64,7 @@ class Memory:
         return self.bytes_per_cycle(npu) * npu.clock_mhz / 1000
 
 
-@dataclass(frozen=True)
-class SystemConfig:
+class SystemConfig(Struct, frozen=True):
     """The memories behind the NPU's two AXI ports, and the clock Vela was given for them."""
 
     name: str
@@ -77,8 +73,7 @@ class SystemConfig:
     axi1: Memory
 
 
-@dataclass(frozen=True)
-class MemoryMode:
+class MemoryMode(Struct, frozen=True):
     """Which port ("axi0" or "axi1") holds constants, the arena and the fast cache of the arena.
 
     `cache_limit_bytes` is how much of the cache (or arena) memory may be used; None for all of it.
@@ -91,8 +86,7 @@ class MemoryMode:
     cache_limit_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """A place to run a model. `vela_config` is the vela.ini text that the two names below refer to."""
 
     name: str

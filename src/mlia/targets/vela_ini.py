@@ -26,6 +26,21 @@ def installed_path() -> Path:
     raise BackendUnavailable("the Vela compiler is not installed: pip install 'ethos-u-vela>=5.2,<5.3'")
 
 
+def installed_version() -> str:
+    """The version of the installed compiler, from the name of its metadata folder (importlib.metadata is slow).
+
+    Raises:
+        BackendUnavailable: Vela is not installed.
+    """
+    packages = installed_path().parents[3]
+    versions = [path.name.split("-")[1].removesuffix(".dist") for path in packages.glob("ethos_u_vela-*.dist-info")]
+    if len(versions) == 1:
+        return versions[0]
+    from importlib.metadata import version
+
+    return version("ethos-u-vela")
+
+
 class VelaIni:
     """A parsed vela.ini: system configurations and memory modes by name."""
 

@@ -1,0 +1,195 @@
+"""Small models, built operator by operator: for tests, examples and benchmarks.
+
+    net = Sketch("tiny")
+    x = net.input("image", (1, 8, 8, 3))
+    x = net.convolution(x, filters=4, kernel=(3, 3), name="conv")
+    content = write_tflite(net.graph([x]))
+
+Weights are drawn from a seeded generator, so that the same calls give the same bytes. Needs numpy.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from mlia.graph.graph import Graph, Operator, OptionValue, Quantization, Subgraph, Tensor
+
+
+class Sketch:
+    """A model under construction. Methods take and return tensor indexes; all tensors are float32
+    unless `dtype` says otherwise, and NHWC."""
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        import numpy
+
+        self._name = name
+        self._numpy: Any = numpy
+        self._random = numpy.random.default_rng(seed)
+        self._tensors: list[Tensor] = []
+        self._operators: list[Operator] = []
+        self._inputs: list[int] = []
+
+    def tensor(self, tensor: Tensor) -> int:
+        """Add a tensor as it is."""
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
+
+    def input(
+        self, name: str, shape: Sequence[int], dtype: str = "float32", quantization: Quantization | None = None
+    ) -> int:
+        """Add an input of the model."""
+        index = self.tensor(Tensor(name, tuple(shape), dtype, quantization))
+        self._inputs.append(index)
+        return index
+
+    def constant(self, name: str, values: Any, quantization: Quantization | None = None) -> int:
+        """Add a constant: a numpy array or what becomes one."""
+        array = self._numpy.ascontiguousarray(values)
+        data = memoryview(array.tobytes())
+        return self.tensor(Tensor(name, array.shape, array.dtype.name, quantization, data))
+
+    def operator(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        name: str,
+        *,
+        dtype: str | None = None,
+        quantization: Quantization | None = None,
+        options_table: str = "",
+        options: Mapping[str, OptionValue] | None = None,
+        custom_code: str = "",
+    ) -> int:
+        """Add any operator with one output; type and quantization are the first input's unless given."""
+        like = self._tensors[inputs[0]] if inputs else Tensor(name, (), "float32")
+        output = self.tensor(Tensor(name, tuple(shape), dtype or like.dtype, quantization or like.quantization))
+        index = len(self._operators)
+        self._operators.append(
+            Operator(index, kind, tuple(inputs), (output,), options or {}, options_table, 1, custom_code)
+        )
+        return output
+
+    def convolution(
+        self,
+        x: int,
+        *,
+        filters: int,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        activation: str = "RELU",
+        name: str = "conv",
+    ) -> int:
+        """CONV_2D with SAME padding, He-initialized weights and a small bias."""
+        channels = self._tensors[x].shape[-1]
+        weights = self._weights(f"{name}/weights", (filters, *kernel, channels), kernel[0] * kernel[1] * channels)
+        bias = self._bias(f"{name}/bias", filters)
+        options = _convolution_options(stride, activation)
+        shape = self._pooled(x, stride, filters)
+        return self.operator("CONV_2D", [x, weights, bias], shape, name, options_table="Conv2DOptions", options=options)
+
+    def depthwise(
+        self,
+        x: int,
+        *,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        activation: str = "RELU",
+        name: str = "depthwise",
+    ) -> int:
+        """DEPTHWISE_CONV_2D with SAME padding and multiplier 1."""
+        channels = self._tensors[x].shape[-1]
+        weights = self._weights(f"{name}/weights", (1, *kernel, channels), kernel[0] * kernel[1])
+        bias = self._bias(f"{name}/bias", channels)
+        options = _convolution_options(stride, activation) | {"depth_multiplier": 1}
+        shape = self._pooled(x, stride, channels)
+        table = "DepthwiseConv2DOptions"
+        return self.operator("DEPTHWISE_CONV_2D", [x, weights, bias], shape, name, options_table=table, options=options)
+
+    def average_pool(self, x: int, *, kernel: tuple[int, int], name: str = "pool") -> int:
+        """AVERAGE_POOL_2D, VALID, with the stride of its kernel."""
+        batch, height, width, channels = self._tensors[x].shape
+        options: dict[str, OptionValue] = {
+            "padding": "VALID", "stride_w": kernel[1], "stride_h": kernel[0],
+            "filter_width": kernel[1], "filter_height": kernel[0], "fused_activation_function": "NONE",
+        }  # fmt: skip
+        shape = (batch, height // kernel[0], width // kernel[1], channels)
+        return self.operator("AVERAGE_POOL_2D", [x], shape, name, options_table="Pool2DOptions", options=options)
+
+    def reshape(self, x: int, shape: Sequence[int], name: str = "reshape") -> int:
+        """RESHAPE to a constant shape."""
+        sizes = self.constant(f"{name}/shape", self._numpy.array(shape, self._numpy.int32))
+        options: dict[str, OptionValue] = {"new_shape": tuple(shape)}
+        return self.operator("RESHAPE", [x, sizes], shape, name, options_table="ReshapeOptions", options=options)
+
+    def fully_connected(self, x: int, *, units: int, activation: str = "NONE", name: str = "dense") -> int:
+        """FULLY_CONNECTED over the last axis."""
+        *outer, depth = self._tensors[x].shape
+        weights = self._weights(f"{name}/weights", (units, depth), depth)
+        bias = self._bias(f"{name}/bias", units)
+        options: dict[str, OptionValue] = {"fused_activation_function": activation}
+        table = "FullyConnectedOptions"
+        return self.operator(
+            "FULLY_CONNECTED", [x, weights, bias], (*outer, units), name, options_table=table, options=options
+        )
+
+    def softmax(self, x: int, name: str = "softmax") -> int:
+        """SOFTMAX over the last axis."""
+        shape = self._tensors[x].shape
+        return self.operator("SOFTMAX", [x], shape, name, options_table="SoftmaxOptions", options={"beta": 1.0})
+
+    def unary(self, kind: str, x: int, name: str) -> int:
+        """An operator without options whose output is like its input (ELU, LOGISTIC, TANH, …)."""
+        return self.operator(kind, [x], self._tensors[x].shape, name)
+
+    def graph(self, outputs: Sequence[int]) -> Graph:
+        """The model as it stands."""
+        subgraph = Subgraph(
+            0, "main", tuple(self._tensors), tuple(self._operators), tuple(self._inputs), tuple(outputs)
+        )
+        return Graph((subgraph,), description=self._name)
+
+    def _weights(self, name: str, shape: tuple[int, ...], fan_in: int) -> int:
+        values = self._random.normal(0, math.sqrt(2 / fan_in), shape)
+        return self.constant(name, values.astype(self._numpy.float32))
+
+    def _bias(self, name: str, size: int) -> int:
+        return self.constant(name, self._random.normal(0, 0.1, size).astype(self._numpy.float32))
+
+    def _pooled(self, x: int, stride: tuple[int, int], channels: int) -> tuple[int, ...]:
+        batch, height, width, _ = self._tensors[x].shape
+        return batch, -(-height // stride[0]), -(-width // stride[1]), channels
+
+
+def _convolution_options(stride: tuple[int, int], activation: str) -> dict[str, OptionValue]:
+    return {
+        "padding": "SAME", "stride_w": stride[1], "stride_h": stride[0], "fused_activation_function": activation,
+        "dilation_w_factor": 1, "dilation_h_factor": 1,
+    }  # fmt: skip
+
+
+def quantize_synthetically(content: bytes, samples: int = 16, seed: int = 0) -> bytes:
+    """A float TFLite model as int8, calibrated on seeded noise. For models whose weights are noise too.
+
+    Uses the quantizer inside LiteRT (the dev extra).
+    """
+    import numpy
+    from ai_edge_litert import _pywrap_tensorflow_lite_calibration_wrapper as calibration
+
+    from mlia.graph.tflite import read_tflite
+    from mlia.graph.tflite_writer import write_tflite
+
+    graph = read_tflite(content)
+    shapes = [list(graph.main.tensors[index].shape) for index in graph.main.inputs]
+    random = numpy.random.default_rng(seed)
+    wrapper = calibration.CalibrationWrapper(content, [], [])
+    wrapper.Prepare(shapes)
+    for _ in range(samples):
+        wrapper.FeedTensor([random.normal(0, 1, shape).astype(numpy.float32) for shape in shapes])
+    int8, int32 = numpy.dtype(numpy.int8).num, numpy.dtype(numpy.int32).num
+    # Arguments: types of inputs and outputs, allow float, type of activations and biases, per tensor, per tensor FC.
+    quantized = wrapper.QuantizeModel(int8, int8, False, int8, int32, False, False)
+    # Written anew by us: the quantizer's file keeps the float weights' space.
+    return write_tflite(replace(read_tflite(bytes(quantized)), description=graph.description))
