@@ -56,7 +56,7 @@ def tree_kib(root: int, high_water: dict[int, int]) -> int:
             continue
         fields = dict(line.split(":", 1) for line in status.splitlines())
         total += int(fields.get("VmRSS", "0").split()[0])
-        high_water[process] = int(fields.get("VmHWM", "0").split()[0])
+        high_water[process] = max(high_water.get(process, 0), int(fields.get("VmHWM", "0").split()[0]))
     return total
 
 

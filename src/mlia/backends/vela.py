@@ -13,13 +13,12 @@ from mlia.backends.vela_steps import (
     CompiledStep,
     add_traffic,
     most_bound,
-    operators_on_npu,
     steps_by_operator,
 )
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
-from mlia.graph.tflite import single_subgraph
+from mlia.graph.tflite import ELEMENT_BITS, single_subgraph
 from mlia.results import (
     Compatibility,
     Constraint,
@@ -43,10 +42,10 @@ NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
 
 class Program(Struct, frozen=True):
-    """One subgraph as compiled. `steps` is None when the compiler cannot take it by itself."""
+    """One subgraph as compiled: the steps of each operator, and what the compiler refused."""
 
     subgraph: Subgraph
-    steps: dict[int, list[CompiledStep]] | None
+    steps: dict[int, list[CompiledStep]]
     on_npu: set[int]
     refusals: list[Refusal]
 
@@ -76,6 +75,7 @@ class Vela(Struct, frozen=True):
         if compiled := compiled_for(graph):
             reason = "the model is already compiled by Vela; give the model it was compiled from"
             return Result(self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled)
+        _refuse_narrow_weights(graph)
         whole = compile_model(graph.content, target, self.timeout_s)
         programs = self._programs(graph, target, whole)
         compatibility = _compatibility(programs, whole, target, source)
@@ -85,18 +85,20 @@ class Vela(Struct, frozen=True):
         """Each subgraph compiled by itself, because the compiler keeps the steps of the last one only."""
         if len(graph.subgraphs) == 1:
             return [_program(graph.main, whole)]
-        programs = []
-        first_source = 0
-        for subgraph in graph.subgraphs:
-            content = single_subgraph(graph.content, subgraph.index)
-            try:
-                programs.append(_program(subgraph, compile_model(content, target, self.timeout_s)))
-            except BackendError:
-                count = len(subgraph.operators)
-                on_npu = operators_on_npu(whole, first_source, count)
-                programs.append(Program(subgraph, None, on_npu, read_refusals(whole.log)))
-            first_source += len(subgraph.operators)
-        return programs
+        return [
+            _program(subgraph, compile_model(single_subgraph(graph.content, subgraph.index), target, self.timeout_s))
+            for subgraph in graph.subgraphs
+        ]
+
+
+def _refuse_narrow_weights(graph: Graph) -> None:
+    """Vela 5.2 dies of an arithmetic signal on weights of less than a byte; say it in words instead."""
+    for subgraph in graph.subgraphs:
+        for tensor in subgraph.tensors:
+            if tensor.is_constant and ELEMENT_BITS.get(tensor.dtype, 8) in (2, 4):
+                raise BackendError(
+                    f"Vela cannot compile the {tensor.dtype} weights of '{tensor.name}'; quantize them to int8"
+                )
 
 
 def _program(subgraph: Subgraph, compilation: Compilation) -> Program:
@@ -133,7 +135,7 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
 def _placement(program: Program, operator: Operator, segments_before: int) -> Placement:
     subgraph = program.subgraph
     on_npu = operator.index in program.on_npu
-    steps = (program.steps or {}).get(operator.index, [])
+    steps = program.steps.get(operator.index, [])
     segment = next((step.segment for step in steps if step.segment), None)
     return Placement(
         subgraph=subgraph.index,
@@ -143,7 +145,7 @@ def _placement(program: Program, operator: Operator, segments_before: int) -> Pl
         processor="NPU" if on_npu else "CPU",
         segment=segments_before + segment if segment else None,
         macs=macs(operator, subgraph),
-        is_folded=on_npu and program.steps is not None and not steps,
+        is_folded=on_npu and not steps,
         constraints=() if on_npu else constraints_of(operator, subgraph, program.refusals) or (NO_REASON,),
     )
 
@@ -195,9 +197,8 @@ class _Costs(Struct, frozen=True):
         )
 
     def of_one(self, program: Program, operator: Operator, placement: Placement) -> OperatorCost:
-        steps = (program.steps or {}).get(operator.index, [])
-        note = _note(program, placement)
-        known = placement.on_npu and program.steps is not None
+        steps = program.steps.get(operator.index, [])
+        known = placement.on_npu
         cycles = sum(step.total_cycles for step in steps) if known else None
         weights = weights_bytes(operator, program.subgraph)
         return OperatorCost(
@@ -219,16 +220,16 @@ class _Costs(Struct, frozen=True):
             steps=tuple(Step(step.kind, step.npu_cycles, step.total_cycles, step.bound_by) for step in steps)
             if known
             else (),
-            note=note,
+            note=_note(placement, steps),
         )
 
 
-def _note(program: Program, placement: Placement) -> str:
+def _note(placement: Placement, steps: list[CompiledStep]) -> str:
     if not placement.on_npu:
         return "runs on the CPU: not estimated"
-    if program.steps is None:
-        return "Vela cannot compile this subgraph by itself: no figures for single operators"
-    return "folded into its neighbors: costs nothing" if placement.is_folded else ""
+    if not steps:
+        return "folded into its neighbors: costs nothing"
+    return "" if any(step.total_cycles for step in steps) else "joined to another operator: counted there"
 
 
 def _with_known_weights(operators: tuple[OperatorCost, ...], compressed_bytes: int) -> tuple[OperatorCost, ...]:
@@ -261,7 +262,6 @@ def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
             runs="once, at the start" if program.subgraph.index in called_once else "when called",
         )
         for program in programs[1:]
-        if program.steps is not None
     )
 
 
@@ -270,7 +270,8 @@ def _not_estimated(compatibility: Compatibility, target: Target) -> tuple[Skippe
         return (Skipped("latency", "nothing runs on the NPU"),)
     if not compatibility.cpu_operators:
         return ()
-    what = f"{compatibility.cpu_operators} operators on the {target.host.name}"
+    operators = "operator" if compatibility.cpu_operators == 1 else "operators"
+    what = f"{compatibility.cpu_operators} {operators} on the {target.host.name}"
     return (Skipped(what, "the figures are of the NPU's part only; CPU time is not estimated"),)
 
 

@@ -54,7 +54,9 @@ def constraints_of(operator: Operator, subgraph: Subgraph, refusals: list[Refusa
     named = [refusal for refusal in refusals if _names(refusal, operator, name)]
     same_kind = [refusal for refusal in named if refusal.kind == operator.kind]
     chosen = same_kind or named
-    return tuple(dict.fromkeys(_without_tensor(refusal.constraint, subgraph) for refusal in chosen))
+    tensors = (subgraph.tensor(index) for index in (*operator.inputs, *operator.outputs))
+    names = {tensor.name for tensor in tensors if tensor is not None and tensor.name}
+    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for refusal in chosen))
 
 
 def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
@@ -64,14 +66,13 @@ def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
     return name is not None and refusal.output == name
 
 
-def _without_tensor(constraint: Constraint, subgraph: Subgraph) -> Constraint:
-    """The violation without the name of the tensor behind it, so that like causes read alike."""
-    head, bracket, tail = constraint.violation.partition(" (")
-    inner = tail.removesuffix(")")
-    names = {tensor.name for tensor in subgraph.tensors}
-    if bracket and tail.endswith(")") and (inner in names or inner.removesuffix("_act") in names):
-        return Constraint(head, constraint.rule)
-    return constraint
+def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
+    """The violation without the names of tensors in it, so that like causes read alike."""
+    violation = constraint.violation
+    for name in names:
+        for own in (name, f"{name}_act"):  # Vela's name for what goes into a fused activation
+            violation = violation.removesuffix(f" ({own})").replace(f" tensor {own} ", " a tensor ")
+    return Constraint(violation, constraint.rule)
 
 
 def find_causes(operators: tuple[Placement, ...], npu: str) -> tuple[Finding, ...]:

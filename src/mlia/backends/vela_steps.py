@@ -64,21 +64,6 @@ def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]
     return steps
 
 
-def operators_on_npu(compilation: Compilation, first_source: int, count: int) -> set[int]:
-    """Operators of one subgraph that have a step on the NPU, for when there is no table of its steps.
-
-    `first_source` is the row of the `source` table at which the subgraph begins.
-    """
-    rows = compilation.rows("source")[first_source : first_source + count]
-    operator_of = {row["id"]: int(row["ext_key"]) for row in rows}
-    queued = {row["optimised_id"] for row in compilation.rows("queue")}
-    return {
-        operator_of[row["source_id"]]
-        for row in compilation.rows("optimised")
-        if row["id"] in queued and row["source_id"] in operator_of
-    }
-
-
 def add_traffic(steps: list[CompiledStep]) -> tuple[Traffic, ...]:
     """Bytes that the steps move, by memory."""
     read: dict[str, int] = defaultdict(int)

@@ -249,7 +249,7 @@ def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
         name,
         count(cost.total_cycles),
         percent(cost.cycles_percent),
-        cost.bound_by.value if cost.bound_by else cost.note.partition(":")[0],
+        cost.bound_by.value if cost.bound_by else cost.note.partition(":")[0].partition(" ")[0],
         fraction(cost.mac_utilization) if cost.macs else NOTHING,
         milliseconds(cost.latency_ms),
         count(cost.npu_cycles),

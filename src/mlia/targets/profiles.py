@@ -57,6 +57,8 @@ class MemoryTable(msgspec.Struct, forbid_unknown_fields=True):
     write_latency_cycles: int = 0
     burst_bytes: int = 128
     ports: int = 1
+    max_reads: int | None = None
+    max_writes: int | None = None
 
 
 class PlacementTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -207,8 +209,9 @@ def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
 def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
     if table.bandwidth_gb_s <= 0 or table.ports < 1 or table.burst_bytes < 1:
         raise TargetError(f"memory.{kind}: bandwidth_gb_s, ports and burst_bytes must be positive")
-    if table.read_latency_cycles < 0 or table.write_latency_cycles < 0:
-        raise TargetError(f"memory.{kind}: a latency cannot be negative")
+    counts = (table.read_latency_cycles, table.write_latency_cycles, table.max_reads or 0, table.max_writes or 0)
+    if min(counts) < 0:
+        raise TargetError(f"memory.{kind}: latencies, max_reads and max_writes cannot be negative")
     port_gb_s = AXI_PORT_BYTES[npu.family] * npu.clock_mhz / 1000 * table.ports
     if table.bandwidth_gb_s > port_gb_s * 1.0001:
         raise TargetError(
@@ -217,4 +220,4 @@ def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
         )
     scale = table.bandwidth_gb_s / port_gb_s
     latencies = table.read_latency_cycles, table.write_latency_cycles
-    return Memory(VELA_KIND[kind], scale, *latencies, table.burst_bytes, table.ports)
+    return Memory(VELA_KIND[kind], scale, *latencies, table.burst_bytes, table.ports, table.max_reads, table.max_writes)

@@ -41,7 +41,11 @@ class Processor(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """One memory as the NPU sees it. `kind` is Vela's word: Sram, Dram, OnChipFlash or OffChipFlash."""
+    """One memory as the NPU sees it. `kind` is Vela's word: Sram, Dram, OnChipFlash or OffChipFlash.
+
+    `max_reads` and `max_writes` are the transfers that may be under way at once; None where nothing is said.
+    Only the estimate for Ethos-U85 uses them.
+    """
 
     kind: str
     clock_scale: float
@@ -49,6 +53,8 @@ class Memory(Struct, frozen=True):
     write_latency_cycles: int
     burst_bytes: int
     ports: int = 1
+    max_reads: int | None = None
+    max_writes: int | None = None
 
     @property
     def name(self) -> str:

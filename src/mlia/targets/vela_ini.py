@@ -106,6 +106,9 @@ class VelaIni:
         def number(key: str, default: float) -> float:
             return _number(section, f"{kind}_{key}".lower(), default, self.source)
 
+        def count(key: str) -> int | None:
+            return int(number(key, 0)) if f"{kind}_{key}".lower() in section else None
+
         return Memory(
             kind=kind,
             clock_scale=number("clock_scale", 1),
@@ -113,6 +116,8 @@ class VelaIni:
             write_latency_cycles=int(number("write_latency", 0)),
             burst_bytes=int(number("burst_length", 1)),
             ports=max(1, int(number("ports_used", 1))),
+            max_reads=count("max_reads"),
+            max_writes=count("max_writes"),
         )
 
 
@@ -141,6 +146,8 @@ def write_vela_ini(system_config: SystemConfig, memory_mode: MemoryMode) -> str:
             f"{memory.kind}_read_latency={memory.read_latency_cycles}",
             f"{memory.kind}_write_latency={memory.write_latency_cycles}",
         ]
+        limits = {"max_reads": memory.max_reads, "max_writes": memory.max_writes}
+        lines += [f"{memory.kind}_{key}={limit}" for key, limit in limits.items() if limit is not None]
     lines.append(f"[{MODE}{memory_mode.name}]")
     areas = {"const": memory_mode.constants, "arena": memory_mode.arena, "cache": memory_mode.cache}
     lines += [f"{area}_mem_area={port.capitalize()}" for area, port in areas.items()]

@@ -1,0 +1,230 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SAMPLE, real_models, wake_words
+from models import as_file, loop, sandwich, strided
+from msgspec.structs import replace
+
+from mlia.backends import vela_process
+from mlia.backends.vela import Vela
+from mlia.errors import BackendError
+from mlia.graph.graph import Graph, Tensor
+from mlia.graph.tflite import read_tflite
+from mlia.results import Bound, Compatibility, Performance
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
+from mlia.targets.vela_ini import installed_path, read_vela_ini, write_vela_ini
+
+U55 = load_target("ethos-u55-256")
+U85 = load_target("ethos-u85-256")
+
+
+def run(graph: Graph | bytes, target: Target = U55) -> tuple[Compatibility, Performance]:
+    result = Vela(timeout_s=60).run(read_tflite(graph) if isinstance(graph, bytes) else graph, target)
+    assert isinstance(result.compatibility, Compatibility)
+    assert isinstance(result.performance, Performance)
+    return result.compatibility, result.performance
+
+
+def vela_command(model: Path, target: Target, folder: Path) -> dict[str, float]:
+    """The figures of the `vela` command for the same settings."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ethosu.vela", str(model), "--output-dir", str(folder)),
+            *("--accelerator-config", f"{target.npu.family}-{target.npu.macs_per_cycle}"),
+            *("--config", "Arm/vela.ini", "--system-config", target.system_config.name),
+            *("--memory-mode", target.memory_mode.name),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (summary,) = folder.glob("*_summary_*.csv")
+    with summary.open() as file:
+        (row,) = csv.DictReader(file)
+    return {key: float(value) for key, value in row.items() if value.replace(".", "").replace("e-", "").isdigit()}
+
+
+@pytest.mark.parametrize("name", ["ethos-u55-32", "ethos-u55-256", "ethos-u65-512", "ethos-u85-256", "ethos-u85-2048"])
+@pytest.mark.parametrize("model", [SAMPLE, wake_words()[0]], ids=lambda path: path.stem)
+def test_totals_equal_the_vela_command(model: Path, name: str, tmp_path: Path) -> None:
+    target = load_target(name)
+    theirs = vela_command(model, target, tmp_path)
+    _, performance = run(model.read_bytes(), target)
+    assert performance.memory is not None
+    assert performance.total_cycles == theirs["cycles_total"]
+    assert performance.npu_cycles == theirs["cycles_npu"]
+    assert performance.compiled_macs == theirs["nn_macs"]
+    assert performance.memory.sram_bytes / 1024 == pytest.approx(theirs["sram_memory_used"])
+    assert performance.memory.dram_bytes / 1024 == pytest.approx(theirs["dram_memory_used"])
+    assert performance.memory.flash_bytes / 1024 == pytest.approx(theirs["off_chip_flash_memory_used"])
+
+
+def test_published_total_of_a_real_model(shared: Path) -> None:
+    # The figure of the `vela` command, Ethos_U55_High_End_Embedded, Shared_Sram.
+    _, performance = run((shared / "mlperf_tiny/kws_ref_model.tflite").read_bytes())
+    assert performance.total_cycles == 58_340
+    assert performance.latency_ms == pytest.approx(58_340 / 500e3)
+
+
+@pytest.mark.parametrize("name", ["ethos-u55-128", "ethos-u65-512", "ethos-u85-256"])
+@pytest.mark.parametrize(
+    "model", [path for path in real_models() if "vela" not in path.stem], ids=lambda path: path.stem
+)
+def test_operators_add_up_to_the_network(model: Path, name: str) -> None:
+    compatibility, performance = run(model.read_bytes(), load_target(name))
+    assert compatibility.npu_operators + compatibility.cpu_operators == len(compatibility.operators)
+    assert len(performance.operators) == len(compatibility.operators)
+    assert sum(cost.total_cycles or 0 for cost in performance.operators) == (performance.total_cycles or 0)
+    assert sum(cost.npu_cycles or 0 for cost in performance.operators) == (performance.npu_cycles or 0)
+    for cost, placement in zip(performance.operators, compatibility.operators, strict=True):
+        assert cost.name == placement.name
+        assert (cost.total_cycles is None) == (placement.processor == "CPU")
+        assert bool(placement.constraints) == (placement.processor == "CPU")
+        assert sum(step.total_cycles for step in cost.steps) == (cost.total_cycles or 0)
+        assert not cost.mac_utilization or 0 < cost.mac_utilization <= 1
+    if performance.memory is None:
+        assert performance.total_cycles is None
+        assert performance.latency_ms is None
+        return
+    compressed = [cost.compressed_weights_bytes for cost in performance.operators if cost.processor == "NPU"]
+    assert None not in compressed
+    moved = {moved.memory: (moved.read_bytes, moved.write_bytes) for moved in performance.traffic}
+    if len(read_tflite(model.read_bytes()).subgraphs) == 1:
+        assert sum(size or 0 for size in compressed) == performance.memory.compressed_weights_bytes
+        for memory, bytes_moved in moved.items():
+            of_operators = [t for cost in performance.operators for t in cost.traffic if t.memory == memory]
+            read = sum(t.read_bytes for t in of_operators)
+            assert (read, sum(t.write_bytes for t in of_operators)) == bytes_moved
+    assert max(life.address + life.size_bytes for life in performance.memory.tensors) > 0
+
+
+@pytest.mark.parametrize("system_config", ["Ethos_U55_Deep_Embedded", "Ethos_U55_High_End_Embedded"])
+def test_memories_written_out_give_the_same_estimate(system_config: str) -> None:
+    config = read_vela_ini(installed_path()).system_config(system_config)
+    named = replace(U55, system_config=config)
+    written = replace(named, vela_config=write_vela_ini(config, U55.memory_mode))
+    graph = read_tflite(SAMPLE.read_bytes())
+    assert run(graph, named) == run(graph, written)
+
+
+@pytest.mark.parametrize("name", ["ethos-u65-512", "ethos-u85-512"])
+def test_memories_of_other_families_written_out_give_the_same_estimate(name: str) -> None:
+    named = load_target(name)
+    written = replace(named, vela_config=write_vela_ini(named.system_config, named.memory_mode))
+    graph = read_tflite(SAMPLE.read_bytes())
+    assert run(graph, named) == run(graph, written)
+
+
+def test_a_float_model_is_one_finding(shared: Path) -> None:
+    compatibility, performance = run((shared / "mlperf_tiny/kws_ref_model_float32.tflite").read_bytes())
+    (finding,) = compatibility.findings
+    assert finding.cause == "float32: nothing can run on the NPU"
+    assert "quantize" in finding.remedy
+    assert len(finding.operators) == compatibility.cpu_operators == 13
+    assert compatibility.npu_percent == 0
+    assert performance.total_cycles is None
+
+
+def test_an_operator_that_the_npu_lacks_cuts_the_graph() -> None:
+    compatibility, performance = run(as_file(sandwich("CUMSUM")))
+    assert [placement.segment for placement in compatibility.operators] == [1, None, 2]
+    assert compatibility.npu_segments == 2
+    (finding,) = compatibility.findings
+    assert finding.cause == "Ethos-U55 has no such operator: CUMSUM"
+    assert performance.operators[1].total_cycles is None
+    assert "1 operator on the Cortex-M55" in performance.skipped[0].what
+
+
+def test_a_limit_is_told_with_the_offending_value() -> None:
+    compatibility, _ = run(as_file(strided(5)))
+    (constraint,) = compatibility.operators[0].constraints
+    assert constraint.violation == "Unsupported kernel stride: 5, 5"
+    assert "VALID" in constraint.rule
+    assert run(as_file(strided(3)))[0].cpu_operators == 0
+
+
+def test_reasons_find_their_operators_without_names() -> None:
+    graph = sandwich("CUMSUM", names=("", "", ""))
+    compatibility, _ = run(as_file(graph))
+    assert [placement.processor for placement in compatibility.operators] == ["NPU", "CPU", "NPU"]
+    assert compatibility.operators[1].constraints[0].violation == "Unsupported opType"
+    assert compatibility.operators[1].name == "CUMSUM#1"
+
+
+def test_custom_operators_go_by_their_own_name() -> None:
+    compatibility, _ = run(as_file(sandwich("CUSTOM", custom_code="MyOperator")))
+    assert compatibility.operators[1].kind == "MyOperator"
+    assert compatibility.findings[0].cause.endswith("MyOperator")
+
+
+def test_an_activation_on_the_npu_is_joined_to_its_producer() -> None:
+    _, performance = run(as_file(sandwich("LOGISTIC")))
+    assert performance.operators[1].total_cycles == 0
+    assert performance.operators[1].note.startswith("joined")
+
+
+def test_a_reshape_is_folded() -> None:
+    compatibility, performance = run(SAMPLE.read_bytes())
+    assert [placement.kind for placement in compatibility.operators if placement.is_folded] == ["RESHAPE"]
+    reshape = next(cost for cost in performance.operators if cost.kind == "RESHAPE")
+    assert (reshape.total_cycles, reshape.steps) == (0, ())
+    assert reshape.note.startswith("folded")
+
+
+def test_subgraphs_have_their_own_operators_and_cycles() -> None:
+    compatibility, performance = run(as_file(loop()))
+    placed = [(placement.subgraph, placement.kind, placement.processor) for placement in compatibility.operators]
+    assert placed == [
+        (0, "CONV_2D", "NPU"), (0, "WHILE", "CPU"), (0, "CONV_2D", "NPU"), (1, "LESS", "CPU"), (2, "CONV_2D", "NPU"),
+    ]  # fmt: skip
+    assert [subgraph.runs for subgraph in performance.further_subgraphs] == ["when called", "when called"]
+    assert performance.further_subgraphs[1].total_cycles == performance.operators[4].total_cycles
+
+
+def test_what_runs_once_is_told_apart() -> None:
+    _, performance = run(wake_words()[0].read_bytes(), U85)
+    (start,) = performance.further_subgraphs
+    assert start.runs == "once, at the start"
+    assert start.total_cycles > 0
+
+
+def test_bounds_of_memory_and_of_the_array() -> None:
+    _, performance = run(SAMPLE.read_bytes())
+    assert performance.operators[0].bound_by == Bound.MACS
+    dense = next(cost for cost in performance.operators if cost.kind == "FULLY_CONNECTED")
+    assert dense.bound_by == Bound.FLASH
+
+
+def test_int4_weights_are_refused() -> None:
+    graph = sandwich("ABS")
+    narrow = Tensor("narrow", (4,), "int4", None, memoryview(b"ab"))
+    with_int4 = replace(graph.main, tensors=(*graph.main.tensors, narrow))
+    with pytest.raises(BackendError, match="int4 weights of 'narrow'"):
+        run(as_file(replace(graph, subgraphs=(with_int4,))))
+
+
+def test_a_compiler_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(BackendError, match="did not finish within 0.001 s"):
+        Vela(timeout_s=0.001).run(read_tflite(SAMPLE.read_bytes()), U55)
+
+
+def test_a_worker_that_dies_is_an_error_with_its_signal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    suicidal = tmp_path / "worker.py"
+    suicidal.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(vela_process, "WORKER", suicidal)
+    with pytest.raises(BackendError, match="crashed.*SIGSEGV"):
+        vela_process.compile_model(SAMPLE.read_bytes(), U55, 60)
+
+
+def test_work_begun_early_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    vela_process.warm_up()
+    vela_process.begin(SAMPLE.read_bytes(), U55)
+    monkeypatch.setattr(vela_process, "Worker", None)  # a second worker would fail now
+    assert vela_process.compile_model(SAMPLE.read_bytes(), U55, 60).report["total_cycles"] > 0
+
+
+def test_vela_is_available() -> None:
+    assert Vela().available() is None

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from conftest import SAMPLE, real_models
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import as_file, loop, sandwich
+from msgspec.structs import replace
+
+from mlia.errors import ModelError
+from mlia.graph.graph import Graph
+from mlia.graph.tflite import read_tflite, single_subgraph
+from mlia.graph.tflite_writer import write_tflite
+
+
+def without_file(graph: Graph) -> Graph:
+    return replace(graph, content=memoryview(b""))
+
+
+@pytest.mark.parametrize("path", real_models(), ids=lambda path: path.stem)
+def test_what_is_written_reads_the_same(path: Path) -> None:
+    graph = read_tflite(path.read_bytes())
+    assert without_file(read_tflite(write_tflite(graph))) == without_file(graph)
+
+
+@pytest.mark.parametrize("path", [p for p in real_models() if "vela" not in p.stem], ids=lambda path: path.stem)
+def test_reader_agrees_with_litert(path: Path) -> None:
+    graph = read_tflite(path.read_bytes())
+    details = Interpreter(model_path=str(path)).get_tensor_details()
+    ours = {index: tensor for index, tensor in enumerate(graph.main.tensors)}
+    for theirs in details:
+        tensor = ours[theirs["index"]]
+        assert tensor.name == theirs["name"]
+        assert tensor.shape == tuple(theirs["shape"])
+        if tensor.quantization:
+            scales = theirs["quantization_parameters"]["scales"]
+            assert np.allclose(tensor.quantization.scale, scales, rtol=1e-6)
+
+
+def test_litert_computes_the_same_from_a_rewritten_file(sample: Path) -> None:
+    original = sample.read_bytes()
+    rewritten = write_tflite(read_tflite(original))
+    random = np.random.default_rng(0)
+    values = random.integers(-128, 128, (1, 49, 10, 1)).astype(np.int8)
+
+    def run(content: bytes) -> np.ndarray:
+        interpreter = Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        interpreter.invoke()
+        output: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return output
+
+    assert (run(original) == run(rewritten)).all()
+
+
+def test_weights_are_views_of_the_file(sample: Path) -> None:
+    content = sample.read_bytes()
+    graph = read_tflite(content)
+    weights = next(tensor for tensor in graph.main.tensors if tensor.is_constant)
+    assert weights.data.obj is content
+
+
+def test_one_subgraph_of_several() -> None:
+    content = as_file(loop())
+    assert len(read_tflite(content).subgraphs) == 3
+    body = read_tflite(single_subgraph(memoryview(content), 2))
+    assert [operator.kind for operator in body.operators] == ["CONV_2D"]
+    assert body.main.name == "body"
+
+
+def test_sparse_tensors_are_not_written() -> None:
+    graph = sandwich("ABS")
+    tensors = (replace(graph.main.tensors[0], is_sparse=True), *graph.main.tensors[1:])
+    with pytest.raises(ModelError, match="sparse"):
+        write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),)))
+
+
+def test_a_model_without_operators_is_refused() -> None:
+    graph = sandwich("ABS")
+    with pytest.raises(ModelError, match="no operators"):
+        read_tflite(as_file(replace(graph, subgraphs=(replace(graph.main, operators=()),))))
+
+
+SMALL = as_file(sandwich("ABS"))
+
+
+@given(st.binary(max_size=400))
+def test_noise_is_refused(noise: bytes) -> None:
+    with pytest.raises(ModelError):
+        read_tflite(noise[:4] + b"TFL3" + noise[4:])
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 4), st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
+def test_words_overwritten_anywhere_give_a_graph_or_a_model_error(changes: list[tuple[int, int]]) -> None:
+    content = bytearray(SMALL)
+    for position, word in changes:
+        content[position : position + 4] = word.to_bytes(4, "little")
+    try:
+        graph = read_tflite(bytes(content))
+    except ModelError as error:
+        assert "\n" not in str(error)
+    else:
+        for operator in graph.operators:
+            graph.main.operator_name(operator)
+
+
+def test_every_cut_of_the_sample_is_noticed_or_harmless() -> None:
+    content = SAMPLE.read_bytes()
+    for size in range(0, len(content) - 16, 997):
+        with pytest.raises(ModelError):
+            read_tflite(content[:size])

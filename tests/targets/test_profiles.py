@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from mlia.errors import TargetError
+from mlia.targets.profiles import load_target, target_names
+from mlia.targets.target import LEGAL_MACS
+from mlia.targets.vela_ini import VelaIni, installed_path, read_vela_ini, write_vela_ini
+
+WRITTEN_OUT = """
+[npu]
+family = "ethos-u55"
+macs_per_cycle = 128
+clock_mhz = 400
+[host]
+core = "cortex-m55"
+clock_mhz = 400
+[memory.sram]
+bandwidth_gb_s = 3.2
+read_latency_cycles = 32
+write_latency_cycles = 32
+[memory.off_chip_flash]
+bandwidth_gb_s = 0.4
+read_latency_cycles = 64
+[placement]
+constants = "off_chip_flash"
+arena = "sram"
+"""
+NAMED = """
+[npu]
+family = "{family}"
+macs_per_cycle = {macs}
+clock_mhz = 500
+[host]
+core = "cortex-m55"
+clock_mhz = 500
+[vela]
+system_config = "{system_config}"
+memory_mode = "{memory_mode}"
+"""
+
+
+def profile(folder: Path, text: str) -> str:
+    path = folder / "board.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_there_is_a_profile_for_every_ethos_u() -> None:
+    expected = [f"{family}-{macs}" for family, choices in LEGAL_MACS.items() for macs in choices]
+    assert target_names() == expected
+    for name in target_names():
+        target = load_target(name)
+        assert target.name == name
+        assert target.npu.clock_mhz == target.system_config.clock_mhz
+
+
+def test_memories_written_out(tmp_path: Path) -> None:
+    target = load_target(profile(tmp_path, WRITTEN_OUT))
+    assert target.name == "board"
+    assert target.constants_memory.kind == "OffChipFlash"
+    assert target.arena_memory.bandwidth_gb_s(target.npu) == pytest.approx(3.2)
+    assert target.constants_memory.bandwidth_gb_s(target.npu) == pytest.approx(0.4)
+    assert target.constants_memory.clock_scale == pytest.approx(0.125)
+
+
+def test_an_ini_of_ones_own(tmp_path: Path) -> None:
+    text = installed_path().read_text().replace("core_clock=200e6", "core_clock=160e6")
+    (tmp_path / "own.ini").write_text(text)
+    named = NAMED.format(
+        family="ethos-u55", macs=64, system_config="Ethos_U55_Deep_Embedded", memory_mode="Shared_Sram"
+    )
+    target = load_target(profile(tmp_path, named + 'ini = "own.ini"\n'))
+    assert target.system_config.clock_mhz == 160
+    assert target.vela_config == text
+
+
+@pytest.mark.parametrize("system_config", VelaIni(installed_path().read_text(), "vela.ini").system_configs)
+def test_what_is_written_as_ini_reads_the_same(system_config: str) -> None:
+    ini = read_vela_ini(installed_path())
+    config = ini.system_config(system_config)
+    for name in ini.memory_modes:
+        mode = ini.memory_mode(name)
+        again = VelaIni(write_vela_ini(config, mode), "again")
+        assert again.system_config(system_config) == config
+        assert again.memory_mode(name) == mode
+
+
+@pytest.mark.parametrize(
+    ("family", "macs", "system_config", "memory_mode", "message"),
+    [
+        ("ethos-u55", 256, "Ethos_U55_High_End_Embedded", "Dedicated_Sram", "arena is in OffChipFlash.*Shared_Sram"),
+        ("ethos-u65", 256, "Ethos_U65_Embedded", "Dedicated_Sram_384KB", "possible: .*Ethos_U65_Mid_End"),
+        ("ethos-u55", 256, "Ethos_U65_High_End", "Shared_Sram", "describes an Ethos-U65 system"),
+        ("ethos-u55", 512, "Ethos_U55_High_End_Embedded", "Shared_Sram", "choose from 32, 64, 128, 256"),
+        ("ethos-u85", 100, "Ethos_U85_SYS_DRAM_Mid", "Shared_Sram", "choose from 128, 256, 512, 1024, 2048"),
+        ("ethos-n78", 256, "x", "y", "unknown NPU family"),
+        ("ethos-u55", 256, "Ethos_U55_Missing", "Shared_Sram", "no system config 'Ethos_U55_Missing': choose from"),
+        ("ethos-u55", 256, "Ethos_U55_High_End_Embedded", "Missing", "no memory mode 'Missing': choose from"),
+    ],
+)
+def test_impossible_hardware_is_refused_with_what_is_possible(
+    tmp_path: Path, family: str, macs: int, system_config: str, memory_mode: str, message: str
+) -> None:
+    text = NAMED.format(family=family, macs=macs, system_config=system_config, memory_mode=memory_mode)
+    with pytest.raises(TargetError, match=message):
+        load_target(profile(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('arena = "sram"', 'arena = "off_chip_flash"', "cannot be written"),
+        ('arena = "sram"', 'arena = "dram"', "placement.arena is 'dram'"),
+        ("bandwidth_gb_s = 3.2", "bandwidth_gb_s = 32", "more than 1 AXI port"),
+        ("bandwidth_gb_s = 3.2", "bandwidth_gb_s = 0", "must be positive"),
+        ("bandwidth_gb_s = 3.2", "bandwith_gb_s = 3.2", "bandwith_gb_s"),
+        ("clock_mhz = 400\n[host]", "clock_mhz = -1\n[host]", "clock"),
+        ("clock_mhz = 400\n[host]", "clock_mhz = nan\n[host]", "clock"),
+        ('core = "cortex-m55"', 'core = "cortex-m99"', "core"),
+        ("[placement]", "[placement", "not valid"),
+        ("[placement]", '[vela]\nsystem_config = "a"\nmemory_mode = "b"\n[placement]', "not both"),
+        ("read_latency_cycles = 64", "read_latency_cycles = -1", "negative"),
+    ],
+)
+def test_a_wrong_profile_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in WRITTEN_OUT
+    with pytest.raises(TargetError, match=message) as caught:
+        load_target(profile(tmp_path, WRITTEN_OUT.replace(old, new)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_arena_in_dram_cannot_be_written_by_a_u55(tmp_path: Path) -> None:
+    text = WRITTEN_OUT.replace("off_chip_flash", "dram").replace('arena = "sram"', 'arena = "dram"')
+    with pytest.raises(TargetError, match="only write to Sram"):
+        load_target(profile(tmp_path, text))
+    load_target(profile(tmp_path, text.replace("ethos-u55", "ethos-u65").replace("128", "256")))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ethos-u55-257", "choose from 32, 64, 128, 256"),
+        ("ethos-u56-256", "did you mean"),
+        ("ETHOS_U55_256", "did you mean ethos-u55-256"),
+        ("nothing-like-it", "mlia target list"),
+        ("missing.toml", "No such file"),
+    ],
+)
+def test_an_unknown_name(name: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        load_target(name)
+
+
+def test_inheritance_that_goes_in_circles() -> None:
+    ini = VelaIni("[Memory_Mode.A]\ninherit=Memory_Mode.B\n[Memory_Mode.B]\ninherit=Memory_Mode.A\n", "x.ini")
+    with pytest.raises(TargetError, match="inherits from itself"):
+        ini.memory_mode("A")
+
+
+def test_a_limit_beyond_the_address_space() -> None:
+    from mlia.targets.target import why_impossible
+
+    target = load_target("ethos-u85-256")
+    mode = replace(target.memory_mode, cache_limit_bytes=1 << 50)
+    reason = why_impossible(target.npu, target.system_config, mode)
+    assert reason is not None
+    assert "can address" in reason
