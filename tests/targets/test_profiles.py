@@ -5,8 +5,7 @@ from msgspec.structs import replace
 
 from mlia.errors import TargetError
 from mlia.targets.profiles import load_target, target_names
-from mlia.targets.target import LEGAL_MACS
-from mlia.targets.vela_ini import VelaIni, installed_path, read_vela_ini, write_vela_ini
+from mlia.targets.target import LEGAL_MACS, VelaIni, installed_path, read_vela_ini, write_vela_ini
 
 WRITTEN_OUT = """
 [npu]

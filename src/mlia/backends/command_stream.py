@@ -10,7 +10,7 @@ from mlia.errors import ModelError
 from mlia.graph.graph import Graph
 from mlia.results import Compiled
 
-CUSTOM_CODE = "ethos-u"
+COMPILED_OPERATOR = "ethos-u"  # the custom code that Vela gives what it compiled
 FOURCC = (b"COP1", b"COP2")
 OPTIMIZER_CONFIG = 1
 _PRODUCTS = {0: "ethos-u55", 1: "ethos-u65", 2: "ethos-u85"}
@@ -26,7 +26,7 @@ def compiled_for(graph: Graph) -> tuple[Compiled, ...]:
     found: dict[Compiled, None] = {}
     for subgraph in graph.subgraphs:
         for operator in subgraph.operators:
-            if operator.custom_code == CUSTOM_CODE:
+            if operator.custom_code == COMPILED_OPERATOR:
                 stream = subgraph.tensor(operator.inputs[0]) if operator.inputs else None
                 found[_read_header(bytes(stream.data) if stream else b"", _compiler(graph))] = None
     return tuple(found)

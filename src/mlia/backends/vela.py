@@ -5,16 +5,19 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.backends.command_stream import compiled_for
-from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
-from mlia.backends.vela_reasons import Refusal, constraints_of, find_causes, read_refusals
-from mlia.backends.vela_steps import (
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
+from mlia.backends.vela_output import (
     MEMORY_NAMES,
     CompiledStep,
+    Refusal,
     add_traffic,
+    constraints_of,
+    find_causes,
     most_bound,
+    read_refusals,
     steps_by_operator,
 )
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
@@ -34,9 +37,9 @@ from mlia.results import (
     SubgraphCost,
     TensorLife,
     Traffic,
+    Unit,
 )
-from mlia.targets.target import Target
-from mlia.targets.vela_ini import installed_version
+from mlia.targets.target import Target, installed_version
 
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
@@ -72,9 +75,11 @@ class Vela(Struct, frozen=True):
             BackendError: Vela is not installed, refused the model, crashed or took too long.
         """
         source = Source(Origin.ESTIMATED, "Vela", installed_version())
-        if compiled := compiled_for(graph):
+        if _is_compiled(graph):
             reason = "the model is already compiled by Vela; give the model it was compiled from"
-            return Result(self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled)
+            return Result(
+                self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
+            )
         _refuse_narrow_weights(graph)
         whole = compile_model(graph.content, target, self.timeout_s)
         programs = self._programs(graph, target, whole)
@@ -89,6 +94,12 @@ class Vela(Struct, frozen=True):
             _program(subgraph, compile_model(single_subgraph(graph.content, subgraph.index), target, self.timeout_s))
             for subgraph in graph.subgraphs
         ]
+
+
+def _is_compiled(graph: Graph) -> bool:
+    return any(
+        operator.custom_code == COMPILED_OPERATOR for subgraph in graph.subgraphs for operator in subgraph.operators
+    )
 
 
 def _refuse_narrow_weights(graph: Graph) -> None:
@@ -117,7 +128,7 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
             placements.append(_placement(program, operator, segments))
         segments = max([segments, *(placement.segment or 0 for placement in placements)])
     operators = tuple(placements)
-    on_npu = [placement for placement in operators if placement.on_npu]
+    on_npu = [placement for placement in operators if placement.processor == Unit.NPU]
     all_macs = sum(placement.macs for placement in operators)
     npu_macs = sum(placement.macs for placement in on_npu)
     return Compatibility(
@@ -142,7 +153,7 @@ def _placement(program: Program, operator: Operator, segments_before: int) -> Pl
         index=operator.index,
         kind=operator.custom_code or operator.kind,
         name=subgraph.operator_name(operator),
-        processor="NPU" if on_npu else "CPU",
+        processor=Unit.NPU if on_npu else Unit.CPU,
         segment=segments_before + segment if segment else None,
         macs=macs(operator, subgraph),
         is_folded=on_npu and not steps,
@@ -158,7 +169,7 @@ def _performance(
     total_cycles = report["total_cycles"] if runs else None
     costs = _Costs(target, report["total_cycles"])
     operators = costs.of_all(programs, compatibility)
-    model_macs = sum(placement.macs for placement in compatibility.operators if placement.on_npu)
+    model_macs = sum(placement.macs for placement in compatibility.operators if placement.processor == Unit.NPU)
     return Performance(
         source=source,
         npu_cycles=report["npu_cycles"] if runs else None,
@@ -198,7 +209,7 @@ class _Costs(Struct, frozen=True):
 
     def of_one(self, program: Program, operator: Operator, placement: Placement) -> OperatorCost:
         steps = program.steps.get(operator.index, [])
-        known = placement.on_npu
+        known = placement.processor == Unit.NPU
         cycles = sum(step.total_cycles for step in steps) if known else None
         weights = weights_bytes(operator, program.subgraph)
         return OperatorCost(
@@ -225,7 +236,7 @@ class _Costs(Struct, frozen=True):
 
 
 def _note(placement: Placement, steps: list[CompiledStep]) -> str:
-    if not placement.on_npu:
+    if placement.processor == Unit.CPU:
         return "runs on the CPU: not estimated"
     if not steps:
         return "folded into its neighbors: costs nothing"

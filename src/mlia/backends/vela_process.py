@@ -1,4 +1,9 @@
-"""Runs the Vela worker on one model: a TFLite file in, the compiler's tables and its log out."""
+"""Vela's C++ core in a child process, because it dies of a signal on some damaged models.
+
+Both ends are here. The child is this file, started as a script. One line of JSON with the settings and
+then the model go to its stdin; one JSON object comes from its stdout. All that the compiler prints, to
+either stream, comes from its stderr.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,12 @@ from mlia.errors import BackendError
 if TYPE_CHECKING:
     from mlia.targets.target import Target
 
-WORKER = Path(__file__).with_name("vela_worker.py")
+CHILD = Path(__file__)
 DEFAULT_TIMEOUT_S = 600.0
+# A damaged size field may ask for any amount of memory; this stops it before the machine suffers.
+_MEMORY_LIMIT_BYTES = 8 << 30
+_TABLES = ("source", "optimised", "queue", "group", "perf", "perf_debug", "perf_debug_main", "tensors", "cmdstream")
+
 
 # Workers that wait for a request, and workers that have theirs already.
 _waiting: list[Worker] = []
@@ -31,7 +40,7 @@ class Worker:
         # It sees our modules, but skips the interpreter's start-up hooks, which cost time.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         pipe = subprocess.PIPE
-        command = [sys.executable, "-S", "-P", str(WORKER)]
+        command = [sys.executable, "-S", "-P", str(CHILD)]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
     def send(self, request: bytes) -> None:
@@ -53,8 +62,9 @@ class Worker:
         except subprocess.TimeoutExpired:
             raise BackendError(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
         finally:
-            self._process.kill()
-            self._process.wait()
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.communicate()
         log = errors.decode(errors="replace")
         if self._process.returncode != 0 or not output:
             death = _death(self._process.returncode)
@@ -133,3 +143,64 @@ def _death(returncode: int) -> str:
     if returncode < 0:
         return f"crashed ({signal.Signals(-returncode).name})"
     return f"failed (exit code {returncode})"
+
+
+def _limit_resources() -> None:
+    """Bound the memory, and leave no core file. Windows has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, hard))
+    except (ValueError, OSError):
+        pass  # macOS does not let a process lower it
+
+
+def _serve() -> None:
+    """The child: answer one request."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _limit_resources()
+    from ethosu import regor  # while the parent still prepares the request
+
+    settings = json.loads(sys.stdin.buffer.readline())
+    model = sys.stdin.buffer.read()
+    try:
+        compiled = regor.compile(
+            settings["architecture"], model, "TFLITE", settings["system_config"], options=settings["options"]
+        )
+    except (RuntimeError, ValueError, MemoryError) as error:
+        output.write(json.dumps({"error": str(error) or type(error).__name__}))
+        output.close()
+        return
+    report = compiled.perf_report
+    answer = {
+        "report": {
+            "npu_cycles": report.npuCycles,
+            "total_cycles": report.totalCycles,
+            "macs": report.macCount,
+            "weights_bytes": report.originalWeights,
+            "compressed_weights_bytes": report.encodedWeights,
+            "read_only_bytes": report.readOnlyPeakUsage,
+            "memories": {
+                str(name): {
+                    "peak_bytes": memory.peakUsage,
+                    "read_bytes": sum(access.bytesRead for access in memory.accesses.values()),
+                    "write_bytes": sum(access.bytesWritten for access in memory.accesses.values()),
+                }
+                for name, memory in report.memories.items()
+            },
+        },
+        "tables": {
+            name: [table.header, *table.data] for name, table in compiled.opt_database.tables.items() if name in _TABLES
+        },
+    }
+    output.write(json.dumps(answer))  # dump() would not use the fast encoder
+    output.close()
+
+
+if __name__ == "__main__":
+    _serve()

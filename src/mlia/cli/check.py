@@ -5,9 +5,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mlia.cli.output import can_color, progress_line, terminal_width, write_output
+from mlia.cli.main import can_color, progress_line, terminal_width, write_output
 from mlia.errors import MliaError
 
+NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
   mlia check model.tflite -t ethos-u55-256
   mlia check model.tflite -t ethos-u55-256 --compatibility
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         from mlia.render.terminal import TerminalStyle, render_terminal
 
         style = TerminalStyle(
-            width=arguments.width or max(terminal_width(), 60),
+            width=arguments.width or max(terminal_width(), NARROWEST),
             color=can_color(sys.stdout) and not arguments.output,
             all_operators=arguments.all_operators,
             steps=arguments.steps,
@@ -102,8 +103,8 @@ def _start_early(arguments: argparse.Namespace) -> None:
 
 
 def _width(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 60 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of columns from 60 to 1000")
+    if not text.isascii() or not text.isdigit() or not NARROWEST <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of columns from {NARROWEST} to 1000")
     return int(text)
 
 

@@ -1,9 +1,7 @@
 """Several targets in one table: what a model costs on each, and what keeps it off their NPUs."""
 
-from mlia.render.figures import NOTHING, count, fraction, kibibytes, milliseconds, percent
-from mlia.render.page import Page
-from mlia.render.table import Column
 from mlia.render.terminal import show_compiled, show_finding
+from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import Report, TargetReport
 from mlia.results import Compatibility, Finding, Performance, Result
 
@@ -41,7 +39,7 @@ def show_side_by_side(page: Page, report: Report) -> None:
         page.paragraph(", ".join(names))
         show_finding(page, finding, "-")
     performances = [result.performance for entry in report.targets for result in entry.results]
-    sources = sorted({str(found.source) for found in performances if isinstance(found, Performance)})
+    sources = sorted({source_text(found.source) for found in performances if isinstance(found, Performance)})
     page.gap()
     for source in sources:
         page.paragraph(f"Figures are {source}, of the NPU's part only; weights are compressed.")

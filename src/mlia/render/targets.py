@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlia.render.table import Column, render_table
+from mlia.render.text import Column, render_table
 from mlia.targets.target import Target
 
 

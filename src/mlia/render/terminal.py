@@ -1,13 +1,23 @@
-"""Report -> text for a terminal, from 60 columns up."""
+"""Report -> text for a terminal, from 80 columns up."""
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from mlia.render.figures import NOTHING, count, fraction, kibibytes, milliseconds, percent, plural
-from mlia.render.names import display_names, identity
-from mlia.render.page import Page
-from mlia.render.table import Column
+from mlia.render.text import (
+    NOTHING,
+    Column,
+    Page,
+    count,
+    display_names,
+    fraction,
+    identity,
+    kibibytes,
+    milliseconds,
+    percent,
+    plural,
+    source_text,
+)
 from mlia.report import ModelSummary, Report, TargetReport, TensorSummary
 from mlia.results import (
     Compatibility,
@@ -19,6 +29,7 @@ from mlia.results import (
     Placement,
     Skipped,
     SubgraphCost,
+    Unit,
 )
 
 SLOWEST_SHOWN = 12
@@ -166,7 +177,7 @@ def _placement_row(placement: Placement, name: str, references: dict[OperatorId,
 
 
 def _show_performance(page: Page, found: Performance, style: TerminalStyle) -> None:
-    page.heading(f"Performance ({found.source})")
+    page.heading(f"Performance ({source_text(found.source)})")
     if found.total_cycles is None:
         page.paragraph("Nothing runs on the NPU, so there is no NPU time to show.")
         return
@@ -249,7 +260,7 @@ def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
         name,
         count(cost.total_cycles),
         percent(cost.cycles_percent),
-        cost.bound_by.value if cost.bound_by else cost.note.partition(":")[0].partition(" ")[0],
+        _bound_text(cost),
         fraction(cost.mac_utilization) if cost.macs else NOTHING,
         milliseconds(cost.latency_ms),
         count(cost.npu_cycles),
@@ -258,6 +269,13 @@ def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
         kibibytes(cost.compressed_weights_bytes) if cost.compressed_weights_bytes else NOTHING,
         kibibytes(off_chip) if off_chip else NOTHING,
     )
+
+
+def _bound_text(cost: OperatorCost) -> str:
+    """What bounds it; for an operator without cycles of its own, why it has none: "on CPU", folded, joined."""
+    if cost.bound_by:
+        return cost.bound_by.value
+    return "on CPU" if cost.processor == Unit.CPU else cost.note.partition(" ")[0]
 
 
 def _step_rows(cost: OperatorCost) -> list[tuple[str, ...]]:

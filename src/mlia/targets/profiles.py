@@ -16,10 +16,13 @@ from mlia.targets.target import (
     Processor,
     SystemConfig,
     Target,
+    VelaIni,
     check_npu,
+    installed_path,
+    read_vela_ini,
     why_impossible,
+    write_vela_ini,
 )
-from mlia.targets.vela_ini import VelaIni, installed_path, read_vela_ini, write_vela_ini
 
 BUILT_IN = Path(__file__).parent / "profiles"
 DEFAULT_NAME = "ethos-u55-256"

@@ -1,0 +1,215 @@
+"""What Vela answers -> steps, folded into the user's operators, and the constraints those break.
+
+Its database, as Vela 5.2 writes it: `source` has the model's operators (ext_key is the index within the
+subgraph), `perf` the compiled steps with the operator each came from, `perf_debug` the bytes each moves,
+`perf_debug_main` the cycles of each hardware unit, `queue` which command stream a step is in.
+
+Its log has a paragraph for each operator that is left to the CPU: the operator by kind and first output,
+the reason with the offending value, and below it the published rule, if the reason does not say it all.
+"""
+
+import re
+from collections import defaultdict
+
+from msgspec import Struct
+
+from mlia.backends.vela_process import Compilation
+from mlia.graph.graph import Operator, Subgraph
+from mlia.results import Bound, Constraint, Finding, OperatorId, Placement, Traffic, Unit
+
+CPU_STEP = "Passthrough"  # Vela's word for an operator that it leaves to the CPU
+# Vela's names of memories, and the reports'. Its local memories (shram, lutram) are inside the NPU.
+MEMORY_NAMES = {"Sram": "sram", "Dram": "dram", "OnChipFlash": "flash", "OffChipFlash": "flash"}
+_BOUND_BY_MEMORY = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
+_PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
+
+
+class CompiledStep(Struct, frozen=True):
+    """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights."""
+
+    kind: str
+    on_npu: bool
+    npu_cycles: int
+    total_cycles: int
+    bound_by: Bound
+    traffic: dict[str, tuple[int, int]]
+    compressed_weights_bytes: int
+    segment: int | None
+
+
+def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]:
+    """The steps of each operator, by its index in the subgraph; -1 for steps without an operator.
+
+    Only for a compilation of one subgraph: with several, the compiler keeps the last one's steps only.
+    """
+    operator_of = {row["id"]: int(row["ext_key"]) for row in compilation.rows("source")}
+    stream_of = {row["optimised_id"]: row["cmdstream_id"] for row in compilation.rows("queue")}
+    # Steps that were joined to another one are in that one's command stream.
+    leader = {row["id"]: row["group_id"] for row in compilation.rows("group")}
+    optimised_of = {row["id"]: row["optimised_id"] for row in compilation.rows("perf")}
+    segment_of = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"), start=1)}
+    details = {row["id"]: row for row in compilation.rows("perf_debug")}
+    units = {row["id"]: row for row in compilation.rows("perf_debug_main")}
+    steps: dict[int, list[CompiledStep]] = defaultdict(list)
+    for row in compilation.rows("perf"):
+        identity = row["id"]
+        optimised = optimised_of.get(leader.get(identity, identity), row["optimised_id"])
+        steps[operator_of.get(row["source_id"], -1)].append(
+            CompiledStep(
+                kind=row["operator"],
+                on_npu=row["operator"] != CPU_STEP,
+                npu_cycles=int(row["npu_cycles"]),
+                total_cycles=int(row["op_cycles"]),
+                bound_by=_bound(row, units.get(identity, {})),
+                traffic=_traffic(details.get(identity, {})),
+                compressed_weights_bytes=_number(details.get(identity, {}), "weight_total_bytes"),
+                segment=segment_of.get(stream_of.get(optimised, "")),
+            )
+        )
+    return steps
+
+
+def add_traffic(steps: list[CompiledStep]) -> tuple[Traffic, ...]:
+    """Bytes that the steps move, by memory."""
+    read: dict[str, int] = defaultdict(int)
+    written: dict[str, int] = defaultdict(int)
+    for step in steps:
+        for memory, (read_bytes, write_bytes) in step.traffic.items():
+            read[memory] += read_bytes
+            written[memory] += write_bytes
+    return tuple(Traffic(memory, read[memory], written[memory]) for memory in sorted(read))
+
+
+def most_bound(steps: list[CompiledStep]) -> Bound | None:
+    """What the steps wait for in most of their cycles."""
+    cycles: dict[Bound, int] = defaultdict(int)
+    for step in steps:
+        cycles[step.bound_by] += step.total_cycles
+    return max(cycles, key=lambda bound: cycles[bound]) if any(cycles.values()) else None
+
+
+def _number(row: dict[str, str], column: str) -> int:
+    text = row.get(column, "")
+    return int(text) if text else 0
+
+
+def _bound(row: dict[str, str], units: dict[str, str]) -> Bound:
+    """What the step waits for: a memory if it takes longer than the NPU, else the slowest unit of the NPU."""
+    if int(row["op_cycles"]) > int(row["npu_cycles"]):
+        access: dict[str, int] = defaultdict(int)
+        for kind, memory in MEMORY_NAMES.items():
+            access[memory] = max(access[memory], _number(row, f"{kind}_ac"))
+        return _BOUND_BY_MEMORY[max(access, key=lambda memory: access[memory])]
+    cycles = {
+        Bound.MACS: _number(units, "mac_cycles"),
+        Bound.OUTPUT_UNIT: _number(units, "ao_cycles"),
+        Bound.COMMANDS: _number(units, "cmd_cycles"),
+    }
+    return max(cycles, key=lambda bound: cycles[bound])
+
+
+def _traffic(details: dict[str, str]) -> dict[str, tuple[int, int]]:
+    moved: dict[str, tuple[int, int]] = {}
+    for kind, memory in MEMORY_NAMES.items():
+        read = sum(_number(details, f"{kind}{purpose}_read") for purpose in _PURPOSES)
+        written = sum(_number(details, f"{kind}{purpose}_write") for purpose in _PURPOSES)
+        if read or written:
+            before = moved.get(memory, (0, 0))
+            moved[memory] = (before[0] + read, before[1] + written)
+    return moved
+
+
+_REFUSAL = re.compile(r"^Warning \([\w ]+\) operator: (?P<kind>.*), ofm: '(?P<output>.*)'$")
+_PLACEHOLDER = re.compile(r"placeholder-for-(\d+)-OFM")  # Vela's name for an operator without outputs
+_DATA_TYPE = re.compile(r"unsupported DataType (\w+)", re.IGNORECASE)
+_UNNAMED = "<unnamed>"  # and its name for a tensor without one
+_NO_OPERATOR = "Unsupported opType"
+
+
+class Refusal(Struct, frozen=True):
+    """One paragraph: which operator, by kind and name of its first output, and why."""
+
+    kind: str
+    output: str
+    constraint: Constraint
+
+
+def read_refusals(log: str) -> list[Refusal]:
+    """All refusals of a log, each once, in the order of the log."""
+    refusals: dict[Refusal, None] = {}
+    lines = iter(log.splitlines())
+    for line in lines:
+        heading = _REFUSAL.match(line)
+        if not heading:
+            continue
+        body: list[str] = []
+        for text in lines:
+            if not text.strip():
+                break
+            body.append(text.strip())
+        violation = body[0].removeprefix("Reason:").strip() if body else "no reason given"
+        refusals[Refusal(heading["kind"], heading["output"], Constraint(violation, "; ".join(body[1:])))] = None
+    return list(refusals)
+
+
+def constraints_of(operator: Operator, subgraph: Subgraph, refusals: list[Refusal]) -> tuple[Constraint, ...]:
+    """The constraints one operator breaks.
+
+    A fused activation is an operator of its own to Vela, so the output's name decides, and the kind only
+    between operators whose outputs share a name.
+    """
+    name = subgraph.tensors[operator.outputs[0]].name if operator.outputs else None
+    named = [refusal for refusal in refusals if _names(refusal, operator, name)]
+    same_kind = [refusal for refusal in named if refusal.kind == operator.kind]
+    chosen = same_kind or named
+    tensors = (subgraph.tensor(index) for index in (*operator.inputs, *operator.outputs))
+    names = {tensor.name for tensor in tensors if tensor is not None and tensor.name}
+    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for refusal in chosen))
+
+
+def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
+    placeholder = _PLACEHOLDER.fullmatch(refusal.output)
+    if placeholder:
+        return not operator.outputs and int(placeholder[1]) == operator.index
+    return name is not None and refusal.output == (name or _UNNAMED)
+
+
+def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
+    """The violation without the names of tensors in it, so that like causes read alike."""
+    violation = constraint.violation
+    for name in names:
+        for own in (name, f"{name}_act"):  # Vela's name for what goes into a fused activation
+            violation = violation.removesuffix(f" ({own})").replace(f" tensor {own} ", " a tensor ")
+    return Constraint(violation, constraint.rule)
+
+
+def find_causes(operators: tuple[Placement, ...], npu: str) -> tuple[Finding, ...]:
+    """Each cause once, with all operators it keeps off the NPU, the most frequent first."""
+    concerned: dict[tuple[str, str], list[OperatorId]] = defaultdict(list)
+    nothing_runs = all(placement.processor == Unit.CPU for placement in operators)
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for placement in operators:
+        if placement.processor == Unit.NPU:
+            continue
+        for constraint in placement.constraints:
+            key = _cause(constraint, npu, nothing_runs)
+            concerned[key].append(OperatorId(placement.subgraph, placement.index))
+            kinds[key].add(placement.kind)
+    findings = []
+    for (cause, remedy), indexes in sorted(concerned.items(), key=lambda item: -len(item[1])):
+        named = f"{cause}: {', '.join(sorted(kinds[cause, remedy]))}" if cause.endswith("such operator") else cause
+        findings.append(Finding(named, remedy, tuple(indexes)))
+    return tuple(findings)
+
+
+def _cause(constraint: Constraint, npu: str, nothing_runs: bool) -> tuple[str, str]:
+    """The cause in the user's words, and what to do about it."""
+    data_type = _DATA_TYPE.search(constraint.violation)
+    if data_type and "float" in data_type[1].lower():
+        what = "nothing can run on the NPU" if nothing_runs else "these operators cannot run on the NPU"
+        return f"{data_type[1].lower()}: {what}", "quantize the model to int8"
+    if data_type:
+        return f"{data_type[1].lower()} tensors cannot be used on the NPU here", constraint.rule or "use int8 or int16"
+    if constraint.violation == _NO_OPERATOR:
+        return f"{npu} has no such operator", "replace it by operators the NPU has, or leave it to the CPU"
+    return constraint.violation, constraint.rule

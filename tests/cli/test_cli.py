@@ -1,0 +1,243 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SAMPLE
+from models import as_file, sandwich
+
+from mlia.cli.main import VERBS
+
+MLIA = Path(sys.executable).with_name("mlia")
+
+
+def mlia(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [MLIA, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+
+
+def test_check_prints_a_report_and_nothing_else() -> None:
+    done = mlia("check", SAMPLE, "-t", "ethos-u55-256")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "13 of 13 operators (100.0 %)" in done.stdout
+    assert "cycles, 0.117 ms at 500 MHz" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["-t", "--target", "--target-profile"])
+def test_names_of_the_target_option(option: str) -> None:
+    done = mlia("check", SAMPLE, option, "ethos-u55-256", "--compatibility")
+    assert done.returncode == 0
+    assert "Compatibility" in done.stdout
+    assert "Performance" not in done.stdout
+
+
+def test_performance_alone() -> None:
+    done = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--performance")
+    assert "Compatibility" not in done.stdout
+    assert "Performance" in done.stdout
+
+
+def test_both_when_both_are_asked_for() -> None:
+    both = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--performance", "--compatibility")
+    assert both.stdout == mlia("check", SAMPLE, "-t", "ethos-u55-256").stdout
+
+
+def test_several_targets_side_by_side() -> None:
+    done = mlia("check", SAMPLE, "-t", "ethos-u55-128", "-t", "ethos-u65-512", "-t", "ethos-u85-256", "--width", "120")
+    assert done.returncode == 0
+    for name in ("ethos-u55-128", "ethos-u65-512", "ethos-u85-256"):
+        assert f"\n  {name} " in done.stdout
+
+
+def test_json_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--format", "json", "-o", path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    report = json.loads(path.read_text())
+    result = report["targets"][0]["results"][0]
+    assert result["performance"]["total_cycles"] > 50_000
+    assert result["performance"]["source"] == {"origin": "estimated", "by": "Vela", "version": "5.2.0"}
+    assert result["compatibility"]["npu_percent"] == 100.0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_steps_unfold_an_operator() -> None:
+    folded = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--performance").stdout
+    unfolded = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--performance", "--steps").stdout
+    assert "ReduceSum" not in folded
+    assert "ReduceSum" in unfolded
+
+
+def test_fail_on_warning(tmp_path: Path) -> None:
+    model = tmp_path / "cut.tflite"
+    model.write_bytes(as_file(sandwich("CUMSUM")))
+    assert mlia("check", model, "-t", "ethos-u55-256").returncode == 0
+    assert mlia("check", model, "-t", "ethos-u55-256", "--fail-on", "warning").returncode == 1
+    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", "--fail-on", "warning").returncode == 0
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line on stderr of a run that could not do its work."""
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"", "the file is empty"),
+        (b"hello, world", "not a TFLite file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"PK\x03\x04" + bytes(100), "zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (SAMPLE.read_bytes()[:5000], "damaged"),
+        (SAMPLE.read_bytes()[:8], "damaged"),
+    ],
+)
+def test_a_bad_model_costs_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    model = tmp_path / "model.tflite"
+    if content is not None:
+        model.write_bytes(content)
+    assert message in one_line(mlia("check", model, "-t", "ethos-u55-256"))
+
+
+def test_a_folder_costs_one_line(tmp_path: Path) -> None:
+    assert "folder" in one_line(mlia("check", tmp_path, "-t", "ethos-u55-256"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-t", "ethos-u55-257"], "choose from 32, 64, 128, 256"),
+        (["-t", "nothing.toml"], "No such file"),
+        ([], "required: -t/--target/--target-profile"),
+        (["-t", "ethos-u55-256", "--format", "xml"], "invalid choice: 'xml'"),
+        (["-t", "ethos-u55-256", "--width", "5"], "columns from 80 to 1000"),
+        (["-t", "ethos-u55-256", "--width", "1e9"], "columns from 80 to 1000"),
+        (["-t", "ethos-u55-256", "--timeout", "-1"], "seconds above 0"),
+        (["-t", "ethos-u55-256", "--timeout", "nan"], "seconds above 0"),
+        (["-t", "ethos-u55-256", "--timeout", "0.001"], "did not finish within"),
+        (["-t", "ethos-u55-256", "-o", "/nonexistent/report.txt"], "cannot write /nonexistent/report.txt"),
+        (["-t", "ethos-u55-256", "--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_bad_option_costs_one_line(arguments: list[str], message: str) -> None:
+    assert message in one_line(mlia("check", SAMPLE, *arguments))
+
+
+def test_no_half_written_file(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    target = tmp_path / "folder"
+    try:
+        if os.access(tmp_path, os.W_OK):  # root may write anywhere: a folder in the way serves as well
+            target.mkdir()
+        one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "-o", target))
+        assert [path.name for path in tmp_path.iterdir()] in ([], ["folder"])
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_has_an_example(verb: str) -> None:
+    done = mlia(verb, "--help")
+    assert done.returncode == 0
+    assert f"  mlia {verb}" in done.stdout
+    assert "example" in done.stdout
+
+
+def test_no_verb_and_a_wrong_verb() -> None:
+    assert "VERB" in one_line(mlia())
+    assert "invalid choice: 'chek'" in one_line(mlia("chek"))
+
+
+def test_version() -> None:
+    import mlia as package
+
+    assert mlia("--version").stdout == f"mlia {package.__version__}\n"
+
+
+def test_target_list_and_show() -> None:
+    listed = mlia("target", "list")
+    assert len(listed.stdout.splitlines()) == 12
+    shown = mlia("target", "show", "ethos-u85-256")
+    assert "Ethos_U85_SYS_DRAM_Mid" in shown.stdout
+    assert "512 GOP/s" in shown.stdout
+    assert "no target 'nope'" in one_line(mlia("target", "show", "nope"))
+    assert "needs the name" in one_line(mlia("target", "show"))
+    assert "takes no target" in one_line(mlia("target", "list", "ethos-u55-256"))
+
+
+def test_schema_is_the_published_one() -> None:
+    assert mlia("schema").stdout == (ROOT / "docs/report.schema.json").read_text()
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"'{MLIA}' schema | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("{\n", "", 0)
+
+
+def on_a_terminal(**environment: str) -> str:
+    """The output of a check whose stdout and stderr are a terminal of 100 columns."""
+    leader, follower = pty.openpty()
+    environment = (
+        {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | environment | {"COLUMNS": "100"}
+    )
+    child = subprocess.Popen(
+        [MLIA, "check", SAMPLE, "-t", "ethos-u55-256"], stdout=follower, stderr=follower, env=environment
+    )
+    os.close(follower)
+    chunks = []
+    try:
+        while chunk := os.read(leader, 4096):
+            chunks.append(chunk)
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    assert child.wait() == 0
+    os.close(leader)
+    return b"".join(chunks).decode()
+
+
+def test_progress_and_color_are_for_terminals_only() -> None:
+    text = on_a_terminal()
+    assert "compiling ds_cnn_small_int8.tflite for ethos-u55-256" in text
+    assert "\x1b[1m" in text
+    assert "\x1b[1m" not in on_a_terminal(NO_COLOR="1")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mlia.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'ethosu', 'msgspec', 'flatbuffers', 'tensorflow', 'rich', 'subprocess'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_check_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mlia.cli.main import main\n"
+        f"assert main(['check', {str(SAMPLE)!r}, '-t', 'ethos-u55-256']) == 0\n"
+        "heavy = {'numpy', 'ethosu', 'flatbuffers', 'tensorflow', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_python_m_mlia() -> None:
+    done = subprocess.run([sys.executable, "-m", "mlia", "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("mlia ")

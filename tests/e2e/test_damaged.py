@@ -1,0 +1,89 @@
+"""Damaged models, a thousand and more: each ends in a report or in one clear line, never otherwise."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import SAMPLE, wake_words
+
+import mlia
+from mlia.render.json import render_json
+from mlia.render.terminal import TerminalStyle, render_terminal
+
+CASES_A_KIND = 180
+TIMEOUT_S = 20.0
+
+
+def truncated(content: bytes, _: random.Random) -> Iterator[bytes]:
+    for size in range(0, len(content), 64):
+        yield content[:size]
+
+
+def with_flipped_bits(content: bytes, source: random.Random) -> Iterator[bytes]:
+    for _ in range(CASES_A_KIND):
+        changed = bytearray(content)
+        for _ in range(source.choice((1, 1, 2, 8, 64))):
+            changed[source.randrange(len(changed))] ^= 1 << source.randrange(8)
+        yield bytes(changed)
+
+
+def with_wild_words(content: bytes, source: random.Random) -> Iterator[bytes]:
+    """Words overwritten with what breaks readers: huge, negative, or slightly wrong offsets and counts."""
+    for _ in range(CASES_A_KIND):
+        changed = bytearray(content)
+        for _ in range(source.choice((1, 2, 4))):
+            # Tables, where the damage is interesting, are at either end; constants lie between.
+            edge = min(len(changed) - 4, 6000)
+            start = source.randrange(edge) if source.random() < 0.5 else len(changed) - 4 - source.randrange(edge)
+            position = start // 4 * 4
+            old = int.from_bytes(changed[position : position + 4], "little")
+            new = source.choice((0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, old + 4, max(old - 4, 0), len(content)))
+            changed[position : position + 4] = (new & 0xFFFFFFFF).to_bytes(4, "little")
+        yield bytes(changed)
+
+
+def with_shuffled_tables(content: bytes, source: random.Random) -> Iterator[bytes]:
+    """Pieces of the file copied over others, as a broken download or a bad merge leaves them."""
+    for _ in range(CASES_A_KIND):
+        changed = bytearray(content)
+        size = source.choice((4, 16, 64, 256))
+        here, there = (source.randrange(len(changed) - size) for _ in range(2))
+        changed[here : here + size] = content[there : there + size]
+        yield bytes(changed)
+
+
+def outcome(path: Path, target: str) -> str:
+    """ "report", or the error's type; raises what no user should ever see."""
+    try:
+        report = mlia.check(path, target, timeout_s=TIMEOUT_S)
+    except mlia.MliaError as error:
+        return type(error).__name__
+    render_json(report)
+    render_terminal(report, TerminalStyle(80))
+    return "report"
+
+
+@pytest.mark.parametrize("model", [SAMPLE, wake_words()[0]], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (truncated, "ethos-u55-256"),
+        (with_flipped_bits, "ethos-u55-256"),
+        (with_wild_words, "ethos-u85-256"),
+        (with_shuffled_tables, "ethos-u65-512"),
+    ],
+)
+def test_every_damaged_model_ends_well(kind: object, target: str, model: Path, tmp_path: Path) -> None:
+    assert callable(kind)
+    content = model.read_bytes()
+    paths = []
+    for number, damaged in enumerate(kind(content, random.Random(f"{kind.__name__} {model.stem}"))):
+        path = tmp_path / f"{number}.tflite"
+        path.write_bytes(damaged)
+        paths.append(path)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda path: outcome(path, target), paths))
+    assert len(outcomes) >= CASES_A_KIND
+    assert "ModelError" in outcomes  # some are damaged beyond reading; which ones is not the point

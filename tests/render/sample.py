@@ -1,0 +1,143 @@
+"""SAMPLE_REPORT: one report with something of everything, which every renderer's golden file shows."""
+
+from mlia.report import MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.results import (
+    Bound,
+    Compatibility,
+    Constraint,
+    Finding,
+    MemoryUse,
+    OperatorCost,
+    OperatorId,
+    Origin,
+    Performance,
+    Placement,
+    Result,
+    Skipped,
+    Source,
+    Step,
+    SubgraphCost,
+    TensorLife,
+    Traffic,
+)
+
+SOURCE = Source(Origin.ESTIMATED, "Vela", "5.2.0")
+VIOLATION = "Unsupported kernel stride: 5, 5"
+RULE = "Stride values WxH must be at most 3"
+LONG = "network/encoder/block_12/attention/projection_with_a_long_name/BiasAdd;network/encoder/block_12/other"
+
+
+def placement(index: int, kind: str, name: str, segment: int | None = None, macs: int = 0) -> Placement:
+    constraints = () if segment or kind == "RESHAPE" else (Constraint(VIOLATION, RULE),)
+    on_npu = not constraints
+    return Placement(
+        0, index, kind, name, "NPU" if on_npu else "CPU", segment, macs, on_npu and not segment, constraints
+    )
+
+
+def cost(index: int, kind: str, name: str, cycles: int | None, macs: int = 0) -> OperatorCost:
+    on_npu = cycles is not None
+    return OperatorCost(
+        subgraph=0,
+        index=index,
+        kind=kind,
+        name=name,
+        processor="NPU" if on_npu else "CPU",
+        npu_cycles=cycles and cycles - 10,
+        total_cycles=cycles,
+        latency_ms=cycles / 500e3 if cycles is not None else None,
+        cycles_percent=cycles / 300 if cycles is not None else None,
+        macs=macs,
+        mac_utilization=macs / (cycles * 256) if cycles else None,
+        bound_by=Bound.FLASH if cycles else None,
+        traffic=(Traffic("flash", 4096, 0), Traffic("sram", 1000, 2000)) if cycles else (),
+        weights_bytes=4000 if macs else 0,
+        compressed_weights_bytes=3000 if macs else None,
+        steps=(Step("Conv2D", cycles - 10, cycles, Bound.FLASH), Step("Relu", 0, 0, Bound.MACS)) if cycles else (),
+        note=""
+        if cycles
+        else "folded into its neighbors: costs nothing"
+        if on_npu
+        else "runs on the CPU: not estimated",
+    )
+
+
+TARGET = TargetSummary(
+    name="ethos-u55-256",
+    npu="Ethos-U55",
+    macs_per_cycle=256,
+    clock_mhz=500.0,
+    system_config="Ethos_U55_High_End_Embedded",
+    memory_mode="Shared_Sram",
+    vela_config_source="Vela's Arm/vela.ini",
+    memories=(
+        MemorySummary("sram", ("arena", "cache"), 4.0, 32, 32),
+        MemorySummary("off_chip_flash", ("constants",), 0.5, 64, 0),
+    ),
+    host="Cortex-M55",
+    host_clock_mhz=500.0,
+)
+RESULT = Result(
+    backend="vela",
+    compatibility=Compatibility(
+        source=SOURCE,
+        operators=(
+            placement(0, "CONV_2D", "network/stem/conv", 1, 800_000),
+            placement(1, "CONV_2D", LONG, None, 200_000),
+            placement(2, "RESHAPE", "network/flatten"),
+            placement(3, "FULLY_CONNECTED", "network/classifier/dense", 2, 5_000),
+        ),
+        npu_operators=3,
+        cpu_operators=1,
+        npu_percent=75.0,
+        npu_mac_percent=80.1,
+        npu_segments=2,
+        findings=(Finding(VIOLATION, RULE, (OperatorId(0, 1),)),),
+    ),
+    performance=Performance(
+        source=SOURCE,
+        npu_cycles=29_980,
+        total_cycles=30_000,
+        latency_ms=0.06,
+        clock_mhz=500.0,
+        macs=805_000,
+        compiled_macs=810_000,
+        mac_utilization=805_000 / (30_000 * 256),
+        traffic=(Traffic("flash", 8192, 0), Traffic("sram", 2000, 4000)),
+        memory=MemoryUse(
+            sram_bytes=22_192,
+            dram_bytes=0,
+            flash_bytes=31_104,
+            arena_memory="sram",
+            arena_bytes=22_192,
+            constants_bytes=31_104,
+            weights_bytes=22_016,
+            compressed_weights_bytes=24_032,
+            tensors=(TensorLife("image", "sram", "OpLocal", 0, 1, 0, 496),),
+        ),
+        operators=(
+            cost(0, "CONV_2D", "network/stem/conv", 29_000, 800_000),
+            cost(1, "CONV_2D", LONG, None, 200_000),
+            cost(2, "RESHAPE", "network/flatten", 0),
+            cost(3, "FULLY_CONNECTED", "network/classifier/dense", 1_000, 5_000),
+        ),
+        further_subgraphs=(SubgraphCost(1, "init", 100, "once, at the start"),),
+        skipped=(Skipped("1 operator on the Cortex-M55", "the figures are of the NPU's part only"),),
+    ),
+)
+SAMPLE_REPORT = Report(
+    schema_version="1.0",
+    mlia_version="0.1.0",
+    model=ModelSummary(
+        name="sample.tflite",
+        format="tflite",
+        size_bytes=43_632,
+        sha256="00" * 32,
+        operators=4,
+        subgraphs=1,
+        inputs=(TensorSummary("image", (-1, 96, 96, 3), "int8"),),
+        outputs=(TensorSummary("classes", (1, 2), "int8"),),
+    ),
+    targets=(TargetReport(TARGET, (RESULT,)),),
+    notes=("the size of input image is dynamic; analyzed with 1 where it is open",),
+)

@@ -1,0 +1,125 @@
+"""Golden files of the renderers. Rewrite them with `UPDATE_GOLDEN=1 pytest tests/render`, then read the diff."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from conftest import ROOT, SAMPLE, wake_words
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sample import RESULT, SAMPLE_REPORT, TARGET
+
+import mlia
+from mlia.render.json import render_json, render_schema, report_schema
+from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
+from mlia.report import TargetReport
+from mlia.results import Compiled, Skipped
+
+GOLDEN = Path(__file__).parent / "golden"
+SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,))
+SIDE_BY_SIDE = replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, SECOND))
+SKIPPED = Skipped("performance", "the model is already compiled by Vela")
+COMPILED = Compiled("ethos-u55", 128, 24, "1.0.6", "COP1", "Vela 3.11.0")
+COMPILED_REPORT = replace(
+    SAMPLE_REPORT,
+    targets=(
+        TargetReport(TARGET, (replace(RESULT, compatibility=SKIPPED, performance=SKIPPED, compiled=(COMPILED,)),)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("terminal_80.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(80))),
+        ("terminal_200.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(200, all_operators=True, steps=True))),
+        ("terminal_color.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(100, color=True))),
+        ("side_by_side_80.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(80))),
+        ("side_by_side_200.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(200))),
+        ("compiled.txt", render_terminal(COMPILED_REPORT, TerminalStyle(80))),
+        ("report.json", render_json(SAMPLE_REPORT)),
+    ],
+)
+def test_golden(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_published_schema_is_current() -> None:
+    assert (ROOT / "docs/report.schema.json").read_text() == render_schema()
+
+
+@pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT])
+def test_json_follows_the_schema(report: mlia.Report) -> None:
+    jsonschema.validate(json.loads(render_json(report)), report_schema())
+
+
+@pytest.mark.parametrize("model", [SAMPLE, wake_words()[0]], ids=lambda path: path.stem)
+def test_json_of_a_real_check_follows_the_schema_and_repeats(model: Path) -> None:
+    texts = [render_json(mlia.check(model, ["ethos-u55-128", "ethos-u85-256"])) for _ in range(2)]
+    assert texts[0] == texts[1]
+    jsonschema.validate(json.loads(texts[0]), report_schema())
+
+
+@pytest.mark.parametrize("width", [80, 100, 132, 200])
+@pytest.mark.parametrize("model", [SAMPLE, wake_words()[0]], ids=lambda path: path.stem)
+def test_no_line_is_wider_than_the_terminal(model: Path, width: int) -> None:
+    one = render_terminal(mlia.check(model, "ethos-u85-256"), TerminalStyle(width, all_operators=True, steps=True))
+    several = render_terminal(mlia.check(model, ["ethos-u55-128", "ethos-u85-256"]), TerminalStyle(width))
+    for line in (one + several).splitlines():
+        assert len(line) <= width
+
+
+def test_nothing_on_the_npu_is_not_zero_time(shared: Path) -> None:
+    report = mlia.check(shared / "mlperf_tiny/kws_ref_model_float32.tflite", "ethos-u55-256")
+    text = render_terminal(report, TerminalStyle(80))
+    assert "Nothing runs on the NPU" in text
+    assert " ms" not in text
+    assert " 0.0" not in text
+    several = mlia.check(shared / "mlperf_tiny/kws_ref_model_float32.tflite", ["ethos-u55-256", "ethos-u85-256"])
+    row = next(line for line in render_terminal(several, TerminalStyle(200)).splitlines() if "ethos-u85-256 " in line)
+    assert row.split()[4:7] == ["-", "-", "-"]
+
+
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_shortened_text_fits_and_keeps_both_ends(text: str, width: int) -> None:
+    short = shorten(text, width)
+    assert len(short) <= width
+    if len(text) > width >= 3:
+        assert short[0] == text[0]
+        assert short[-1] == text[-1]
+
+
+@given(st.lists(st.lists(st.text(max_size=30), min_size=4, max_size=4), max_size=4), st.integers(60, 120))
+def test_tables_fit_unless_what_must_stay_does_not(rows: list[list[str]], width: int) -> None:
+    columns = [Column("a", flexible=True), Column("b", rank=1), Column("c", rank=2), Column("d", rank=2)]
+    for line in render_table(columns, rows, width):
+        assert len(line) <= width
+
+
+def test_names_lose_what_most_share() -> None:
+    names = ["net/a/conv;net/a/bn", "net/a/relu", "net/b/conv", "Identity"]
+    assert display_names(names) == ["a/conv", "a/relu", "b/conv", "Identity"]
+    assert display_names(["only/one"]) == ["only/one"]
+    assert display_names([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(100.0, "100.0"), (99.99, ">99.9"), (0.01, "<0.1"), (0.0, "0.0"), (None, "-"), (12.34, "12.3")]
+)
+def test_percentages_never_round_to_all_or_nothing(value: float | None, text: str) -> None:
+    assert percent(value) == text
+    assert fraction(None if value is None else value / 100) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1167, "0.117"), (0.00123, "0.00123"), (35.17, "35.170"), (1234.5, "1,234.5")]
+)
+def test_milliseconds(value: float, text: str) -> None:
+    assert milliseconds(value) == text
