@@ -2,26 +2,23 @@
 
 Both ends are here. The child is this file, started as a script. One line of JSON with the settings and
 then the model go to its stdin; one JSON object comes from its stdout. All that the compiler prints, to
-either stream, comes from its stderr.
+either stream, comes from its stderr. What only the parent needs is imported late, for the child's sake.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mlia.errors import BackendError
-
+TYPE_CHECKING = False  # typing's own would cost the import of typing
 if TYPE_CHECKING:
+    from typing import Any
+
+    from mlia.errors import BackendError
     from mlia.targets.target import Target
 
-CHILD = Path(__file__)
+CHILD = __file__
 DEFAULT_TIMEOUT_S = 600.0
 # A damaged size field may ask for any amount of memory; this stops it before the machine suffers.
 _MEMORY_LIMIT_BYTES = 8 << 30
@@ -38,18 +35,22 @@ class Worker:
 
     def __init__(self) -> None:
         # It sees our modules, but skips the interpreter's start-up hooks, which cost time.
+        import subprocess
+
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         pipe = subprocess.PIPE
-        command = [sys.executable, "-S", "-P", str(CHILD)]
+        command = [sys.executable, "-S", "-P", CHILD]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
     def send(self, request: bytes) -> None:
         """Hand over the request; the worker reads all of it before anything that may fail."""
         stdin, self._process.stdin = self._process.stdin, None
         assert stdin is not None, "a worker takes one request"
-        with contextlib.suppress(BrokenPipeError):  # its exit code will tell
+        try:
             stdin.write(request)
             stdin.close()
+        except BrokenPipeError:
+            pass  # its exit code will tell
 
     def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
         """The answer, and all that the compiler printed.
@@ -57,10 +58,12 @@ class Worker:
         Raises:
             BackendError: the worker died or took too long.
         """
+        from subprocess import TimeoutExpired
+
         try:
             output, errors = self._process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise BackendError(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
+        except TimeoutExpired:
+            raise _failure(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
         finally:
             if self._process.poll() is None:
                 self._process.kill()
@@ -68,7 +71,7 @@ class Worker:
         log = errors.decode(errors="replace")
         if self._process.returncode != 0 or not output:
             death = _death(self._process.returncode)
-            raise BackendError(f"Vela {death} on this model; the file may be damaged", log)
+            raise _failure(f"Vela {death} on this model; the file may be damaged", log)
         return json.loads(output), log
 
 
@@ -113,7 +116,7 @@ def compile_model(content: bytes | memoryview, target: Target, timeout_s: float)
         worker.send(request)
     answer, log = worker.answer(timeout_s)
     if "error" in answer:
-        raise BackendError(f"Vela refused the model: {' '.join(answer['error'].split())}", log)
+        raise _failure(f"Vela refused the model: {' '.join(answer['error'].split())}", log)
     return Compilation(answer, log)
 
 
@@ -139,8 +142,16 @@ def _settings(target: Target) -> bytes:
     return json.dumps(settings).encode() + b"\n"
 
 
+def _failure(message: str, log: str = "") -> BackendError:
+    from mlia.errors import BackendError
+
+    return BackendError(message, log)
+
+
 def _death(returncode: int) -> str:
     if returncode < 0:
+        import signal
+
         return f"crashed ({signal.Signals(-returncode).name})"
     return f"failed (exit code {returncode})"
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn, TextIO
 
 import mlia
@@ -102,6 +101,7 @@ def write_output(text: str, path: str | None) -> None:
         sys.stdout.flush()
         return
     import tempfile
+    from pathlib import Path
 
     target = Path(path)
     try:
