@@ -40,7 +40,7 @@ def test_command(command: str, expected: list[str], tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples/ds_cnn_small_int8.tflite", tmp_path / "your_model.tflite")
     if command == "make demo":
         # Its recipe without the set-up, which is this environment: a test must not install anything.
-        recipe = run("make --dry-run --always-make demo", ROOT).splitlines()[-1]
+        recipe = run("MAKEFLAGS= make --no-print-directory --dry-run --always-make demo", ROOT).splitlines()[-1]
         command = recipe.replace(".venv/bin/", "")
     printed = run(command, tmp_path)
     if expected:
