@@ -9,68 +9,20 @@ Weights are drawn from a seeded generator, so that the same calls give the same 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from mlia.graph.graph import Graph, Operator, OptionValue, Quantization, Subgraph, Tensor
+from mlia.graph.builder import GraphBuilder
+from mlia.graph.graph import OptionValue
 
 
-class Sketch:
-    """A model under construction. Methods take and return tensor indexes; all tensors are float32
-    unless `dtype` says otherwise, and NHWC."""
+class Sketch(GraphBuilder):
+    """A model of float32 NHWC layers with seeded weights."""
 
     def __init__(self, name: str, seed: int = 0) -> None:
-        import numpy
-
-        self._name = name
-        self._numpy: Any = numpy
-        self._random = numpy.random.default_rng(seed)
-        self._tensors: list[Tensor] = []
-        self._operators: list[Operator] = []
-        self._inputs: list[int] = []
-
-    def tensor(self, tensor: Tensor) -> int:
-        """Add a tensor as it is."""
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def input(
-        self, name: str, shape: Sequence[int], dtype: str = "float32", quantization: Quantization | None = None
-    ) -> int:
-        """Add an input of the model."""
-        index = self.tensor(Tensor(name, tuple(shape), dtype, quantization))
-        self._inputs.append(index)
-        return index
-
-    def constant(self, name: str, values: Any, quantization: Quantization | None = None) -> int:
-        """Add a constant: a numpy array or what becomes one."""
-        array = self._numpy.ascontiguousarray(values)
-        data = memoryview(array.tobytes())
-        return self.tensor(Tensor(name, array.shape, array.dtype.name, quantization, data))
-
-    def operator(
-        self,
-        kind: str,
-        inputs: Sequence[int],
-        shape: Sequence[int],
-        name: str,
-        *,
-        dtype: str | None = None,
-        quantization: Quantization | None = None,
-        options_table: str = "",
-        options: Mapping[str, OptionValue] | None = None,
-        custom_code: str = "",
-    ) -> int:
-        """Add any operator with one output; type and quantization are the first input's unless given."""
-        like = self._tensors[inputs[0]] if inputs else Tensor(name, (), "float32")
-        output = self.tensor(Tensor(name, tuple(shape), dtype or like.dtype, quantization or like.quantization))
-        index = len(self._operators)
-        self._operators.append(
-            Operator(index, kind, tuple(inputs), (output,), options or {}, options_table, 1, custom_code)
-        )
-        return output
+        super().__init__(name)
+        self._random = self._numpy.random.default_rng(seed)
 
     def convolution(
         self,
@@ -83,7 +35,7 @@ class Sketch:
         name: str = "conv",
     ) -> int:
         """CONV_2D with SAME padding, He-initialized weights and a small bias."""
-        channels = self._tensors[x].shape[-1]
+        channels = self.shape(x)[-1]
         weights = self._weights(f"{name}/weights", (filters, *kernel, channels), kernel[0] * kernel[1] * channels)
         bias = self._bias(f"{name}/bias", filters)
         options = _convolution_options(stride, activation)
@@ -100,7 +52,7 @@ class Sketch:
         name: str = "depthwise",
     ) -> int:
         """DEPTHWISE_CONV_2D with SAME padding and multiplier 1."""
-        channels = self._tensors[x].shape[-1]
+        channels = self.shape(x)[-1]
         weights = self._weights(f"{name}/weights", (1, *kernel, channels), kernel[0] * kernel[1])
         bias = self._bias(f"{name}/bias", channels)
         options = _convolution_options(stride, activation) | {"depth_multiplier": 1}
@@ -110,7 +62,7 @@ class Sketch:
 
     def average_pool(self, x: int, *, kernel: tuple[int, int], name: str = "pool") -> int:
         """AVERAGE_POOL_2D, VALID, with the stride of its kernel."""
-        batch, height, width, channels = self._tensors[x].shape
+        batch, height, width, channels = self.shape(x)
         options: dict[str, OptionValue] = {
             "padding": "VALID", "stride_w": kernel[1], "stride_h": kernel[0],
             "filter_width": kernel[1], "filter_height": kernel[0], "fused_activation_function": "NONE",
@@ -126,7 +78,7 @@ class Sketch:
 
     def fully_connected(self, x: int, *, units: int, activation: str = "NONE", name: str = "dense") -> int:
         """FULLY_CONNECTED over the last axis."""
-        *outer, depth = self._tensors[x].shape
+        *outer, depth = self.shape(x)
         weights = self._weights(f"{name}/weights", (units, depth), depth)
         bias = self._bias(f"{name}/bias", units)
         options: dict[str, OptionValue] = {"fused_activation_function": activation}
@@ -137,19 +89,12 @@ class Sketch:
 
     def softmax(self, x: int, name: str = "softmax") -> int:
         """SOFTMAX over the last axis."""
-        shape = self._tensors[x].shape
+        shape = self.shape(x)
         return self.operator("SOFTMAX", [x], shape, name, options_table="SoftmaxOptions", options={"beta": 1.0})
 
     def unary(self, kind: str, x: int, name: str) -> int:
         """An operator without options whose output is like its input (ELU, LOGISTIC, TANH, …)."""
-        return self.operator(kind, [x], self._tensors[x].shape, name)
-
-    def graph(self, outputs: Sequence[int]) -> Graph:
-        """The model as it stands."""
-        subgraph = Subgraph(
-            0, "main", tuple(self._tensors), tuple(self._operators), tuple(self._inputs), tuple(outputs)
-        )
-        return Graph((subgraph,), description=self._name)
+        return self.operator(kind, [x], self.shape(x), name)
 
     def _weights(self, name: str, shape: tuple[int, ...], fan_in: int) -> int:
         values = self._random.normal(0, math.sqrt(2 / fan_in), shape)
@@ -159,7 +104,7 @@ class Sketch:
         return self.constant(name, self._random.normal(0, 0.1, size).astype(self._numpy.float32))
 
     def _pooled(self, x: int, stride: tuple[int, int], channels: int) -> tuple[int, ...]:
-        batch, height, width, _ = self._tensors[x].shape
+        batch, height, width, _ = self.shape(x)
         return batch, -(-height // stride[0]), -(-width // stride[1]), channels
 
 

@@ -100,6 +100,14 @@ class Signature(Struct, frozen=True):
     outputs: Mapping[str, int]
 
 
+class Provenance(Struct, frozen=True):
+    """Where a graph comes from: the user's format, how it was read, and what that added ("2 TRANSPOSE")."""
+
+    format: str = "TFLite"
+    route: str = "read as it is"
+    added: tuple[str, ...] = ()
+
+
 class Graph(Struct, frozen=True):
     """A model. The first subgraph is the one that is run; `content` is the TFLite file it came from."""
 
@@ -108,6 +116,7 @@ class Graph(Struct, frozen=True):
     metadata: Mapping[str, memoryview] = {}
     signatures: tuple[Signature, ...] = ()
     content: memoryview = memoryview(b"")
+    provenance: Provenance = Provenance()
 
     @property
     def main(self) -> Subgraph:
