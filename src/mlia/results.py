@@ -214,6 +214,34 @@ class Compiled(Struct, frozen=True):
     compiler: str
 
 
+class TensorFidelity(Struct, frozen=True):
+    """How close one tensor is to the float model's, over all held-out samples.
+
+    `relative_error` is ||quantized - float|| / ||float||. `sqnr_db` is the signal-to-quantization-noise ratio,
+    None when there is no noise. `top1_agreement` is the share of samples in which the largest element is at
+    the same place, None for single values.
+    """
+
+    name: str
+    relative_error: float
+    sqnr_db: float | None
+    top1_agreement: float | None
+
+
+class Fidelity(Struct, frozen=True):
+    """How close a changed model is to the float model, measured in LiteRT on samples that were held out.
+
+    Accuracies are there when the calibration data have labels.
+    """
+
+    samples: int
+    is_synthetic: bool
+    outputs: tuple[TensorFidelity, ...]
+    tensors: tuple[TensorFidelity, ...]
+    float_accuracy: float | None = None
+    quantized_accuracy: float | None = None
+
+
 class Result(Struct, frozen=True):
     """All that one backend says about one model on one target."""
 

@@ -1,0 +1,163 @@
+"""Calibration data: the user's samples, or seeded synthetic ones that are marked as such."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, Tensor
+
+Array: TypeAlias = Any  # numpy.ndarray, without importing numpy where nothing is computed
+SYNTHETIC_SAMPLES = 64
+SEED = 0
+MAXIMUM_BYTES = 4 << 30
+HELD_OUT_SHARE = 0.2
+LABELS = ("labels", "label", "y")
+
+
+class Calibration(Struct, frozen=True):
+    """Samples for the inputs of one model, some to calibrate with and others held out to judge by.
+
+    Arrays are stacked: (samples, *shape of the input), one per input in the model's order. `labels` are the
+    classes of the held-out samples, or None.
+    """
+
+    description: str
+    is_synthetic: bool
+    calibrating: tuple[Array, ...]
+    held_out: tuple[Array, ...]
+    labels: Array | None = None
+
+    @property
+    def samples(self) -> int:
+        return len(self.calibrating[0])
+
+
+def synthetic_calibration(graph: Graph, samples: int = SYNTHETIC_SAMPLES, seed: int = SEED) -> Calibration:
+    """Seeded standard normal noise for float inputs, and small integers for integer ones."""
+    import numpy
+
+    random = numpy.random.default_rng(seed)
+
+    def draw(tensor: Tensor) -> Array:
+        shape = (samples, *tensor.shape)
+        if tensor.dtype.startswith("float"):
+            return random.normal(0, 1, shape).astype(numpy.float32)
+        if tensor.dtype == "bool":
+            return random.integers(0, 2, shape).astype(bool)
+        return random.integers(0, 8, shape).astype(tensor.dtype)
+
+    inputs = _inputs(graph)
+    calibrating = tuple(draw(tensor) for tensor in inputs)
+    held_out = tuple(draw(tensor) for tensor in inputs)
+    return Calibration(f"synthetic ({samples} seeded samples)", True, calibrating, held_out)
+
+
+def load_calibration(path: Path, graph: Graph) -> Calibration:
+    """The user's samples: an .npz with one array per input, or a folder with one .npy per sample.
+
+    The arrays of an .npz go by the names of the model's inputs; a model with one input takes the only array
+    whatever its name. The first axis counts samples. An array named labels (or y) holds classes.
+
+    Raises:
+        TransformError: unreadable data, or data that does not fit the model's inputs.
+    """
+    arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
+    labels = next((arrays.pop(name) for name in LABELS if name in arrays and len(arrays) > 1), None)
+    inputs = _inputs(graph)
+    stacked = [_fit(tensor, _array_for(tensor, inputs, arrays, path), path) for tensor in inputs]
+    counts = {len(array) for array in stacked} | ({len(labels)} if labels is not None else set())
+    if len(counts) != 1 or min(counts) < 2:
+        found = ", ".join(map(str, sorted(counts)))
+        raise TransformError(f"{path}: all arrays need the same number of samples, at least 2; they have {found}")
+    (count,) = counts
+    held_out = max(1, round(count * HELD_OUT_SHARE))
+    kept = count - held_out
+    return Calibration(
+        description=f"{path.name} ({kept} samples, {held_out} more held out)",
+        is_synthetic=False,
+        calibrating=tuple(array[:kept] for array in stacked),
+        held_out=tuple(array[kept:] for array in stacked),
+        labels=None if labels is None else labels[kept:].reshape(-1),
+    )
+
+
+def _inputs(graph: Graph) -> list[Tensor]:
+    return [graph.main.tensors[index] for index in graph.main.inputs]
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    import numpy
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAXIMUM_BYTES:
+            raise TransformError(f"{path} holds {size:,} bytes of data; at most {MAXIMUM_BYTES:,} are read")
+        with numpy.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise TransformError(f"cannot read the calibration data {path}: {_reason(error)}") from None
+    if not arrays:
+        raise TransformError(f"the calibration data {path} holds no arrays")
+    return arrays
+
+
+def _read_folder(path: Path) -> dict[str, Array]:
+    import numpy
+
+    files = sorted(path.glob("*.npy"))
+    if not files:
+        raise TransformError(f"the calibration folder {path} holds no .npy files")
+    if sum(file.stat().st_size for file in files) > MAXIMUM_BYTES:
+        raise TransformError(f"{path} holds more than the {MAXIMUM_BYTES:,} bytes that are read")
+    samples = []
+    for file in files:
+        try:
+            samples.append(numpy.load(file, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise TransformError(f"cannot read the calibration sample {file}: {_reason(error)}") from None
+        if samples[-1].shape != samples[0].shape:
+            shapes = f"{list(samples[0].shape)} and {list(samples[-1].shape)}"
+            raise TransformError(f"the calibration samples in {path} differ in shape: {shapes}")
+    return {"samples": numpy.stack(samples)}
+
+
+def _array_for(tensor: Tensor, inputs: list[Tensor], arrays: Mapping[str, Array], path: Path) -> Array:
+    if tensor.name in arrays:
+        return arrays[tensor.name]
+    if len(inputs) == 1 and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    names = ", ".join(arrays)
+    raise TransformError(f"{path} has no array for the input '{tensor.name}'; it has {names}")
+
+
+def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
+    """The array as (samples, *shape of the input); channels-first samples of a channels-last input are turned."""
+    import numpy
+
+    if array.dtype.kind not in "fiub":
+        raise TransformError(f"{path}: the data for '{tensor.name}' are {array.dtype}, not numbers")
+    if not numpy.isfinite(array).all():
+        raise TransformError(f"{path}: the data for '{tensor.name}' hold values that are not finite")
+    without_batch = tensor.shape[1:]
+    sizes = [size for size in array.shape[1:] if size != 1]
+    if len(without_batch) == 3 and sizes != [size for size in without_batch if size != 1]:
+        height, width, channels = without_batch
+        if array.shape[1:] == (channels, height, width):
+            array = array.transpose(0, 2, 3, 1)
+            sizes = [size for size in array.shape[1:] if size != 1]
+    if sizes != [size for size in tensor.shape if size != 1]:
+        raise TransformError(
+            f"{path}: the data for '{tensor.name}' have samples of shape {list(array.shape[1:])},"
+            f" and the model takes {list(tensor.shape)}"
+        )
+    return array.reshape(len(array), *tensor.shape).astype(tensor.dtype)
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text or type(error).__name__).splitlines()[0]

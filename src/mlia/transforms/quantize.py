@@ -1,0 +1,150 @@
+"""Float -> int8 or 16x8, as a model would be deployed, and how close the result is to the original."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, Signature
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.results import Fidelity, TensorFidelity
+from mlia.transforms.calibration import Calibration
+from mlia.transforms.float_weights import with_float_weights
+
+TIMEOUT_S = 600.0
+SIGNATURE = "serving_default"
+
+
+class Quantized(Struct, frozen=True):
+    """The integer model, which quantizer made it, and how close it is to the float model."""
+
+    graph: Graph
+    quantizer: str
+    fidelity: Fidelity
+    changes: tuple[str, ...]
+
+
+def computes_in_float(graph: Graph) -> bool:
+    """Whether the model computes in float throughout, so that it can and must be quantized for an NPU.
+
+    A model with any quantized activation has been quantized already, on purpose and perhaps in part.
+    """
+    activations = [
+        tensor
+        for operator in graph.operators
+        for index in operator.outputs
+        if (tensor := graph.main.tensors[index]) and operator.kind != "DEQUANTIZE"
+    ]
+    is_float = any(tensor.dtype == "float32" for tensor in activations)
+    return is_float and not any(tensor.quantization for tensor in activations if not tensor.is_constant)
+
+
+def quantize(
+    graph: Graph, calibration: Calibration, *, activations: str = "int8", per_tensor_fc: bool = False
+) -> Quantized:
+    """Quantize a float model: weights int8 per channel, activations, inputs and outputs `activations`.
+
+    Args:
+        graph: a model for which computes_in_float is true.
+        calibration: samples for the model's inputs.
+        activations: "int8" or "int16".
+        per_tensor_fc: one scale for all weights of a fully connected operator: smaller and faster on an
+            NPU that decodes weights, less precise.
+
+    Raises:
+        TransformError: no quantizer takes the model, or none gives a result that is close to it.
+    """
+    floating, widened = with_float_weights(graph)
+    changes = (f"{widened} narrow constants widened to float32 first",) if widened else ()
+    floating = _with_signature(floating)
+    request = {
+        "activations": activations,
+        "per_tensor_fc": per_tensor_fc,
+        "signature": SIGNATURE,
+        "inputs": list(floating.signatures[0].inputs),
+    }
+    content, answer = _ask_child(write_tflite(floating), calibration, request)
+    made = replace(read_tflite(content), provenance=graph.provenance)
+    # Written anew: the quantizers leave the space of the float weights in the file.
+    tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
+    return Quantized(
+        graph=tidy,
+        quantizer=answer["quantizer"],
+        fidelity=_fidelity(answer, calibration),
+        changes=(*changes, *_added_operators(floating, tidy)),
+    )
+
+
+def _with_signature(graph: Graph) -> Graph:
+    """With the one signature that quantizers expect, under the tensors' own names."""
+    main = graph.main
+    inputs, outputs = (
+        {main.tensors[index].name or f"{side}_{position}": index for position, index in enumerate(indexes)}
+        for side, indexes in (("input", main.inputs), ("output", main.outputs))
+    )
+    return replace(graph, signatures=(Signature(SIGNATURE, 0, inputs, outputs),))
+
+
+def _ask_child(content: bytes, calibration: Calibration, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    import numpy
+
+    with tempfile.TemporaryDirectory(prefix="mlia-") as name:
+        folder = Path(name)
+        (folder / "request.json").write_text(json.dumps(request))
+        (folder / "float.tflite").write_bytes(content)
+        for stem, stacks in (("calibrating", calibration.calibrating), ("held_out", calibration.held_out)):
+            numpy.savez(folder / f"{stem}.npz", **{str(index): stack for index, stack in enumerate(stacks)})
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-P", "-m", "mlia.transforms.litert_child", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, env=environment, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise TransformError(f"the quantizer did not finish within {TIMEOUT_S:g} s") from None
+        if done.returncode:
+            raise TransformError(f"the quantizer {_death(done)}; --no-quantize analyzes the model as it is")
+        answer = json.loads((folder / "answer.json").read_text())
+        if not (folder / "quantized.tflite").exists():
+            reasons = "; ".join(answer["failures"])
+            raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
+        return (folder / "quantized.tflite").read_bytes(), answer
+
+
+def _death(done: "subprocess.CompletedProcess[bytes]") -> str:
+    if done.returncode < 0:
+        return f"crashed ({signal.Signals(-done.returncode).name}) on this model"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return f"failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _added_operators(before: Graph, after: Graph) -> tuple[str, ...]:
+    """How many operators of each kind the quantizer added, as "2 QUANTIZE"."""
+    old, new = ([operator.kind for operator in graph.operators] for graph in (before, after))
+    kinds = sorted(set(new))
+    return tuple(f"{new.count(kind) - old.count(kind)} {kind}" for kind in kinds if new.count(kind) > old.count(kind))
+
+
+def _fidelity(answer: dict[str, Any], calibration: Calibration) -> Fidelity:
+    def figures(of: str) -> tuple[TensorFidelity, ...]:
+        return tuple(TensorFidelity(name, **values) for name, values in answer[of].items())
+
+    accuracies: list[float | None] = [None, None]
+    if calibration.labels is not None:
+        for position, predicted in enumerate(answer["predictions"]):
+            accuracies[position] = float((calibration.labels == predicted).mean())
+    return Fidelity(
+        samples=answer["samples"],
+        is_synthetic=calibration.is_synthetic,
+        outputs=figures("outputs"),
+        tensors=figures("tensors"),
+        float_accuracy=accuracies[0],
+        quantized_accuracy=accuracies[1],
+    )
