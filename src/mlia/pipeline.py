@@ -1,18 +1,29 @@
-"""check(): a model and targets in, a Report out."""
+"""check(): a model and targets in, a Report out. convert(): a float model in, an integer one out."""
 
 import os
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
 from mlia.backends.vela import Vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
-from mlia.graph.graph import Graph, Subgraph
+from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
 from mlia.graph.load import load_model
-from mlia.report import SCHEMA_VERSION, MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.output import write_file
+from mlia.report import (
+    SCHEMA_VERSION,
+    Conversion,
+    MemorySummary,
+    ModelSummary,
+    Report,
+    TargetReport,
+    TargetSummary,
+    TensorSummary,
+)
 from mlia.results import Result, Skipped
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Memory, Target
@@ -26,27 +37,35 @@ def check(
     *,
     compatibility: bool = True,
     performance: bool = True,
+    quantize: bool = True,
+    calibration: str | Path | None = None,
+    input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Ask which operators of a model run on the NPU, and what each costs.
 
     Args:
-        model: path of a TFLite file.
+        model: path of a model in any format that mlia reads.
         target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
         compatibility: report where the operators run.
         performance: report cycles, latency and memory.
+        quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
+        calibration: .npz or folder of .npy with samples to quantize with; without it, seeded noise is used.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
         timeout_s: how long the compiler may take, per target.
         progress: is told what is being done, in a few words.
 
     Raises:
         ModelError: the model cannot be read.
         TargetError: no such target, or an impossible one.
+        TransformError: the model cannot be quantized, or the calibration data do not fit it.
         BackendError: the compiler refused the model, crashed, or took too long.
     """
     asked = [target] if isinstance(target, str | Target) else list(target)
     targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
-    graph = load_model(Path(model))
+    graph = load_model(Path(model), input_shapes or {})
+    graph, conversion = _prepare(graph, quantize, calibration, progress)
     backend = Vela(timeout_s)
 
     def run(entry: Target) -> TargetReport:
@@ -57,10 +76,73 @@ def check(
     return Report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
-        model=_summarize_model(Path(model), graph),
+        model=_summarize_model(Path(model), graph, conversion),
         targets=_map_in_parallel(run, targets),
         notes=_notes(graph),
     )
+
+
+class Converted(Struct, frozen=True):
+    """A converted model and the record of its conversion."""
+
+    graph: Graph
+    conversion: Conversion
+
+    def save(self, path: str | Path) -> None:
+        """Write the TFLite file, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_file(Path(path), bytes(self.graph.content))
+
+
+def convert(
+    model: str | Path,
+    *,
+    quantize: bool = True,
+    activations: str = "int8",
+    calibration: str | Path | None = None,
+    per_tensor_fc: bool = False,
+    input_shapes: InputShapes | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Converted:
+    """Convert a float model to TFLite, quantized unless `quantize` is False.
+
+    Args:
+        model: path of a model in any format that mlia reads.
+        quantize: make an integer model, with int8 weights per channel.
+        activations: "int8" or "int16", for inputs and outputs too.
+        calibration: .npz or folder of .npy with samples; without it, seeded noise is used.
+        per_tensor_fc: one scale for all weights of a fully connected operator.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TransformError: it is quantized already, or cannot be, or the data do not fit.
+    """
+    from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
+
+    progress(f"reading {Path(model).name}")
+    graph = load_model(Path(model), input_shapes or {})
+    if not quantize:
+        return Converted(graph, as_read(graph))
+    path = Path(calibration) if calibration else None
+    return Converted(*quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress))
+
+
+def _prepare(
+    graph: Graph, quantize: bool, calibration: str | Path | None, progress: Callable[[str], None]
+) -> tuple[Graph, Conversion | None]:
+    """The graph to analyze, and what was done to get it; a TFLite file that is not in float is taken as it is."""
+    if quantize and graph.computes_in_float:
+        from mlia.transforms.prepare import QuantizeOptions, quantized
+
+        return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+    origin = graph.provenance
+    is_converted = origin != Provenance()
+    return graph, Conversion(origin.format, origin.route, origin.added) if is_converted else None
 
 
 def _map_in_parallel(run: Callable[[Target], TargetReport], targets: Sequence[Target]) -> tuple[TargetReport, ...]:
@@ -81,16 +163,17 @@ def _only(result: Result, compatibility: bool, performance: bool) -> Result:
     return result
 
 
-def _summarize_model(path: Path, graph: Graph) -> ModelSummary:
+def _summarize_model(path: Path, graph: Graph, conversion: Conversion | None) -> ModelSummary:
     return ModelSummary(
         name=path.name,
-        format="tflite",
+        format=graph.provenance.format,
         size_bytes=len(graph.content),
         sha256=sha256(graph.content).hexdigest(),
         operators=sum(len(subgraph.operators) for subgraph in graph.subgraphs),
         subgraphs=len(graph.subgraphs),
         inputs=_summarize_tensors(graph.main, graph.main.inputs),
         outputs=_summarize_tensors(graph.main, graph.main.outputs),
+        conversion=conversion,
     )
 
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from mlia.results import Result, Skipped
+from mlia.results import Fidelity, Result, Skipped
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
 SCHEMA_VERSION = "1.0"
@@ -16,8 +16,24 @@ class TensorSummary(Struct, frozen=True):
     data_type: str
 
 
+class Conversion(Struct, frozen=True):
+    """What was done to the user's model before it was analyzed.
+
+    `added` counts operators that the format's converter and the quantizer added. `quantized` says to what, or
+    is empty; then `fidelity` is None.
+    """
+
+    source_format: str
+    route: str
+    added: tuple[str, ...]
+    quantized: str = ""
+    quantizer: str = ""
+    calibration: str = ""
+    fidelity: Fidelity | None = None
+
+
 class ModelSummary(Struct, frozen=True):
-    """The user's model."""
+    """The user's model. Size and hash are of the TFLite file that was analyzed, which `conversion` may have made."""
 
     name: str
     format: str
@@ -27,6 +43,7 @@ class ModelSummary(Struct, frozen=True):
     subgraphs: int
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
+    conversion: Conversion | None = None
 
 
 class MemorySummary(Struct, frozen=True):

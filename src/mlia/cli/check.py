@@ -5,16 +5,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mlia.cli.main import can_color, progress_line, terminal_width, write_output
+from mlia.cli.main import add_model_options, can_color, progress_line, terminal_width, write_output
 from mlia.errors import MliaError
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
   mlia check model.tflite -t ethos-u55-256
-  mlia check model.tflite -t ethos-u55-256 --compatibility
+  mlia check saved_model/ -t ethos-u55-256 --compatibility
+  mlia check model.keras -t ethos-u55-256 --calibration samples.npz
   mlia check model.tflite -t ethos-u55-128 -t ethos-u65-512 -t ethos-u85-256
   mlia check model.tflite -t board.toml --format json -o report.json
 
+A float model is quantized first, as it would be deployed; --no-quantize takes it as it is.
 Neither --compatibility nor --performance means both. The report goes to stdout; all else to stderr.
 exit codes: 0 fine; 1 a finding at or above --fail-on; 2 could not run
 """
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="MODEL", help="path of the model (.tflite)")
+    add_model_options(parser)
     parser.add_argument(
         "-t",
         "--target",
@@ -63,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.targets,
             compatibility=both or arguments.compatibility,
             performance=both or arguments.performance,
+            quantize=not arguments.no_quantize,
+            calibration=arguments.calibration,
+            input_shapes=dict(arguments.input_shapes),
             timeout_s=arguments.timeout,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""The `mlia` command: finds the verb and runs it; what a verb writes, and how a run ends, is decided here."""
+"""The `mlia` command: finds the verb and runs it, and what all verbs share: options, output, exit codes."""
 
 import argparse
 import gc
@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import NoReturn, TextIO
 
 import mlia
-from mlia.errors import MliaError, OutputError
+from mlia.errors import MliaError
 
 # Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
 VERBS = {
     "check": "which operators run on the NPU, and what they cost",
     "target": "list targets, or show one",
+    "convert": "write the model as int8 TFLite, and say how close it is",
     "schema": "print the JSON Schema of the JSON report",
 }
 EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
@@ -100,24 +101,9 @@ def write_output(text: str, path: str | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    import tempfile
-    from pathlib import Path
+    from mlia.output import write_file
 
-    target = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    write_file(path, text.encode())
 
 
 @contextmanager
@@ -136,3 +122,29 @@ def progress_line() -> Iterator[Callable[[str], None]]:
     finally:
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the model and what is needed to read and quantize it."""
+    parser.add_argument("model", metavar="MODEL", help=".tflite, .h5, .keras, SavedModel folder, .onnx, .pt2 or .tosa")
+    parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
+    parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
+    parser.add_argument(
+        "--input-shape",
+        dest="input_shapes",
+        metavar="[NAME=]N,N,…",
+        type=_input_shape,
+        action="append",
+        default=[],
+        help="sizes of an input that the model leaves open; batch is 1 unless given here",
+    )
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """ "image=1,96,96,3" or, for the only input, "1,96,96,3"."""
+    import re
+
+    name, _, sizes = text.rpartition("=")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,7}", sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a shape like 1,96,96,3 or image=1,96,96,3")
+    return name, tuple(map(int, sizes.split(",")))

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+InputShapes: TypeAlias = Mapping[str, tuple[int, ...]]  # by the input's name; "" for the only one
 OptionValue: TypeAlias = "bool | int | float | str | tuple[int | float, ...] | None"
 
 
@@ -121,6 +122,22 @@ class Graph(Struct, frozen=True):
     @property
     def main(self) -> Subgraph:
         return self.subgraphs[0]
+
+    @property
+    def computes_in_float(self) -> bool:
+        """Whether all arithmetic is on float32, so that the model can and must be quantized for an NPU.
+
+        A model with any quantized activation has been quantized already, on purpose and perhaps in part.
+        """
+        tensors = [
+            self.main.tensors[index]
+            for operator in self.operators
+            for index in operator.outputs
+            if operator.kind != "DEQUANTIZE"
+        ]
+        return any(tensor.dtype == "float32" for tensor in tensors) and not any(
+            tensor.quantization for tensor in tensors
+        )
 
     @property
     def operators(self) -> tuple[Operator, ...]:

@@ -1,48 +1,90 @@
 """Path -> Graph. The kind of a file is told from its content, never from its name."""
 
+import io
+import zipfile
 from pathlib import Path
 
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph
+from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.tflite import IDENTIFIER, read_tflite
 
-# First bytes of formats that people have, and how to get a TFLite file from them.
-_EXPORT = "export it to a quantized .tflite first"
-_FOREIGN = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"),
-    (b"PK\x03\x04", "a zip archive (Keras .keras or PyTorch)"),
-    (b"\x80", "a Python pickle"),
-    (b"\x08", "a protocol buffer (ONNX or a TensorFlow graph)"),
-)
+READ = "mlia reads .tflite, .h5, .keras, SavedModel folders, .onnx, .pt2 and .tosa"
+_HDF5, _ZIP, _PICKLE, _ONNX, _TOSA = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80", b"\x08", b"TOSA"
+_LFS = b"version https://git-lfs"
 
 
-def load_model(path: Path) -> Graph:
-    """Read a model.
+def load_model(path: Path, input_shapes: InputShapes | None = None) -> Graph:
+    """Read a model: TFLite as it is, other formats as TFLite.
+
+    Args:
+        path: a file or a SavedModel folder.
+        input_shapes: sizes of inputs that the model leaves open.
 
     Raises:
         ModelError: missing, unreadable, damaged, or in a format that is not read.
+        BackendUnavailable: the format needs a converter that is not installed.
     """
+    shapes = input_shapes or {}
     try:
-        return read_tflite(_tflite_content(path))
+        if path.is_dir():
+            return _read_folder(path, shapes)
+        content = path.read_bytes()
+        return read_tflite(content) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
     except ModelError as error:
         raise ModelError(f"cannot read the model {path}: {error}") from None
-
-
-def _tflite_content(path: Path) -> bytes:
-    if path.is_dir():
-        kind = "a SavedModel folder" if (path / "saved_model.pb").is_file() else "a folder"
-        raise ModelError(f"it is {kind}; {_EXPORT}")
-    try:
-        content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{error.strerror}") from None
-    if content[4:8] == IDENTIFIER:
-        return content
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from None
+
+
+def _read_folder(path: Path, shapes: InputShapes) -> Graph:
+    from mlia.graph.formats.keras import build_graph
+    from mlia.graph.formats.keras_saved_model import read_saved_model
+
+    if not (path / "saved_model.pb").is_file():
+        raise ModelError("it is a folder without a saved_model.pb")
+    return build_graph(read_saved_model(path), input_shapes=shapes)
+
+
+def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
     if not content:
         raise ModelError("the file is empty")
-    for magic, kind in _FOREIGN:
-        if content.startswith(magic):
-            raise ModelError(f"it is {kind}; {_EXPORT}")
-    if content.startswith(b"version https://git-lfs"):
+    if content.startswith(_HDF5):
+        from mlia.graph.formats.keras import build_graph
+        from mlia.graph.formats.keras_h5 import read_h5
+
+        return build_graph(read_h5(path), input_shapes=shapes)
+    if content.startswith(_ZIP):
+        return _read_zip(path, content, shapes)
+    if content[4:8] == _TOSA:
+        from mlia.graph.formats.tosa import read_tosa
+
+        return read_tosa(content)
+    if content.startswith(_ONNX):
+        from mlia.graph.formats.onnx import read_onnx
+
+        return read_onnx(path, shapes)
+    if content.startswith(_PICKLE):
+        raise ModelError("it is a Python pickle, which could run any code; export it with torch.export to .pt2")
+    if content.startswith(_LFS):
         raise ModelError("it is a Git LFS pointer; fetch the file with `git lfs pull`")
-    raise ModelError("it is not a TFLite file (bytes 4 to 7 are not TFL3)")
+    raise ModelError(f"its format is not known; {READ}")
+
+
+def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ModelError(f"it is a damaged zip archive: {error}") from None
+    if "config.json" in names and "model.weights.h5" in names:
+        from mlia.graph.formats.keras import build_graph
+        from mlia.graph.formats.keras_archive import read_archive
+
+        return build_graph(read_archive(path), input_shapes=shapes)
+    if any("exported_program" in name or name.endswith("models/model.json") for name in names):
+        from mlia.graph.formats.torch import read_pt2
+
+        return read_pt2(path, shapes)
+    if any(name.endswith("data.pkl") for name in names):
+        raise ModelError("it holds a Python pickle, which could run any code; export it with torch.export to .pt2")
+    raise ModelError(f"it is a zip archive, but neither .keras nor .pt2; {READ}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.render.text import (
+    LABEL,
     NOTHING,
     Column,
     Page,
@@ -34,7 +35,6 @@ from mlia.results import (
 
 SLOWEST_SHOWN = 12
 NOT_ASKED = "not asked for"
-_LABEL = 13  # where the values of labeled lines begin
 
 
 class TerminalStyle(Struct, frozen=True):
@@ -84,10 +84,14 @@ def show_finding(page: Page, finding: Finding, label: str) -> None:
 
 def _show_model(page: Page, model: ModelSummary, notes: Sequence[str]) -> None:
     page.title(f"{model.name}: {kibibytes(model.size_bytes)} KiB, {plural(model.operators, 'operator')}")
+    if model.conversion is not None:
+        from mlia.render.conversion import show_conversion
+
+        show_conversion(page, model.conversion)
     for label, tensors in (("input", model.inputs), ("output", model.outputs)):
-        page.paragraph(", ".join(map(_tensor_text, tensors)) or "none", label, _LABEL)
+        page.paragraph(", ".join(map(_tensor_text, tensors)) or "none", label, LABEL)
     for note in notes:
-        page.paragraph(note, "note", _LABEL)
+        page.paragraph(note, "note", LABEL)
 
 
 def _tensor_text(tensor: TensorSummary) -> str:
@@ -182,7 +186,7 @@ def _show_performance(page: Page, found: Performance, style: TerminalStyle) -> N
         page.paragraph("Nothing runs on the NPU, so there is no NPU time to show.")
         return
     for label, text in _totals(found):
-        page.paragraph(text, label, _LABEL)
+        page.paragraph(text, label, LABEL)
     page.gap()
     page.paragraph("Operators, the slowest first:")
     _show_operators(page, found.operators, style)

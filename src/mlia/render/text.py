@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from mlia.results import Source
 
+LABEL = 14  # where the values of labeled lines begin
 NOTHING = "-"  # stands for a figure that is not there
 GAP = "  "
 INDENT = "  "

@@ -6,10 +6,11 @@
 The graph computes the same: hybrid kernels round activations on the fly, which is left out.
 """
 
+from msgspec.structs import replace
+
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from msgspec.structs import replace
 
 NARROW = ("float16", "int8", "uint8", "int16")
 

@@ -85,9 +85,7 @@ def _quantize_with_package(content: bytes, samples: list[Any], request: dict[str
     observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     signature, names = request["signature"], request["inputs"]
     observer.calibrate({signature: _named(names, samples)}, quantizer_._recipe_manager)
-    result = quantizer_.quantize(
-        observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False
-    )
+    result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
@@ -106,13 +104,12 @@ def _compare(original: bytes, quantized: bytes, samples: list[Any]) -> dict[str,
     for sample in zip(*samples, strict=True):
         theirs.run(sample)
         ours.run(sample)
-        for position, (name, difference) in enumerate(outputs.items()):
+        for position, difference in enumerate(outputs.values()):
             expected, found = theirs.output(position), ours.output(position)
             difference.add(expected, found)
             if position == 0:
                 for kept, values in zip(predictions, (expected, found), strict=True):
                     kept.append([int(numpy.argmax(values))])
-            assert name
         for name, (left, right) in pairs.items():
             tensors.setdefault(name, _Difference()).add(theirs.real(left), ours.real(right))
     return {

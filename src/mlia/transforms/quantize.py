@@ -33,28 +33,13 @@ class Quantized(Struct, frozen=True):
     changes: tuple[str, ...]
 
 
-def computes_in_float(graph: Graph) -> bool:
-    """Whether the model computes in float throughout, so that it can and must be quantized for an NPU.
-
-    A model with any quantized activation has been quantized already, on purpose and perhaps in part.
-    """
-    activations = [
-        tensor
-        for operator in graph.operators
-        for index in operator.outputs
-        if (tensor := graph.main.tensors[index]) and operator.kind != "DEQUANTIZE"
-    ]
-    is_float = any(tensor.dtype == "float32" for tensor in activations)
-    return is_float and not any(tensor.quantization for tensor in activations if not tensor.is_constant)
-
-
 def quantize(
     graph: Graph, calibration: Calibration, *, activations: str = "int8", per_tensor_fc: bool = False
 ) -> Quantized:
     """Quantize a float model: weights int8 per channel, activations, inputs and outputs `activations`.
 
     Args:
-        graph: a model for which computes_in_float is true.
+        graph: a model whose `computes_in_float` is true.
         calibration: samples for the model's inputs.
         activations: "int8" or "int16".
         per_tensor_fc: one scale for all weights of a fully connected operator: smaller and faster on an

@@ -1,0 +1,54 @@
+"""From the user's model to the one that is analyzed: quantized if it must be, and told how."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph
+from mlia.report import Conversion
+from mlia.transforms.calibration import load_calibration, synthetic_calibration
+from mlia.transforms.quantize import quantize
+
+
+class QuantizeOptions(Struct, frozen=True):
+    """How to quantize: real `calibration` data (path) or synthetic; "int8" or "int16" activations."""
+
+    calibration: Path | None = None
+    activations: str = "int8"
+    per_tensor_fc: bool = False
+
+
+def quantized(
+    graph: Graph, options: QuantizeOptions, progress: Callable[[str], None] = lambda text: None
+) -> tuple[Graph, Conversion]:
+    """The float graph as it would be deployed, and the record of how that was done.
+
+    Raises:
+        TransformError: the model is quantized already, the data do not fit, or no quantizer takes the model.
+    """
+    if not graph.computes_in_float:
+        raise TransformError("the model is quantized already; there is nothing to convert")
+    path = options.calibration
+    calibration = load_calibration(path, graph) if path else synthetic_calibration(graph)
+    progress(f"quantizing to {options.activations}")
+    result = quantize(graph, calibration, activations=options.activations, per_tensor_fc=options.per_tensor_fc)
+    dense = ", fully connected per tensor" if options.per_tensor_fc else ""
+    weights = f"weights int8 per channel{dense}"
+    conversion = as_read(graph)
+    return result.graph, Conversion(
+        source_format=conversion.source_format,
+        route=conversion.route,
+        added=(*conversion.added, *result.changes),
+        quantized=f"activations, inputs and outputs {options.activations}, {weights}",
+        quantizer=result.quantizer,
+        calibration=calibration.description,
+        fidelity=result.fidelity,
+    )
+
+
+def as_read(graph: Graph) -> Conversion:
+    """The record of a model that was not quantized."""
+    origin = graph.provenance
+    return Conversion(origin.format, origin.route, origin.added)
