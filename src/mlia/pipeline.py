@@ -64,7 +64,7 @@ def check(
     """
     asked = [target] if isinstance(target, str | Target) else list(target)
     targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
-    graph = load_model(Path(model), input_shapes or {})
+    graph = _load(Path(model), input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     backend = Vela(timeout_s)
 
@@ -125,11 +125,21 @@ def convert(
     from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
 
     progress(f"reading {Path(model).name}")
-    graph = load_model(Path(model), input_shapes or {})
+    graph = _load(Path(model), input_shapes or {})
     if not quantize:
         return Converted(graph, as_read(graph))
     path = Path(calibration) if calibration else None
     return Converted(*quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress))
+
+
+def _load(path: Path, input_shapes: InputShapes) -> Graph:
+    """The model with its inputs fixed: other formats are converted for them, TFLite is changed."""
+    graph = load_model(path, input_shapes)
+    if not input_shapes or graph.provenance != Provenance():
+        return graph
+    from mlia.transforms.shapes import with_input_shapes
+
+    return with_input_shapes(graph, input_shapes)
 
 
 def _prepare(

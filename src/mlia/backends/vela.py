@@ -81,10 +81,19 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         _refuse_narrow_weights(graph)
-        whole = compile_model(graph.content, target, self.timeout_s)
+        whole = self._compile(graph, target)
         programs = self._programs(graph, target, whole)
         compatibility = _compatibility(programs, whole, target, source)
         return Result(self.name, compatibility, _performance(programs, compatibility, whole, target, source))
+
+    def _compile(self, graph: Graph, target: Target) -> Compilation:
+        try:
+            return compile_model(graph.content, target, self.timeout_s)
+        except BackendError as error:
+            if not graph.provenance.format.startswith("TOSA"):
+                raise
+            hint = "a TOSA model is compiled whole or not at all, and Ethos-U85 takes most operators"
+            raise BackendError(f"{error}; {hint}", error.log) from None
 
     def _programs(self, graph: Graph, target: Target, whole: Compilation) -> list[Program]:
         """Each subgraph compiled by itself, because the compiler keeps the steps of the last one only."""

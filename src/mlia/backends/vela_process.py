@@ -181,7 +181,7 @@ def _serve() -> None:
     model = sys.stdin.buffer.read()
     try:
         compiled = regor.compile(
-            settings["architecture"], model, "TFLITE", settings["system_config"], options=settings["options"]
+            settings["architecture"], model, _format(model), settings["system_config"], options=settings["options"]
         )
     except (RuntimeError, ValueError, MemoryError) as error:
         output.write(json.dumps({"error": str(error) or type(error).__name__}))
@@ -211,6 +211,11 @@ def _serve() -> None:
     }
     output.write(json.dumps(answer))  # dump() would not use the fast encoder
     output.close()
+
+
+def _format(model: bytes) -> str:
+    """Vela's name for what the file is."""
+    return "TOSA" if model[4:8] == b"TOSA" else "TFLITE"
 
 
 if __name__ == "__main__":

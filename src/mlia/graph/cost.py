@@ -41,6 +41,14 @@ _FORMULAS: dict[str, Callable[[_Shape, _Shape, _Shape], int]] = {
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _fully_connected,
 }
+# TOSA's names. Its depthwise weights are (H, W, C, M), its matrices (N, H, C) by (N, C, W).
+_TOSA_FORMULAS: dict[str, Callable[[_Shape, _Shape, _Shape], int]] = {
+    "CONV2D": _convolution,
+    "CONV3D": _convolution,
+    "DEPTHWISE_CONV2D": lambda ifm, weights, ofm: _product(ofm) * _product(weights[:2]),
+    "TRANSPOSE_CONV2D": lambda ifm, weights, ofm: _product(ifm) * _product(weights[:-1]),
+    "MATMUL": lambda ifm, weights, ofm: _product(ofm) * (ifm[-1] if ifm else 0),
+}
 
 
 def macs(operator: Operator, subgraph: Subgraph) -> int:
@@ -60,6 +68,8 @@ def macs(operator: Operator, subgraph: Subgraph) -> int:
     if operator.kind == "BATCH_MATMUL" and len(shapes) >= 2 and shapes[0]:
         depth = shapes[0][-2 if operator.options.get("adj_x") else -1] if len(shapes[0]) >= 2 else 1
         return _product(ofm) * depth
+    if operator.kind in _TOSA_FORMULAS and len(shapes) >= 2:
+        return _TOSA_FORMULAS[operator.kind](shapes[0], shapes[1], ofm)
     return _recurrent(operator, shapes)
 
 
@@ -83,6 +93,7 @@ def _recurrent(operator: Operator, shapes: list[_Shape]) -> int:
 # Which inputs hold weights (not biases, which follow them, nor shapes and indexes).
 _WEIGHT_INPUTS = {
     "CONV_2D": (1,), "DEPTHWISE_CONV_2D": (1,), "FULLY_CONNECTED": (1,), "TRANSPOSE_CONV": (1,), "CONV_3D": (1,),
+    "CONV2D": (1,), "CONV3D": (1,), "DEPTHWISE_CONV2D": (1,), "TRANSPOSE_CONV2D": (1,),
     "BATCH_MATMUL": (0, 1), "SVDF": (1, 2), "RNN": (1, 2), "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 12), 16),
 }  # fmt: skip

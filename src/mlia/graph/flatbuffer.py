@@ -9,7 +9,10 @@ from struct import calcsize, error, unpack_from
 from typing import Any, NamedTuple
 
 from mlia.errors import ModelError
-from mlia.graph.tflite_schema import ENUMS, TABLES
+from mlia.graph import tflite_schema, tosa_schema
+
+TABLES = tflite_schema.TABLES | tosa_schema.TABLES
+ENUMS = tflite_schema.ENUMS | tosa_schema.ENUMS
 
 SCALAR_FORMATS = {
     "bool": "?", "i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i",

@@ -8,10 +8,9 @@ from struct import calcsize
 from typing import Any
 
 from mlia.errors import ModelError
-from mlia.graph.flatbuffer import SCALAR_FORMATS, Field, fields
+from mlia.graph.flatbuffer import ENUMS, SCALAR_FORMATS, Field, fields
 from mlia.graph.graph import Graph, Operator, Signature, Subgraph, Tensor
 from mlia.graph.tflite import IDENTIFIER
-from mlia.graph.tflite_schema import ENUMS
 
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16  # what TFLite kernels expect of constants

@@ -1,7 +1,8 @@
 """The child process that runs LiteRT's quantizer and interpreter, which can abort on some models.
 
-Started as `python -m mlia.transforms.litert_child FOLDER`. The folder has request.json, float.tflite,
-calibrating.npz and held_out.npz; the child leaves quantized.tflite and answer.json there.
+Started as `python -m mlia.transforms.litert_child FOLDER`. The folder has request.json and model.tflite, and
+the child leaves answer.json there. To quantize, it has calibrating.npz and held_out.npz as well, and gets
+quantized.tflite. With `input_shapes` in the request, the answer is the shape of every tensor for these.
 """
 
 import json
@@ -21,7 +22,30 @@ def main() -> int:
     """Answer the request in a folder."""
     folder = Path(sys.argv[1])
     request = json.loads((folder / "request.json").read_text())
-    content = (folder / "float.tflite").read_bytes()
+    content = (folder / "model.tflite").read_bytes()
+    if "input_shapes" in request:
+        answer = _infer_shapes(content, request["input_shapes"])
+    else:
+        answer = _quantize(content, request, folder)
+    (folder / "answer.json").write_text(json.dumps(answer))
+    return 0
+
+
+def _infer_shapes(content: bytes, input_shapes: list[list[int]]) -> dict[str, Any]:
+    interpreter = _interpreter(content)
+    try:
+        for detail, shape in zip(interpreter.get_input_details(), input_shapes, strict=True):
+            interpreter.resize_tensor_input(detail["index"], shape, strict=True)
+        interpreter.allocate_tensors()
+        interpreter.invoke()  # some shapes are only known then
+    except (RuntimeError, ValueError) as error:
+        return {"failures": [_first_line(error)]}
+    shapes = {str(detail["index"]): detail["shape"].tolist() for detail in interpreter.get_tensor_details()}
+    return {"failures": [], "shapes": shapes}
+
+
+def _quantize(content: bytes, request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Try one quantizer after the other, until the result is close to the float model."""
     calibrating, held_out = (_stacked(folder / f"{name}.npz") for name in ("calibrating", "held_out"))
     answer: dict[str, Any] = {}
     quantizers: list[tuple[str, Callable[..., bytes]]]
@@ -38,9 +62,7 @@ def main() -> int:
             (folder / "quantized.tflite").write_bytes(quantized)
             break
         failures.append(f"{name}: its result has nothing in common with the float model")
-    answer["failures"] = failures
-    (folder / "answer.json").write_text(json.dumps(answer))
-    return 0
+    return answer | {"failures": failures}
 
 
 def _stacked(path: Path) -> list[Any]:
@@ -136,6 +158,18 @@ def _is_close(answer: dict[str, Any]) -> bool:
     return all(figures["relative_error"] < 1 for figures in answer["outputs"].values())
 
 
+def _interpreter(content: bytes) -> Any:
+    """An interpreter that computes each operator by TFLite's own kernels, and keeps what it computed."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    return Interpreter(
+        model_content=content,
+        num_threads=1,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+
+
 class _Difference:
     """Sums over samples of two tensors that should be equal."""
 
@@ -166,14 +200,7 @@ class _Model:
     """A TFLite model in the interpreter, fed and read in real numbers."""
 
     def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        self._interpreter = Interpreter(
-            model_content=content,
-            num_threads=1,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
+        self._interpreter = _interpreter(content)
         self._interpreter.allocate_tensors()
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._inputs = self._interpreter.get_input_details()

@@ -1,12 +1,5 @@
 """Float -> int8 or 16x8, as a model would be deployed, and how close the result is to the original."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -19,8 +12,8 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Fidelity, TensorFidelity
 from mlia.transforms.calibration import Calibration
 from mlia.transforms.float_weights import with_float_weights
+from mlia.transforms.litert import ask_litert
 
-TIMEOUT_S = 600.0
 SIGNATURE = "serving_default"
 
 
@@ -57,7 +50,7 @@ def quantize(
         "signature": SIGNATURE,
         "inputs": list(floating.signatures[0].inputs),
     }
-    content, answer = _ask_child(write_tflite(floating), calibration, request)
+    content, answer = _ask_quantizer(write_tflite(floating), calibration, request)
     made = replace(read_tflite(content), provenance=graph.provenance)
     # Written anew: the quantizers leave the space of the float weights in the file.
     tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
@@ -79,35 +72,13 @@ def _with_signature(graph: Graph) -> Graph:
     return replace(graph, signatures=(Signature(SIGNATURE, 0, inputs, outputs),))
 
 
-def _ask_child(content: bytes, calibration: Calibration, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    import numpy
-
-    with tempfile.TemporaryDirectory(prefix="mlia-") as name:
-        folder = Path(name)
-        (folder / "request.json").write_text(json.dumps(request))
-        (folder / "float.tflite").write_bytes(content)
-        for stem, stacks in (("calibrating", calibration.calibrating), ("held_out", calibration.held_out)):
-            numpy.savez(folder / f"{stem}.npz", **{str(index): stack for index, stack in enumerate(stacks)})
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-P", "-m", "mlia.transforms.litert_child", str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, env=environment, timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise TransformError(f"the quantizer did not finish within {TIMEOUT_S:g} s") from None
-        if done.returncode:
-            raise TransformError(f"the quantizer {_death(done)}; --no-quantize analyzes the model as it is")
-        answer = json.loads((folder / "answer.json").read_text())
-        if not (folder / "quantized.tflite").exists():
-            reasons = "; ".join(answer["failures"])
-            raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
-        return (folder / "quantized.tflite").read_bytes(), answer
-
-
-def _death(done: "subprocess.CompletedProcess[bytes]") -> str:
-    if done.returncode < 0:
-        return f"crashed ({signal.Signals(-done.returncode).name}) on this model"
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return f"failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
+def _ask_quantizer(content: bytes, calibration: Calibration, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    samples = {"calibrating": calibration.calibrating, "held_out": calibration.held_out}
+    answer, made = ask_litert(content, request, samples)
+    if made is None:
+        reasons = "; ".join(answer["failures"])
+        raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
+    return made, answer
 
 
 def _added_operators(before: Graph, after: Graph) -> tuple[str, ...]:
