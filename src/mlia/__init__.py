@@ -3,9 +3,17 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlia.errors import BackendError, BackendUnavailable, MliaError, ModelError, OutputError, TargetError
+    from mlia.errors import (
+        BackendError,
+        BackendUnavailable,
+        MliaError,
+        ModelError,
+        OutputError,
+        TargetError,
+        TransformError,
+    )
     from mlia.graph.load import load_model
-    from mlia.pipeline import check
+    from mlia.pipeline import Converted, check, convert
     from mlia.report import Report
     from mlia.targets.profiles import load_target
 
@@ -13,18 +21,23 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "BackendUnavailable",
+    "Converted",
     "MliaError",
     "ModelError",
     "OutputError",
     "Report",
     "TargetError",
+    "TransformError",
     "check",
+    "convert",
     "load_model",
     "load_target",
 ]
 
 _HOMES = {
     "check": "mlia.pipeline",
+    "convert": "mlia.pipeline",
+    "Converted": "mlia.pipeline",
     "load_model": "mlia.graph.load",
     "load_target": "mlia.targets.profiles",
     "Report": "mlia.report",

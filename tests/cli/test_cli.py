@@ -93,9 +93,9 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     [
         (None, "No such file or directory"),
         (b"", "the file is empty"),
-        (b"hello, world", "not a TFLite file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"hello, world", "its format is not known"),
         (b"PK\x03\x04" + bytes(100), "zip archive"),
+        (b"\x80\x04" + bytes(100), "pickle"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (SAMPLE.read_bytes()[:5000], "damaged"),
         (SAMPLE.read_bytes()[:8], "damaged"),
