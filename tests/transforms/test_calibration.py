@@ -113,12 +113,10 @@ def test_cut_archives(tmp_path: Path) -> None:
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("x.npy", "w", force_zip64=True) as file,
-    ):
-        for _ in range(65):
-            file.write(bytes(64 << 20))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as file:
+            for _ in range(65):
+                file.write(bytes(64 << 20))
     with pytest.raises(TransformError, match="at most"):
         load_calibration(path, one_input())
 

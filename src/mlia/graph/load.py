@@ -37,11 +37,11 @@ def load_model(path: Path, input_shapes: InputShapes | None = None) -> Graph:
 
 
 def _read_folder(path: Path, shapes: InputShapes) -> Graph:
+    if not (path / "saved_model.pb").is_file():
+        raise ModelError("it is a folder without a saved_model.pb")
     from mlia.graph.formats.keras import build_graph
     from mlia.graph.formats.keras_saved_model import read_saved_model
 
-    if not (path / "saved_model.pb").is_file():
-        raise ModelError("it is a folder without a saved_model.pb")
     return build_graph(read_saved_model(path), input_shapes=shapes)
 
 
