@@ -36,6 +36,8 @@ class LayerBuilder(GraphBuilder):
     def __init__(self, description: str) -> None:
         super().__init__(description)
         self.extra: set[int] = set()  # outputs of operators that no layer asked for
+        self.calls: list[str] = []  # the name of the layer of each call
+        self.call_of: dict[int, int] = {}  # which call an operator's output belongs to
         self._known: dict[tuple[str, int], int] = {}
         self._alive: list[Any] = []
 
@@ -87,6 +89,7 @@ class LayerBuilder(GraphBuilder):
         if len(self._operators) >= MOST_OPERATORS:
             raise ModelError(f"the model has more than {MOST_OPERATORS} operators; shorten what is unrolled")
         output = self.operator(kind, inputs, shape, name, dtype=dtype, options_table=table, options=options)
+        self.call_of[output] = len(self.calls) - 1
         if version != 1:
             self._operators[-1] = replace(self._operators[-1], version=version)
         return output
@@ -192,9 +195,7 @@ class LayerBuilder(GraphBuilder):
             version=5 if keep else 1,
         )  # fmt: skip
 
-    def pool(
-        self, kind: str, x: int, window: tuple[int, int], stride: tuple[int, int], padding: str, name: str
-    ) -> int:
+    def pool(self, kind: str, x: int, window: tuple[int, int], stride: tuple[int, int], padding: str, name: str) -> int:
         """MAX_POOL_2D or AVERAGE_POOL_2D of (B, H, W, C)."""
         batch, height, width, channels = self.shape(x)
         options: dict[str, OptionValue] = {

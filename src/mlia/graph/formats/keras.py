@@ -1,0 +1,145 @@
+"""KerasModel -> Graph: a float32 TFLite model with the names of the Keras layers."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from mlia.errors import ModelError
+from mlia.graph.formats.keras_builder import LayerBuilder
+from mlia.graph.formats.keras_fuse import Fused
+from mlia.graph.formats.keras_layer import NEXT_STEP
+from mlia.graph.formats.keras_layers import DAMAGE
+from mlia.graph.formats.keras_model import KerasModel
+from mlia.graph.formats.keras_network import Network
+from mlia.graph.graph import Graph, Operator, Provenance, Signature, Subgraph, Tensor
+
+_INPUT_TYPES = {"float32": "float32", "float16": "float32", "float64": "float32", "int32": "int32", "int64": "int32"}
+_REPORTED = ("PAD", "TRANSPOSE", "RESHAPE")  # what conversion adds around what the user asked for
+
+
+def build_graph(model: KerasModel, batch: int = 1, input_shapes: Mapping[str, tuple[int, ...]] = {}) -> Graph:
+    """The model as one subgraph of float32 NHWC operators, batch normalization and activations folded in.
+
+    `input_shapes` gives whole shapes, batch included, by the names of inputs; it is needed where more than the
+    batch is open. Operators are called by the names of their layers.
+
+    Raises:
+        ModelError: a layer is unknown or damaged, a model runs code of its own, or a size is open.
+    """
+    try:
+        network = Network(model, model.config["class_name"], model.config["config"])
+        net = LayerBuilder(str(model.config["config"]["name"]) if _is_named(model) else "")
+        declared = network.inputs()
+        shapes = _shapes(declared, batch, input_shapes)
+        inputs = [net.input(name, shape, _dtype(name, declared[name][1])) for name, shape in shapes.items()]
+        outputs = network.build(net, inputs)
+        names = network.output_names()
+    except DAMAGE as error:
+        detail = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"its configuration is damaged ({detail}); save the model again, or {NEXT_STEP}") from None
+    fused = Fused(net, outputs)
+    operators, tensors = fused.operators, _named(net, fused)
+    return _graph(
+        net.graph([]), model, operators, tensors, (inputs, fused.outputs), (list(shapes), names), _added(net, operators)
+    )
+
+
+def _is_named(model: KerasModel) -> bool:
+    return isinstance(model.config["config"], Mapping) and "name" in model.config["config"]
+
+
+def _dtype(name: str, stored: str) -> str:
+    if stored not in _INPUT_TYPES:
+        raise ModelError(f"its input '{name}' is {stored}, and float32 and int32 are read")
+    return _INPUT_TYPES[stored]
+
+
+def _shapes(
+    declared: Mapping[str, tuple[tuple[int | None, ...], str]], batch: int, given: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each input with no size open: the user's, or the model's with the batch filled in."""
+    for name in given:
+        if name not in declared:
+            raise ModelError(f"it has no input '{name}'; its inputs are {', '.join(map(repr, declared))}")
+    shapes = {}
+    for name, (shape, _) in declared.items():
+        wanted = given.get(name) or tuple(
+            batch if not axis and size is None else size for axis, size in enumerate(shape)
+        )
+        if len(wanted) != len(shape) or any(size not in (None, ours) for size, ours in zip(shape, wanted, strict=True)):
+            raise ModelError(f"its input '{name}' has the shape {_written(shape)}, which {wanted} does not fit")
+        sizes = tuple(size for size in wanted if size is not None)
+        if len(sizes) < len(wanted):
+            raise ModelError(f"its input '{name}' has the open shape {_written(shape)}; give it with --input-shape")
+        if min(sizes, default=1) < 1:
+            raise ModelError(f"its input '{name}' has the impossible shape {sizes}")
+        shapes[name] = sizes
+    return shapes
+
+
+def _written(shape: Sequence[int | None]) -> str:
+    return f"({', '.join('?' if size is None else str(size) for size in shape)})"
+
+
+def _added(net: LayerBuilder, operators: Sequence[Operator]) -> tuple[str, ...]:
+    """How many operators of each kind no layer asked for."""
+    counts = Counter(op.kind for op in operators if op.outputs[0] in net.extra)
+    return tuple(f"{counts[kind]} {kind}" for kind in _REPORTED if counts[kind])
+
+
+def _named(net: LayerBuilder, fused: Fused) -> list[Tensor]:
+    """The tensors; what is left last of a layer's call has the layer's name, and no two operators share one."""
+    tensors = fused.tensors
+    last = {net.call_of[op.outputs[0]]: op.outputs[0] for op in fused.operators}
+    for call, tensor in last.items():
+        tensors[tensor] = replace(tensors[tensor], name=net.calls[call])
+    seen: Counter[str] = Counter(tensors[tensor].name for tensor in net.inputs)
+    for op in fused.operators:
+        tensor = tensors[op.outputs[0]]
+        seen[tensor.name] += 1
+        if seen[tensor.name] > 1:
+            tensors[op.outputs[0]] = replace(tensor, name=f"{tensor.name}#{seen[tensor.name]}")
+    return tensors
+
+
+def _graph(
+    empty: Graph, model: KerasModel, operators: Sequence[Operator], tensors: Sequence[Tensor],
+    ends: tuple[Sequence[int], Sequence[int]], names: tuple[Sequence[str], Sequence[str]], added: tuple[str, ...],
+) -> Graph:  # fmt: skip
+    """The graph with only the tensors that are used, numbered in the order of use."""
+    used = [*ends[0], *(x for op in operators for x in (*op.inputs, *op.outputs)), *ends[1]]
+    place = {tensor: number for number, tensor in enumerate(dict.fromkeys(x for x in used if x >= 0))} | {-1: -1}
+
+    def moved(indexes: Sequence[int]) -> tuple[int, ...]:
+        return tuple(place[index] for index in indexes)
+
+    renumbered = tuple(
+        replace(op, index=number, inputs=moved(op.inputs), outputs=moved(op.outputs))
+        for number, op in enumerate(operators)
+    )
+    kept = tuple(tensors[index] for index in place if index >= 0)
+    inputs, outputs = moved(ends[0]), moved(ends[1])
+    signature = Signature(
+        "serving_default",
+        0,
+        dict(zip(names[0], inputs, strict=True)),
+        dict(zip(_distinct(names[1]), outputs, strict=True)),
+    )
+    return replace(
+        empty,
+        subgraphs=(Subgraph(0, "main", kept, renumbered, inputs, outputs),),
+        signatures=(signature,),
+        provenance=Provenance(format=model.container, route="read by mlia", added=added),
+    )
+
+
+def _distinct(names: Sequence[Any]) -> list[str]:
+    """Names of outputs; a layer that makes several is numbered."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name] - 1}")
+    return distinct
