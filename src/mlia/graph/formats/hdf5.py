@@ -1,0 +1,173 @@
+"""HDF5 files of weights, read with limits: only numbers and texts, only from the file itself."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlia.errors import ModelError
+from mlia.graph.formats.keras_model import Array
+from mlia.graph.formats.keras_tree import LARGEST_CONFIG
+
+LARGEST_WEIGHTS = 4 << 30  # bytes of all data sets that are read; far above any model for the edge
+LARGEST_RATIO = 1000  # of a data set to what the file stores for it: compression of weights gives far less
+MOST_OBJECTS = 200_000
+_PLAIN_FILTERS = (1, 2, 3)  # deflate, shuffle, checksum: what the library has without loading more code
+_KINDS = "fiub"  # numpy's kinds of numbers
+
+
+class Hdf5:
+    """An open file; use it in a `with` statement. Paths are "group/data set", "" for the root.
+
+    Raises:
+        ModelError: every method: it is damaged, too large, or leads out of the file.
+    """
+
+    DEEPEST = 64  # groups inside groups; links may make circles
+
+    def __init__(self, source: Path | io.BytesIO) -> None:
+        with _damage():
+            import h5py
+
+            self._library = h5py
+            self._file = h5py.File(source, "r")
+        self._left = LARGEST_WEIGHTS
+        self._objects = 0
+
+    def __enter__(self) -> "Hdf5":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _damage():
+            self._file.close()
+
+    def has_attribute(self, path: str, name: str) -> bool:
+        with _damage():
+            return name in self._object(path).attrs
+
+    def texts(self, path: str, name: str) -> list[str]:
+        """An attribute of one or more texts; longer lists stand in several attributes, name0, name1, …"""
+        with _damage():
+            attributes = self._object(path).attrs
+            names = [name] if name in attributes else []
+            numbered = (f"{name}{number}" for number in range(len(attributes)))
+            names = names or list(takewhile(attributes.__contains__, numbered))
+            if not names:
+                raise ModelError(f"'{path or '/'}' has no attribute '{name}'")
+            return [text for each in names for text in self._texts(attributes, each)]
+
+    def children(self, path: str) -> list[tuple[str, bool]]:
+        """Names in a group, and whether each is a group itself."""
+        with _damage():
+            group = self._object(path)
+            if not isinstance(group, self._library.Group):
+                raise ModelError(f"it is damaged: '{path}' is not a group")
+            names = list(group)
+            self._objects += len(names)
+            if self._objects > MOST_OBJECTS:
+                raise ModelError(f"it has more than {MOST_OBJECTS} objects, which is more than mlia reads")
+            return [(name, isinstance(self._child(group, name), self._library.Group)) for name in names]
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        with _damage():
+            group = self._file
+            for name in _parts(path):
+                if not isinstance(group, self._library.Group) or name not in group:
+                    return False
+                group = self._child(group, name)
+            return True
+
+    def array(self, path: str) -> Array:
+        """A data set as a numpy array."""
+        with _damage():
+            found = self._object(path)
+            if not isinstance(found, self._library.Dataset):
+                raise ModelError(f"it is damaged: '{path}' is not a data set")
+            self._check(path, found)
+            return found[()] if found.shape else _scalar(found)
+
+    def _object(self, path: str) -> Any:
+        found = self._file
+        for name in _parts(path):
+            if not isinstance(found, self._library.Group) or name not in found:
+                raise ModelError(f"it has no '{path}'")
+            found = self._child(found, name)
+        return found
+
+    def _child(self, group: Any, name: str) -> Any:
+        if not isinstance(group.get(name, getlink=True), self._library.HardLink):
+            raise ModelError(
+                f"'{group.name}/{name}' is a link to elsewhere, which is not followed; save the whole model"
+            )
+        return group[name]
+
+    def _texts(self, attributes: Any, name: str) -> list[str]:
+        attribute = attributes.get_id(name)
+        if attribute.shape is None or 0 in attribute.shape:
+            return []
+        if attribute.get_storage_size() > LARGEST_CONFIG:
+            raise ModelError(
+                f"the attribute '{name}' has more than {LARGEST_CONFIG} bytes, which is more than mlia reads"
+            )
+        if attribute.dtype.kind not in "SO":
+            raise ModelError(f"it is damaged: the attribute '{name}' is not text")
+        value = attributes[name]
+        items = [value] if isinstance(value, str | bytes) else list(getattr(value, "flat", ()))
+        texts = [bytes(item).decode() if isinstance(item, bytes) else item for item in items]
+        if not all(isinstance(text, str) for text in texts):
+            raise ModelError(f"it is damaged: the attribute '{name}' is not text")
+        return [str(text) for text in texts]
+
+    def _check(self, path: str, found: Any) -> None:
+        """Refuses what is no array of numbers in the file, or larger than what it is stored as."""
+        if found.is_virtual or found.external:
+            raise ModelError(
+                f"the data set '{path}' is stored in other files, which are not read; save the whole model"
+            )
+        if found.shape is None or found.dtype.kind not in _KINDS or found.dtype.shape or found.dtype.metadata:
+            raise ModelError(f"the data set '{path}' has the type {found.dtype}; only numbers are read as weights")
+        plan = found.id.get_create_plist()
+        filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
+        if any(number not in _PLAIN_FILTERS for number in filters):
+            raise ModelError(
+                f"the data set '{path}' is compressed in a way that is not read; save it with gzip or none"
+            )
+        size, stored = found.nbytes, found.id.get_storage_size()
+        chunk = found.dtype.itemsize
+        for axis in found.chunks or ():
+            chunk *= axis
+        self._left -= size
+        if size and not stored:
+            raise ModelError(f"it is damaged: the data set '{path}' was never written")
+        if self._left < 0 or max(size, chunk) > LARGEST_RATIO * stored:
+            raise ModelError(
+                f"the data set '{path}' has {size} bytes stored as {stored}, which is more than mlia reads"
+            )
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """The library reports damage by many kinds of errors; all become one."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"it is damaged, or not HDF5: {reason}") from None
+    except MemoryError:
+        raise ModelError("it is damaged: it asks for more memory than there is") from None
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _scalar(found: Any) -> Array:
+    import numpy
+
+    return numpy.asarray(found[()])

@@ -1,0 +1,179 @@
+"""SavedModel folder that Keras 2 wrote -> KerasModel, without TensorFlow.
+
+The layers' configuration is in keras_metadata.pb, or up to TensorFlow 2.4 in the graph of objects in
+saved_model.pb. A layer's object there lists its variables in the order of get_weights(). Where a variable is in
+the checkpoint is said by the checkpoint's own graph of objects, in which it is found by the same path.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from mlia.errors import ModelError
+from mlia.graph.formats.keras_model import Array, KerasModel
+from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
+from mlia.graph.formats.protobuf import Message
+from mlia.graph.formats.tensor_bundle import TensorBundle
+
+LARGEST_GRAPH = 2 << 30  # bytes; a protobuf message cannot be larger
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NETWORKS = ("_tf_keras_network", "_tf_keras_model", "_tf_keras_sequential")
+# Numbers of the fields that are read, by the names they have in TensorFlow's and Keras' .proto files.
+_SAVED_MODEL = {"meta_graphs": 2}
+_META_GRAPH = {"object_graph_def": 7}
+_GRAPH = {"nodes": 1}
+_OBJECT = {"children": 1, "user_object": 4, "variable": 7}
+_CHILD = {"node_id": 1, "local_name": 2}
+_USER_OBJECT = {"identifier": 1, "metadata": 3}
+_CHECKPOINT_OBJECT = {"children": 1, "attributes": 2}
+_ATTRIBUTE = {"name": 1, "checkpoint_key": 3}
+_METADATA_NODE = {"node_id": 2, "identifier": 4, "metadata": 5}
+_KEEP = "; save it as .keras or .h5 instead (model.save), or use the extra: pip install 'mlia[savedmodel]'"
+
+
+class _Object(Struct, frozen=True):
+    """One node of the graph of objects; `metadata` is Keras' JSON about it, `identifier` the sort of it."""
+
+    children: dict[str, int]
+    identifier: str = ""
+    metadata: str = ""
+    is_variable: bool = False
+
+
+def read_saved_model(folder: Path) -> KerasModel:
+    """Read a SavedModel with the configuration of Keras layers in it.
+
+    Raises:
+        ModelError: a file is missing or damaged, or it has no layers, as with model.export() of Keras 3.
+    """
+    objects = _saved_objects(folder)
+    root = _described(objects, 0, "the model")
+    if objects[0].identifier not in _NETWORKS:
+        raise ModelError(f"its root is not a model of Keras, but {objects[0].identifier!r}{_KEEP}")
+    tree = layer_tree(root)
+    ids = _layer_ids(objects, tree, 0)
+    bundle = TensorBundle(folder / "variables" / "variables")
+    keys = _checkpoint_keys(objects, bundle)
+    weights: dict[str, tuple[Array, ...]] = {}
+    for node in leaves(tree):
+        variables = _variables(objects, node, ids)
+        if variables:
+            weights[node.path] = tuple(_array(bundle, keys, variable, node) for variable in variables)
+    return KerasModel(root, weights, "Keras SavedModel")
+
+
+def _saved_objects(folder: Path) -> list[_Object]:
+    """The objects of saved_model.pb, with their metadata from wherever it is stored."""
+    model = Message(_read(folder / "saved_model.pb"), "SavedModel", _SAVED_MODEL)
+    graphs = model.messages("meta_graphs", "MetaGraphDef", _META_GRAPH)
+    if not graphs or not graphs[0].has("object_graph_def"):
+        raise ModelError(f"its saved_model.pb has no objects of Keras, as models of TensorFlow 1 do{_KEEP}")
+    graph = graphs[0].message("object_graph_def", "SavedObjectGraph", _GRAPH)
+    described: dict[int, Message] = {}
+    if (folder / "keras_metadata.pb").exists():
+        metadata = Message(_read(folder / "keras_metadata.pb"), "SavedMetadata", _GRAPH)
+        nodes = metadata.messages("nodes", "keras SavedObject", _METADATA_NODE)
+        described = {node.number("node_id"): node for node in nodes}
+    objects = []
+    for number, message in enumerate(graph.messages("nodes", "SavedObject", _OBJECT)):
+        user = described.get(number) or message.message("user_object", "SavedUserObject", _USER_OBJECT)
+        objects.append(
+            _Object(_children(message), user.text("identifier"), user.text("metadata"), message.has("variable"))
+        )
+    if not objects:
+        raise ModelError(f"its saved_model.pb has no objects of Keras{_KEEP}")
+    return objects
+
+
+def _children(message: Message) -> dict[str, int]:
+    references = message.messages("children", "ObjectReference", _CHILD)
+    return {reference.text("local_name"): reference.number("node_id") for reference in references}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_GRAPH:
+            raise ModelError(f"{path.name} has more than {LARGEST_GRAPH} bytes, which is more than mlia reads")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from None
+
+
+def _at(objects: list[_Object], number: int) -> _Object:
+    if number >= len(objects):
+        raise ModelError(f"its saved_model.pb is damaged: it refers to object {number} of {len(objects)}")
+    return objects[number]
+
+
+def _described(objects: list[_Object], number: int, what: str) -> dict[str, Any]:
+    metadata = _at(objects, number).metadata
+    if not metadata:
+        raise ModelError(f"{what} has no configuration of Keras layers, as after model.export() of Keras 3{_KEEP}")
+    return parse_config(metadata, f"the configuration of {what}")
+
+
+def _layer_ids(objects: list[_Object], network: Node, number: int) -> dict[str, int]:
+    """The number of the object of each layer, by path. An object's layers are its children layer-0, layer-1, …"""
+    by_name: dict[str, int] = {}
+    for child, target in _at(objects, number).children.items():
+        if child.startswith("layer-"):
+            name = _described(objects, target, child).get("name")
+            if not isinstance(name, str) or by_name.setdefault(name, target) != target:
+                raise ModelError(f"its saved_model.pb is damaged: two layers have the name {name!r}")
+    ids: dict[str, int] = {}
+    for node in network.layers:
+        if node.name in by_name:
+            ids |= _layer_ids(objects, node, by_name[node.name]) if node.is_network else {node.path: by_name[node.name]}
+        elif node.kind != "InputLayer":  # a Sequential model's is in its configuration only
+            raise ModelError(f"its saved_model.pb is damaged: it has no object of the layer '{node.path}'")
+    return ids
+
+
+def _variables(objects: list[_Object], node: Node, ids: dict[str, int]) -> list[int]:
+    """The variables of a layer in the order of get_weights()."""
+    if node.path not in ids:
+        return []
+    layer = _at(objects, ids[node.path])
+    if "variables" not in layer.children:
+        if node.kind == "InputLayer":
+            return []
+        raise ModelError(f"its saved_model.pb is damaged: the layer '{node.path}' does not list its variables")
+    listed = _at(objects, layer.children["variables"]).children
+    numbers = [str(number) for number in range(len(listed))]
+    if set(numbers) != set(listed) or not all(_at(objects, target).is_variable for target in listed.values()):
+        raise ModelError(f"its saved_model.pb is damaged: the layer '{node.path}' lists what are no variables")
+    return [listed[number] for number in numbers]
+
+
+def _checkpoint_keys(objects: list[_Object], bundle: TensorBundle) -> dict[int, str]:
+    """The key in the checkpoint of each variable, by walking both graphs of objects side by side."""
+    graph = Message(bundle.text(_OBJECTS), "TrackableObjectGraph", _GRAPH)
+    stored = graph.messages("nodes", "TrackableObject", _CHECKPOINT_OBJECT)
+    if not stored:
+        raise ModelError("variables.index is damaged: its graph of objects is empty")
+    children = [_children(message) for message in stored]
+    keys: dict[int, str] = {}
+    pending, seen = [(0, 0)], {0}
+    while pending:
+        ours, theirs = pending.pop()
+        if objects[ours].is_variable:
+            for attribute in stored[theirs].messages("attributes", "SerializedTensor", _ATTRIBUTE):
+                if attribute.text("name") == "VARIABLE_VALUE":
+                    keys[ours] = attribute.text("checkpoint_key")
+        for name, target in objects[ours].children.items():
+            other = children[theirs].get(name)
+            if other is None or target in seen:
+                continue
+            if other >= len(stored):
+                raise ModelError(f"variables.index is damaged: it refers to object {other} of {len(stored)}")
+            _at(objects, target)
+            seen.add(target)
+            pending.append((target, other))
+    return keys
+
+
+def _array(bundle: TensorBundle, keys: dict[int, str], variable: int, node: Node) -> Array:
+    if variable not in keys:
+        raise ModelError(f"its checkpoint has no value of a variable of the layer '{node.path}'; save the model again")
+    return bundle.array(keys[variable])
