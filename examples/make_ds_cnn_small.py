@@ -1,4 +1,4 @@
-"""Make ds_cnn_small_int8.tflite, the model that `make demo` checks.
+"""Make ds_cnn_small_int8.tflite, the model that `make demo` checks, and the float model behind it.
 
 The architecture is DS-CNN (small) of "Hello Edge: Keyword Spotting on Microcontrollers" (Zhang et al.,
 2017): 49 x 10 MFCC features, one 10 x 4 convolution with 64 channels, four depthwise separable blocks,
@@ -12,10 +12,11 @@ from pathlib import Path
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch, quantize_synthetically
 
-OUTPUT = Path(__file__).with_name("ds_cnn_small_int8.tflite")
+FLOAT, INT8 = (Path(__file__).with_name(f"ds_cnn_small_{kind}.tflite") for kind in ("float", "int8"))
 
 
 def ds_cnn_small() -> bytes:
+    """The float model."""
     net = Sketch("DS-CNN small, seeded noise for weights, made by examples/make_ds_cnn_small.py", seed=1)
     x = net.input("mfcc", (1, 49, 10, 1))
     x = net.convolution(x, filters=64, kernel=(10, 4), stride=(2, 2), name="conv_1")
@@ -26,12 +27,14 @@ def ds_cnn_small() -> bytes:
     x = net.reshape(x, (1, 64), name="flatten")
     x = net.fully_connected(x, units=12, name="dense")
     x = net.softmax(x, name="labels")
-    return quantize_synthetically(write_tflite(net.graph([x])))
+    return write_tflite(net.graph([x]))
 
 
 def main() -> int:
-    OUTPUT.write_bytes(ds_cnn_small())
-    print(f"{OUTPUT.name}: {OUTPUT.stat().st_size} bytes")
+    FLOAT.write_bytes(ds_cnn_small())
+    INT8.write_bytes(quantize_synthetically(FLOAT.read_bytes()))
+    for path in (FLOAT, INT8):
+        print(f"{path.name}: {path.stat().st_size} bytes")
     return 0
 
 

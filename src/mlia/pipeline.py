@@ -32,7 +32,7 @@ _NOT_ASKED = "not asked for"
 
 
 def check(
-    model: str | Path,
+    model: str | Path | Graph,
     target: str | Target | Sequence[str | Target],
     *,
     compatibility: bool = True,
@@ -46,7 +46,7 @@ def check(
     """Ask which operators of a model run on the NPU, and what each costs.
 
     Args:
-        model: path of a model in any format that mlia reads.
+        model: path of a model in any format that mlia reads, or a Graph that was read before.
         target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
         compatibility: report where the operators run.
         performance: report cycles, latency and memory.
@@ -64,19 +64,20 @@ def check(
     """
     asked = [target] if isinstance(target, str | Target) else list(target)
     targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
-    graph = _load(Path(model), input_shapes or {})
+    graph = _load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     backend = Vela(timeout_s)
+    name = _name(model)
 
     def run(entry: Target) -> TargetReport:
-        progress(f"compiling {Path(model).name} for {entry.name}")
+        progress(f"compiling {name} for {entry.name}")
         result = _only(backend.run(graph, entry), compatibility, performance)
         return TargetReport(_summarize_target(entry), (result,))
 
     return Report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
-        model=_summarize_model(Path(model), graph, conversion),
+        model=_summarize_model(name, graph, conversion),
         targets=_map_in_parallel(run, targets),
         notes=_notes(graph),
     )
@@ -98,7 +99,7 @@ class Converted(Struct, frozen=True):
 
 
 def convert(
-    model: str | Path,
+    model: str | Path | Graph,
     *,
     quantize: bool = True,
     activations: str = "int8",
@@ -110,7 +111,7 @@ def convert(
     """Convert a float model to TFLite, quantized unless `quantize` is False.
 
     Args:
-        model: path of a model in any format that mlia reads.
+        model: path of a model in any format that mlia reads, or a Graph that was read before.
         quantize: make an integer model, with int8 weights per channel.
         activations: "int8" or "int16", for inputs and outputs too.
         calibration: .npz or folder of .npy with samples; without it, seeded noise is used.
@@ -124,17 +125,24 @@ def convert(
     """
     from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
 
-    progress(f"reading {Path(model).name}")
-    graph = _load(Path(model), input_shapes or {})
+    progress(f"reading {_name(model)}")
+    graph = _load(model, input_shapes or {})
     if not quantize:
         return Converted(graph, as_read(graph))
     path = Path(calibration) if calibration else None
     return Converted(*quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress))
 
 
-def _load(path: Path, input_shapes: InputShapes) -> Graph:
+def _name(model: str | Path | Graph) -> str:
+    """What the report calls the model: the name of its file or folder."""
+    if isinstance(model, Graph):
+        return model.description or "unnamed model"
+    return Path(model).name or Path(model).resolve().name
+
+
+def _load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
     """The model with its inputs fixed: other formats are converted for them, TFLite is changed."""
-    graph = load_model(path, input_shapes)
+    graph = model if isinstance(model, Graph) else load_model(Path(model), input_shapes)
     if not input_shapes or graph.provenance != Provenance():
         return graph
     from mlia.transforms.shapes import with_input_shapes
@@ -173,9 +181,9 @@ def _only(result: Result, compatibility: bool, performance: bool) -> Result:
     return result
 
 
-def _summarize_model(path: Path, graph: Graph, conversion: Conversion | None) -> ModelSummary:
+def _summarize_model(name: str, graph: Graph, conversion: Conversion | None) -> ModelSummary:
     return ModelSummary(
-        name=path.name,
+        name=name,
         format=graph.provenance.format,
         size_bytes=len(graph.content),
         sha256=sha256(graph.content).hexdigest(),

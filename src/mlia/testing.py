@@ -11,8 +11,6 @@ Weights are drawn from a seeded generator, so that the same calls give the same 
 import math
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from mlia.graph.builder import GraphBuilder
 from mlia.graph.graph import OptionValue
 
@@ -116,25 +114,10 @@ def _convolution_options(stride: tuple[int, int], activation: str) -> dict[str, 
 
 
 def quantize_synthetically(content: bytes, samples: int = 16, seed: int = 0) -> bytes:
-    """A float TFLite model as int8, calibrated on seeded noise. For models whose weights are noise too.
-
-    Uses the quantizer inside LiteRT (the dev extra).
-    """
-    import numpy
-    from ai_edge_litert import _pywrap_tensorflow_lite_calibration_wrapper as calibration
-
+    """A float TFLite model as int8, calibrated on seeded noise. For models whose weights are noise too."""
     from mlia.graph.tflite import read_tflite
-    from mlia.graph.tflite_writer import write_tflite
+    from mlia.transforms.calibration import synthetic_calibration
+    from mlia.transforms.quantize import quantize
 
     graph = read_tflite(content)
-    shapes = [list(graph.main.tensors[index].shape) for index in graph.main.inputs]
-    random = numpy.random.default_rng(seed)
-    wrapper = calibration.CalibrationWrapper(content, [], [])
-    wrapper.Prepare(shapes)
-    for _ in range(samples):
-        wrapper.FeedTensor([random.normal(0, 1, shape).astype(numpy.float32) for shape in shapes])
-    int8, int32 = numpy.dtype(numpy.int8).num, numpy.dtype(numpy.int32).num
-    # Arguments: types of inputs and outputs, allow float, type of activations and biases, per tensor, per tensor FC.
-    quantized = wrapper.QuantizeModel(int8, int8, False, int8, int32, False, False)
-    # Written anew by us: the quantizer's file keeps the float weights' space.
-    return write_tflite(replace(read_tflite(bytes(quantized)), description=graph.description))
+    return bytes(quantize(graph, synthetic_calibration(graph, samples, seed)).graph.content)
