@@ -1,41 +1,42 @@
 """HDF5 files of weights, read with limits: only numbers and texts, only from the file itself."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from mlia.errors import ModelError
+from mlia.graph.formats.hdf5_heap import check_heap
 from mlia.graph.formats.keras_model import Array
 from mlia.graph.formats.keras_tree import LARGEST_CONFIG
 
 LARGEST_WEIGHTS = 4 << 30  # bytes of all data sets that are read; far above any model for the edge
 LARGEST_RATIO = 1000  # of a data set to what the file stores for it: compression of weights gives far less
-MOST_OBJECTS = 200_000
+MOST_OBJECTS, DEEPEST = 200_000, 64
 _PLAIN_FILTERS = (1, 2, 3)  # deflate, shuffle, checksum: what the library has without loading more code
 _KINDS = "fiub"  # numpy's kinds of numbers
 
+Tree: TypeAlias = Mapping[str, "Tree | None"]  # names in a group; None is a data set
+
 
 class Hdf5:
-    """An open file; use it in a `with` statement. Paths are "group/data set", "" for the root.
+    """The content of a file, opened; use it in a `with` statement. Paths are "group/data set", "" for the root.
 
     Raises:
         ModelError: every method: it is damaged, too large, or leads out of the file.
     """
 
-    DEEPEST = 64  # groups inside groups; links may make circles
-
-    def __init__(self, source: Path | io.BytesIO) -> None:
+    def __init__(self, content: bytes) -> None:
+        check_heap(content)
         with _damage():
             import h5py
 
             self._library = h5py
-            self._file = h5py.File(source, "r")
+            self._file = h5py.File(io.BytesIO(content), "r")
         self._left = LARGEST_WEIGHTS
-        self._objects = 0
+        self._groups: dict[str, Any] = {}
 
     def __enter__(self) -> "Hdf5":
         return self
@@ -61,27 +62,15 @@ class Hdf5:
                 raise ModelError(f"'{path or '/'}' has no attribute '{name}'")
             return [text for each in names for text in self._texts(attributes, each)]
 
-    def children(self, path: str) -> list[tuple[str, bool]]:
-        """Names in a group, and whether each is a group itself."""
+    def tree(self) -> Tree:
+        """All that the file holds."""
         with _damage():
-            group = self._object(path)
-            if not isinstance(group, self._library.Group):
-                raise ModelError(f"it is damaged: '{path}' is not a group")
-            names = list(group)
-            self._objects += len(names)
-            if self._objects > MOST_OBJECTS:
-                raise ModelError(f"it has more than {MOST_OBJECTS} objects, which is more than mlia reads")
-            return [(name, isinstance(self._child(group, name), self._library.Group)) for name in names]
+            return self._tree(self._file, set(), 0)
 
-    def has(self, path: str) -> bool:
-        """Whether there is something at a path."""
+    def has(self, name: str) -> bool:
+        """Whether the root has something of that name."""
         with _damage():
-            group = self._file
-            for name in _parts(path):
-                if not isinstance(group, self._library.Group) or name not in group:
-                    return False
-                group = self._child(group, name)
-            return True
+            return name in self._file
 
     def array(self, path: str) -> Array:
         """A data set as a numpy array."""
@@ -93,12 +82,30 @@ class Hdf5:
             return found[()] if found.shape else _scalar(found)
 
     def _object(self, path: str) -> Any:
-        found = self._file
-        for name in _parts(path):
-            if not isinstance(found, self._library.Group) or name not in found:
-                raise ModelError(f"it has no '{path}'")
-            found = self._child(found, name)
+        if path in self._groups:
+            return self._groups[path]
+        if not path:
+            return self._file
+        parent, _, name = path.rpartition("/")
+        found = self._object(parent)
+        if not isinstance(found, self._library.Group) or name not in found:
+            raise ModelError(f"it has no '{path}'")
+        found = self._child(found, name)
+        if isinstance(found, self._library.Group):
+            self._groups[path] = found
         return found
+
+    def _tree(self, group: Any, seen: set[int], depth: int) -> Tree:
+        seen.add(self._library.h5o.get_info(group.id).addr)
+        tree: dict[str, Tree | None] = {}
+        for name in group:
+            found = self._child(group, name)
+            tree[name] = None
+            if isinstance(found, self._library.Group):
+                if depth == DEEPEST or len(seen) > MOST_OBJECTS or self._library.h5o.get_info(found.id).addr in seen:
+                    raise ModelError(f"it has too many groups, or the group '{found.name}' more than once")
+                tree[name] = self._tree(found, seen, depth + 1)
+        return tree
 
     def _child(self, group: Any, name: str) -> Any:
         if not isinstance(group.get(name, getlink=True), self._library.HardLink):
@@ -161,10 +168,6 @@ def _damage() -> Iterator[None]:
         raise ModelError(f"it is damaged, or not HDF5: {reason}") from None
     except MemoryError:
         raise ModelError("it is damaged: it asks for more memory than there is") from None
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
 
 
 def _scalar(found: Any) -> Array:

@@ -1,14 +1,13 @@
 """Keras archive (.keras: a zip of configuration and weights) -> KerasModel, without Keras."""
 
-import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mlia.errors import ModelError
-from mlia.graph.formats.hdf5 import Hdf5
+from mlia.graph.formats.hdf5 import Hdf5, Tree
 from mlia.graph.formats.keras_model import Array, KerasModel
 from mlia.graph.formats.keras_tree import LARGEST_CONFIG, Node, layer_tree, parse_config
 
@@ -19,7 +18,7 @@ _MEMBERS = {CONFIG: LARGEST_CONFIG, WEIGHTS: LARGEST_MEMBER}
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second is how Keras 2.12 to 2.15 may say it
 _OWN = "vars"
 _RANDOM = ("seed_generator", "_seed_generator", "generator", "_random_generator")  # a state, which is no weight
-_OPTIMIZER = ("optimizer",)
+_OPTIMIZER = "optimizer"
 # The order of get_weights() of layers that are made of several parts.
 _PARTS = {
     "Bidirectional": ("forward_layer", "backward_layer"),
@@ -36,12 +35,10 @@ def read_archive(path: Path) -> KerasModel:
     members = _read_members(path)
     config = parse_config(members[CONFIG], CONFIG)
     tree = layer_tree(config)
-    with Hdf5(io.BytesIO(members[WEIGHTS])) as file:
-        stored = _arrays_below(file, "")
-        weights = _network_weights(file, tree, "", stored)
-    left = [path for path in stored if path.split("/")[0] not in _OPTIMIZER]
-    if left:
-        raise ModelError(f"{WEIGHTS} has '{left[0]}', which belongs to no layer of {CONFIG} that mlia knows")
+    with Hdf5(members[WEIGHTS]) as file:
+        weights = _network_weights(
+            file, tree, "", {name: part for name, part in file.tree().items() if name != _OPTIMIZER}
+        )
     return KerasModel(config, weights, "Keras archive")
 
 
@@ -76,27 +73,11 @@ def _unpack(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     return content
 
 
-def _arrays_below(file: Hdf5, top: str) -> dict[str, None]:
-    """Paths of all data sets, in order."""
-    found: dict[str, None] = {}
-    pending = [(top, 0)]
-    while pending:
-        group, depth = pending.pop()
-        if depth > file.DEEPEST:
-            raise ModelError(f"{WEIGHTS} nests groups more than {file.DEEPEST} deep, which is more than mlia reads")
-        for name, is_group in file.children(group):
-            path = f"{group}/{name}".lstrip("/")
-            if is_group:
-                pending.append((path, depth + 1))
-            else:
-                found[path] = None
-    return found
-
-
-def _network_weights(file: Hdf5, network: Node, group: str, stored: dict[str, None]) -> dict[str, tuple[Array, ...]]:
-    """Weights by path of layer; takes what was read out of `stored`."""
+def _network_weights(file: Hdf5, network: Node, group: str, tree: Tree) -> dict[str, tuple[Array, ...]]:
+    """Weights by path of layer, from a group that has a group of layers."""
+    container = next((each for each in _CONTAINERS if each in tree), _CONTAINERS[0])
+    stored = dict(_group(tree, container))
     weights: dict[str, tuple[Array, ...]] = {}
-    container = next((each for each in _CONTAINERS if file.has(f"{group}/{each}")), _CONTAINERS[0])
     used: dict[str, int] = {}
     for node in network.layers:
         if node.is_operation:
@@ -104,52 +85,53 @@ def _network_weights(file: Hdf5, network: Node, group: str, stored: dict[str, No
         # Groups are named after the class and numbered in the order of the layers, whatever their names are.
         kind = _snake_case(node.kind)
         number = used[kind] = used.get(kind, -1) + 1
-        path = f"{group}/{container}/{kind}_{number}" if number else f"{group}/{container}/{kind}"
-        path = path.lstrip("/")
-        if not file.has(path):
+        name = f"{kind}_{number}" if number else kind
+        path = f"{group}/{container}/{name}".lstrip("/")
+        if name not in stored:
             continue
-        if file.has_attribute(path, "name") and file.texts(path, "name") != [node.name]:
-            raise ModelError(
-                f"{WEIGHTS} has in '{path}' the weights of '{file.texts(path, 'name')[0]}', not '{node.name}'"
-            )
+        own = _group(stored, name)
+        del stored[name]
+        if _count(own) and file.has_attribute(path, "name") and (actual := file.texts(path, "name")) != [node.name]:
+            raise ModelError(f"its {WEIGHTS} has in '{path}' the weights of '{actual[0]}', not of '{node.name}'")
         if node.is_network:
-            weights |= _network_weights(file, node, path, stored)
-        else:
-            arrays = _layer_arrays(file, node, path, stored)
-            weights |= {node.path: arrays} if arrays else {}
+            weights |= _network_weights(file, node, path, own)
+        elif arrays := _layer_arrays(file, node, path, own):
+            weights[node.path] = arrays
+    left = [name for name in stored if _count(stored[name])]
+    left += [name for name in tree if name != container and _count(tree[name])]
+    if left:
+        raise ModelError(f"its {WEIGHTS} has weights in '{group}' as '{left[0]}', which is no layer of {CONFIG}")
     return weights
 
 
-def _layer_arrays(file: Hdf5, node: Node, group: str, stored: dict[str, None]) -> tuple[Array, ...]:
+def _layer_arrays(file: Hdf5, node: Node, group: str, tree: Tree) -> tuple[Array, ...]:
     """A layer's own arrays, then those of its parts, such as the cell of an LSTM."""
-    arrays: list[Array] = []
-    parts = []
-    for name, is_group in file.children(group):
-        below = f"{group}/{name}/"
-        if not is_group or not any(path.startswith(below) for path in stored):
-            continue
-        if name in _RANDOM:
-            for path in [path for path in stored if path.startswith(below)]:
-                del stored[path]
-        elif name == _OWN:
-            arrays += _own_arrays(file, f"{group}/{name}", stored)
-        else:
-            parts.append(name)
+    own = _group(tree, _OWN)
+    numbers = [str(number) for number in range(len(own))]
+    if set(own) != set(numbers):
+        raise _unknown_order(node, own)
+    arrays = [file.array(f"{group}/{_OWN}/{number}") for number in numbers]
+    parts = [name for name in tree if name != _OWN and name not in _RANDOM and _count(tree[name])]
     for name in _ordered(node, parts):
-        arrays += _layer_arrays(file, node, f"{group}/{name}", stored)
+        arrays += _layer_arrays(file, node, f"{group}/{name}", _group(tree, name))
     return tuple(arrays)
 
 
-def _own_arrays(file: Hdf5, group: str, stored: dict[str, None]) -> list[Array]:
-    names = [name for name, _ in file.children(group)]
-    numbers = [str(number) for number in range(len(names))]
-    if set(names) != set(numbers):
-        raise ModelError(
-            f"{WEIGHTS} has in '{group}' the arrays {', '.join(sorted(names)[:8])}, whose order is not known"
-        )
-    for number in numbers:
-        del stored[f"{group}/{number}"]
-    return [file.array(f"{group}/{number}") for number in numbers]
+def _group(tree: Tree, name: str) -> Tree:
+    """A group inside a group; an empty one where there is none.
+
+    Raises:
+        ModelError: it is a data set.
+    """
+    found = tree.get(name, {})
+    if found is None:
+        raise ModelError(f"its {WEIGHTS} is damaged: '{name}' is not a group")
+    return found
+
+
+def _count(tree: Tree | None) -> int:
+    """How many data sets there are in it."""
+    return 1 if tree is None else sum(_count(part) for part in tree.values())
 
 
 def _ordered(node: Node, parts: Sequence[str]) -> Sequence[str]:
@@ -159,11 +141,15 @@ def _ordered(node: Node, parts: Sequence[str]) -> Sequence[str]:
     known = {part.lstrip("_"): part for part in parts}
     order = _PARTS.get(node.kind, ())
     if len(known) != len(parts) or not set(known) <= set(order):
-        raise ModelError(
-            f"cannot read the layer '{node.path}' of class {node.kind}: the order of its parts "
-            f"{', '.join(sorted(parts)[:8])} is not known; export the model to TFLite and check that file"
-        )
+        raise _unknown_order(node, parts)
     return [known[part] for part in order if part in known]
+
+
+def _unknown_order(node: Node, names: Collection[str]) -> ModelError:
+    return ModelError(
+        f"cannot read the layer '{node.path}' of class {node.kind}: the order of its weights "
+        f"{', '.join(sorted(names)[:8])} is not known; export the model to TFLite and check that file"
+    )
 
 
 def _snake_case(kind: str) -> str:

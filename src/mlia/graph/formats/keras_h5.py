@@ -7,6 +7,7 @@ from mlia.graph.formats.hdf5 import Hdf5
 from mlia.graph.formats.keras_model import Array, KerasModel
 from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
 
+LARGEST_FILE = 4 << 30  # bytes
 _GROUP = "model_weights"
 
 
@@ -16,7 +17,7 @@ def read_h5(path: Path) -> KerasModel:
     Raises:
         ModelError: it is damaged, too large, or has the weights only; or weights that belong to no layer.
     """
-    with Hdf5(path) as file:
+    with Hdf5(_read(path)) as file:
         if not file.has_attribute("", "model_config"):
             raise ModelError(
                 "it is HDF5 without the configuration of a Keras model (weights only?); save it with model.save()"
@@ -25,6 +26,15 @@ def read_h5(path: Path) -> KerasModel:
         if not file.has(_GROUP):
             raise ModelError("it holds layers but no weights; save it with model.save()")
         return KerasModel(config, _weights(file, layer_tree(config)), "Keras HDF5")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ModelError(f"it has more than {LARGEST_FILE} bytes, which is more than mlia reads")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"it cannot be read: {error.strerror or error}") from None
 
 
 def _weights(file: Hdf5, tree: Node) -> dict[str, tuple[Array, ...]]:

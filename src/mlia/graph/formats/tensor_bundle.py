@@ -84,8 +84,15 @@ class TensorBundle:
         axes = tuple(axis.signed("size") for axis in shape.messages("axes", "TensorShapeProto.Dim", _AXIS))
         if min(axes, default=0) < 0 or len(axes) > 32 or shape.number("unknown_rank"):
             raise ModelError(f"{self._prefix.name}.index is damaged: tensor '{key}' has the shape {axes[:32]}")
-        numbers = (message.number(name) for name in ("shard", "offset", "size", "checksum"))
-        return Entry(message.number("dtype"), axes, *numbers, sliced=message.has("slices"))
+        return Entry(
+            dtype=message.number("dtype"),
+            shape=axes,
+            shard=message.number("shard"),
+            offset=message.number("offset"),
+            size=message.number("size"),
+            checksum=message.number("checksum"),
+            sliced=message.has("slices"),
+        )
 
     def array(self, key: str) -> Array:
         """A numeric tensor as a numpy array that cannot be written to; its bytes stay in the shard.
