@@ -1,6 +1,7 @@
 """The TFLite operators that Keras layers are made of, each as one call that knows shapes and options."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -38,8 +39,17 @@ class LayerBuilder(GraphBuilder):
         self.extra: set[int] = set()  # outputs of operators that no layer asked for
         self.calls: list[str] = []  # the name of the layer of each call
         self.call_of: dict[int, int] = {}  # which call an operator's output belongs to
+        self._call = -1
         self._known: dict[tuple[str, int], int] = {}
         self._alive: list[Any] = []
+
+    @contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        """What is added inside belongs to one call of the layer of this name."""
+        outer, self._call = self._call, len(self.calls)
+        self.calls.append(name)
+        yield
+        self._call = outer
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -89,7 +99,7 @@ class LayerBuilder(GraphBuilder):
         if len(self._operators) >= MOST_OPERATORS:
             raise ModelError(f"the model has more than {MOST_OPERATORS} operators; shorten what is unrolled")
         output = self.operator(kind, inputs, shape, name, dtype=dtype, options_table=table, options=options)
-        self.call_of[output] = len(self.calls) - 1
+        self.call_of[output] = self._call
         if version != 1:
             self._operators[-1] = replace(self._operators[-1], version=version)
         return output

@@ -116,8 +116,12 @@ def apply_layer(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
 
 
 def _apply(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
-    net.calls.append(layer.name)
     _check_types(layer)
+    with net.call(layer.name):
+        return _applied(net, layer, inputs)
+
+
+def _applied(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
     if layer.kind in _MANY:
         if not inputs:
             layer.refuse("it has no inputs")

@@ -71,12 +71,12 @@ def apply_operation(net: LayerBuilder, layer: Layer, args: Sequence[Any], kwargs
     Raises:
         ModelError: the operation is unknown, damaged, or does what TFLite cannot say.
     """
-    net.calls.append(layer.name)
     try:
         operation, given = _operation(net, layer, args, kwargs)
         if operation not in _OPERATIONS:
             layer.refuse(f"the operation {operation} is not known")
-        output = _OPERATIONS[operation](given)
+        with net.call(layer.name):
+            output = _OPERATIONS[operation](given)
         given.finish()
         return output
     except DAMAGE as error:
