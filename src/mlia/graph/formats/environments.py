@@ -61,13 +61,15 @@ class Installed(Struct, frozen=True):
 class Answer(Struct, frozen=True):
     """What a converter answers: an error, or the converter's name and version and what it met.
 
-    `source` counts the model's own operators by TFLite's names; `notes` say what was changed at the model's ends.
+    `source` counts the model's own operators by TFLite's names; `notes` say what was changed at the model's ends;
+    `names` gives the source's name for tensors that the converter named otherwise.
     """
 
     error: str = ""
     converter: str = ""
     source: Mapping[str, int] = {}
     notes: tuple[str, ...] = ()
+    names: Mapping[str, str] = {}
 
 
 _ENVIRONMENTS = (
@@ -217,7 +219,7 @@ def convert(
             raise ModelError(f"the converter of {format_name} models wrote no file")
         content = output.read_bytes()
     try:
-        graph = read_tflite(content)
+        graph = _named(read_tflite(content), answer.names)
     except ModelError as error:
         raise ModelError(f"the converter {answer.converter} wrote a file that is no model: {error}") from None
     provenance = Provenance(format_name, answer.converter, (*_added(graph, answer.source), *answer.notes))
@@ -279,6 +281,24 @@ def _death(returncode: int) -> str:
     if returncode < 0:
         return f"crashed ({signal.Signals(-returncode).name})"
     return f"failed (exit code {returncode})"
+
+
+def _named(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph with the source's names; a name that is taken already stays with whom has it."""
+    if not names:
+        return graph
+    from mlia.graph.tflite_writer import write_tflite
+
+    taken = {tensor.name for tensor in graph.main.tensors}
+    tensors = []
+    for tensor in graph.main.tensors:
+        name = names.get(tensor.name, "")
+        if name and name not in taken:
+            taken.add(name)
+            tensor = msgspec.structs.replace(tensor, name=name)
+        tensors.append(tensor)
+    main = msgspec.structs.replace(graph.main, tensors=tuple(tensors))
+    return read_tflite(write_tflite(msgspec.structs.replace(graph, subgraphs=(main, *graph.subgraphs[1:]))))
 
 
 def _added(graph: Graph, source: Mapping[str, int]) -> tuple[str, ...]:
