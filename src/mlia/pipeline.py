@@ -24,11 +24,9 @@ from mlia.report import (
     TargetSummary,
     TensorSummary,
 )
-from mlia.results import Result, Skipped
+from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Memory, Target
-
-_NOT_ASKED = "not asked for"
 
 
 def check(
@@ -137,7 +135,8 @@ def _name(model: str | Path | Graph) -> str:
     """What the report calls the model: the name of its file or folder."""
     if isinstance(model, Graph):
         return model.description or "unnamed model"
-    return Path(model).name or Path(model).resolve().name
+    name = Path(model).name or Path(model).resolve().name
+    return name.encode(errors="replace").decode()
 
 
 def _load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
@@ -175,9 +174,9 @@ def _map_in_parallel(run: Callable[[Target], TargetReport], targets: Sequence[Ta
 
 def _only(result: Result, compatibility: bool, performance: bool) -> Result:
     if not compatibility:
-        result = replace(result, compatibility=Skipped("compatibility", _NOT_ASKED))
+        result = replace(result, compatibility=Skipped("compatibility", NOT_ASKED))
     if not performance:
-        result = replace(result, performance=Skipped("performance", _NOT_ASKED))
+        result = replace(result, performance=Skipped("performance", NOT_ASKED))
     return result
 
 
@@ -230,14 +229,11 @@ def _summarize_target(target: Target) -> TargetSummary:
 
 def _notes(graph: Graph) -> tuple[str, ...]:
     """What a reader must know of how the model was taken."""
-    tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
     notes = []
     if dynamic := [
         graph.main.tensors[index].name for index in graph.main.inputs if graph.main.tensors[index].is_dynamic
     ]:
         notes.append(f"the size of input {', '.join(dynamic)} is dynamic; analyzed with 1 where it is open")
-    if sparse := sum(tensor.is_sparse for tensor in tensors):
-        notes.append(f"{sparse} weight tensors are stored sparse; Ethos-U compilers ignore that and see dense weights")
     if len(graph.subgraphs) > 1:
         notes.append(
             f"the model has {len(graph.subgraphs)} subgraphs; operators of further ones are shown as 1:0, 1:1, …"

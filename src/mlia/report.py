@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from mlia.results import Fidelity, Result, Skipped
+from mlia.results import Compatibility, Fidelity, Result
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
 SCHEMA_VERSION = "1.0"
@@ -92,8 +92,8 @@ def has_findings(report: Report) -> bool:
     """Whether anything stands in the model's way: an operator off the NPU, or a part that was refused."""
     for entry in report.targets:
         for result in entry.results:
-            if result.compiled or isinstance(result.compatibility, Skipped):
+            if result.compiled:
                 return True
-            if result.compatibility.findings:
+            if isinstance(result.compatibility, Compatibility) and result.compatibility.findings:
                 return True
     return False

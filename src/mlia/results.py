@@ -14,21 +14,27 @@ class Origin(StrEnum):
 
 
 class Unit(StrEnum):
-    """Where an operator runs."""
+    """Where an operator runs; REMOVED is nowhere, because nothing reads what it computes."""
 
     NPU = "NPU"
     CPU = "CPU"
+    REMOVED = "removed"
 
 
 class Bound(StrEnum):
-    """What an operator waits for most: the MAC array, the output unit, commands, or a memory."""
+    """What an operator waits for most: the MAC array, the output unit, commands, a memory's bandwidth, or
+    LATENCY: the first data of steps that are too short to hide it."""
 
     MACS = "macs"
     OUTPUT_UNIT = "output unit"
     COMMANDS = "commands"
+    LATENCY = "latency"
     SRAM = "sram"
     DRAM = "dram"
     FLASH = "flash"
+
+
+NOT_ASKED = "not asked for"
 
 
 class Source(Struct, frozen=True):
@@ -142,8 +148,9 @@ class OperatorCost(Struct, frozen=True):
 
 
 class TensorLife(Struct, frozen=True):
-    """When a tensor occupies which bytes of which memory. Times count the compiler's steps."""
+    """When a tensor occupies which bytes of which memory. Times count the steps of its subgraph."""
 
+    subgraph: int
     name: str
     memory: str
     usage: str
@@ -181,16 +188,18 @@ class SubgraphCost(Struct, frozen=True):
 
 
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
-    """What the model costs per inference on the NPU.
+    """What the model costs on the NPU.
 
     `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`
-    command's. They and `memory` are None when nothing runs on the NPU. `macs` counts the model's own
-    multiply-accumulates; `compiled_macs` is the compiler's count, which adds pooling and helper steps.
+    command's. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They
+    and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
+    `compiled_macs` is the compiler's count, which adds pooling and helper steps.
     """
 
     source: Source
     npu_cycles: int | None
     total_cycles: int | None
+    inference_cycles: int | None
     latency_ms: float | None
     clock_mhz: float
     macs: int

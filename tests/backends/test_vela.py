@@ -2,10 +2,11 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SAMPLE, real_models, wake_words
-from models import as_file, loop, sandwich, strided
+from models import Q, as_file, int8_convolution, loop, sandwich, strided
 from msgspec.structs import replace
 
 from mlia.backends import vela_process
@@ -16,6 +17,7 @@ from mlia.graph.tflite import read_tflite
 from mlia.results import Bound, Compatibility, Performance
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target, installed_path, read_vela_ini, write_vela_ini
+from mlia.testing import Sketch
 
 U55 = load_target("ethos-u55-256")
 U85 = load_target("ethos-u85-256")
@@ -227,3 +229,102 @@ def test_work_begun_early_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_vela_is_available() -> None:
     assert Vela().available() is None
+
+
+@pytest.mark.parametrize("activation", ["NONE", "RELU", "RELU6", "RELU_N1_TO_1", "TANH"])
+def test_a_fused_activation_does_not_hide_the_reason(activation: str) -> None:
+    graph = strided(5)
+    (operator,) = graph.operators
+    fused = replace(operator, options={**operator.options, "fused_activation_function": activation})
+    graph = replace(graph, subgraphs=(replace(graph.main, operators=(fused,)),))
+    (constraint,) = run(as_file(graph))[0].operators[0].constraints
+    assert constraint.violation == "Unsupported kernel stride: 5, 5"
+
+
+@pytest.mark.parametrize("names", [("same", "same", "same"), ("", "", ""), ("a\nb", "c'd", "e\x1b[31m")])
+def test_reasons_find_their_operators_whatever_the_names(names: tuple[str, str, str]) -> None:
+    compatibility, _ = run(as_file(sandwich("CUMSUM", names=names)))
+    assert [placement.processor for placement in compatibility.operators] == ["NPU", "CPU", "NPU"]
+    assert compatibility.operators[1].constraints[0].violation == "Unsupported opType"
+    assert compatibility.operators[1].name == (names[1] or "CUMSUM#1")
+
+
+def test_shared_weights_are_never_negative() -> None:
+    net = Sketch("shared")
+    x = net.input("in", (1, 16, 16, 8), "int8", Q)
+    first = int8_convolution(net, x, "first")
+    graph = net.graph([int8_convolution(net, first, "second")])
+    one, two = graph.operators
+    shared = (one, replace(two, inputs=(two.inputs[0], *one.inputs[1:])))
+    _, performance = run(as_file(replace(graph, subgraphs=(replace(graph.main, operators=shared),))))
+    assert performance.memory is not None
+    for cost in performance.operators:
+        assert cost.compressed_weights_bytes is None
+        assert "shares its weights" in cost.note
+
+
+def test_what_nothing_reads_is_removed() -> None:
+    net = Sketch("dead")
+    x = net.input("in", (1, 16, 16, 8), "int8", Q)
+    net.unary("CUMSUM", x, "dead")
+    alive = int8_convolution(net, x, "alive")
+    compatibility, performance = run(as_file(net.graph([alive])))
+    assert [placement.processor for placement in compatibility.operators] == ["removed", "NPU"]
+    assert (compatibility.npu_percent, compatibility.cpu_operators) == (100, 0)
+    assert performance.operators[0].total_cycles is None
+    assert performance.operators[0].note.startswith("removed")
+
+
+def test_steps_too_short_to_hide_latency_are_not_called_bound_by_macs(shared: Path) -> None:
+    _, performance = run((shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes(), U85)
+    assert performance.operators[0].bound_by == Bound.LATENCY
+
+
+def test_time_per_inference_leaves_out_what_runs_once() -> None:
+    _, performance = run(wake_words()[0].read_bytes(), U85)
+    (start,) = performance.further_subgraphs
+    assert performance.total_cycles is not None
+    assert performance.inference_cycles == performance.total_cycles - start.total_cycles
+    assert performance.latency_ms == pytest.approx(performance.inference_cycles / 1e6)
+    assert performance.memory is not None
+    assert {life.subgraph for life in performance.memory.tensors} == {0, 1}
+
+
+def test_open_sizes_count_as_one() -> None:
+    graph = sandwich("LOGISTIC")
+    image = replace(graph.main.tensors[0], shape=(4, 16, 16, 8), shape_signature=(-1, 16, 16, 8))
+    opened = replace(graph.main, tensors=(image, *graph.main.tensors[1:]))
+    _, performance = run(as_file(replace(graph, subgraphs=(opened,))))
+    assert performance.mac_utilization is not None
+    assert performance.mac_utilization < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"is_sparse": True}, "sparse weights"),
+        ({"shape": (1, 0, 16, 8)}, "size is zero"),
+    ],
+)
+def test_what_kills_vela_is_refused_in_words(change: dict[str, Any], message: str) -> None:
+    graph = sandwich("LOGISTIC")
+    tensors = list(graph.main.tensors)
+    last = graph.operators[-1].outputs[0]
+    tensors[last] = replace(tensors[last], **change)
+    with pytest.raises(BackendError, match=message):
+        run(replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),)))
+
+
+def test_a_subgraph_without_operators_is_refused_in_words() -> None:
+    graph = loop()
+    empty = replace(graph.subgraphs[2], operators=(), outputs=graph.subgraphs[2].inputs)
+    with pytest.raises(BackendError, match="no operators"):
+        run(as_file(replace(graph, subgraphs=(*graph.subgraphs[:2], empty))))
+
+
+def test_workers_that_are_not_needed_are_ended() -> None:
+    vela_process.warm_up()
+    (waiting,) = vela_process._waiting
+    vela_process.abandon()
+    assert waiting._process.poll() is not None
+    assert not vela_process._waiting

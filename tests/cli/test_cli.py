@@ -241,3 +241,100 @@ def test_a_check_imports_nothing_heavy() -> None:
 def test_python_m_mlia() -> None:
     done = subprocess.run([sys.executable, "-m", "mlia", "--version"], capture_output=True, text=True)
     assert done.stdout.startswith("mlia ")
+
+
+@pytest.mark.parametrize("arguments", [["--performance"], ["--compatibility"], []])
+def test_fail_on_warning_is_about_findings_only(arguments: list[str]) -> None:
+    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", "--fail-on", "warning", *arguments).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "--format", "json"], "JSON has both always"),
+        (["--all-operators", "--compatibility"], "go with --performance"),
+        (["--no-quantize", "--calibration", "x.npz"], "leave out --no-quantize"),
+        (["--foo\nbar"], "unrecognized arguments: --foo bar"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(arguments: list[str], message: str) -> None:
+    assert message in one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", *arguments))
+
+
+def test_every_target_in_full_when_all_operators_are_asked_for() -> None:
+    done = mlia("check", SAMPLE, "-t", "ethos-u55-128", "-t", "ethos-u55-256", "--all-operators")
+    assert "Side by side" in done.stdout
+    assert "Target ethos-u55-128" in done.stdout
+    assert "Target ethos-u55-256" in done.stdout
+
+
+def test_links_and_pipes_are_written_through(tmp_path: Path) -> None:
+    real, link, pipe = tmp_path / "real.txt", tmp_path / "link.txt", tmp_path / "pipe"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", "-o", link).returncode == 0
+    assert link.is_symlink()
+    assert "Performance" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert mlia("check", SAMPLE, "-t", "ethos-u55-256", "-o", pipe).returncode == 0
+        assert reader.stdout is not None
+        assert "Performance" in reader.stdout.read()
+    assert pipe.is_fifo()
+
+
+def test_the_model_is_never_overwritten(tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(SAMPLE.read_bytes())
+    assert "it is the model" in one_line(mlia("check", model, "-t", "ethos-u55-256", "-o", model))
+    assert model.read_bytes() == SAMPLE.read_bytes()
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    text = command.replace("MLIA", f"'{MLIA}'").replace("SAMPLE", f"'{SAMPLE}'")
+    return subprocess.run(text, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("MLIA check SAMPLE -t ethos-u55-256 > /dev/full", "No space left"),
+        ("MLIA schema > /dev/full", "No space left"),
+        ("MLIA target list >&-", "stdout is closed"),
+        ("MLIA check SAMPLE -t ethos-u55-256 -o /dev/full", "No space left"),
+    ],
+)
+def test_a_stdout_that_takes_nothing(command: str, message: str) -> None:
+    assert message in one_line(shell(command))
+
+
+def test_a_model_from_a_pipe() -> None:
+    done = shell("cat SAMPLE | MLIA check /dev/stdin -t ethos-u55-256")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "13 of 13" in done.stdout
+
+
+def test_an_encoding_without_our_letters() -> None:
+    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", PYTHONIOENCODING="latin-1").returncode == 0
+
+
+def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
+    model = os.fsencode(tmp_path) + b"/\xff.tflite"
+    Path(os.fsdecode(model)).write_bytes(SAMPLE.read_bytes())
+    done = subprocess.run([MLIA, "check", model, "-t", "ethos-u55-256", "--format", "json"], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_no_worker_outlives_a_check_that_fails(tmp_path: Path) -> None:
+    model = tmp_path / "bad.tflite"
+    model.write_bytes(SAMPLE.read_bytes()[:20000])
+    before = set(_workers())
+    assert mlia("check", model, "-t", "ethos-u55-256").returncode == 2
+    assert set(_workers()) <= before
+
+
+def _workers() -> list[str]:
+    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
+    return [line.split()[0] for line in found.splitlines() if "vela_process.py" in line]

@@ -98,7 +98,8 @@ RESULT = Result(
         source=SOURCE,
         npu_cycles=29_980,
         total_cycles=30_000,
-        latency_ms=0.06,
+        inference_cycles=29_900,
+        latency_ms=0.0598,
         clock_mhz=500.0,
         macs=805_000,
         compiled_macs=810_000,
@@ -113,7 +114,7 @@ RESULT = Result(
             constants_bytes=31_104,
             weights_bytes=22_016,
             compressed_weights_bytes=24_032,
-            tensors=(TensorLife("image", "sram", "OpLocal", 0, 1, 0, 496),),
+            tensors=(TensorLife(0, "image", "sram", "OpLocal", 0, 1, 0, 496),),
         ),
         operators=(
             cost(0, "CONV_2D", "network/stem/conv", 29_000, 800_000),

@@ -70,6 +70,11 @@ def test_an_ini_of_ones_own(tmp_path: Path) -> None:
     named = NAMED.format(
         family="ethos-u55", macs=64, system_config="Ethos_U55_Deep_Embedded", memory_mode="Shared_Sram"
     )
+    with pytest.raises(TargetError, match=r"clock_mhz is 500, but .* for 160 MHz"):
+        load_target(profile(tmp_path, named + 'ini = "own.ini"\n'))
+    named = named.replace("clock_mhz = 500\n\n[host]", "clock_mhz = 160\n\n[host]").replace(
+        "500\n[host]", "160\n[host]"
+    )
     target = load_target(profile(tmp_path, named + 'ini = "own.ini"\n'))
     assert target.system_config.clock_mhz == 160
     assert target.vela_config == text
@@ -120,7 +125,12 @@ def test_impossible_hardware_is_refused_with_what_is_possible(
         ('core = "cortex-m55"', 'core = "cortex-m99"', "core"),
         ("[placement]", "[placement", "not valid"),
         ("[placement]", '[vela]\nsystem_config = "a"\nmemory_mode = "b"\n[placement]', "not both"),
-        ("read_latency_cycles = 64", "read_latency_cycles = -1", "negative"),
+        ("read_latency_cycles = 64", "read_latency_cycles = -1", "read_latency of -1"),
+        ("read_latency_cycles = 64", "read_latency_cycles = 9000000000000000000", "read_latency of 9e\\+18"),
+        ("bandwidth_gb_s = 3.2", "bandwidth_gb_s = nan", "must be positive"),
+        ("bandwidth_gb_s = 3.2", "bandwidth_gb_s = 1e-300", "clock_scale"),
+        ("bandwidth_gb_s = 3.2", "bandwidth_gb_s = 3.2\nports = 999999999999", "ports 1 to 16"),
+        ('core = "cortex-m55"\nclock_mhz = 400', 'core = "cortex-m55"\nclock_mhz = inf', "host's clock"),
     ],
 )
 def test_a_wrong_profile_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -144,6 +154,9 @@ def test_an_arena_in_dram_cannot_be_written_by_a_u55(tmp_path: Path) -> None:
         ("ethos-u56-256", "did you mean"),
         ("ETHOS_U55_256", "did you mean ethos-u55-256"),
         ("nothing-like-it", "mlia target list"),
+        ("ethos-u55-²", "did you mean"),
+        ("x" * 300, "no target"),
+        ("x" * 300 + ".toml", "File name too long"),
         ("missing.toml", "No such file"),
     ],
 )
@@ -156,6 +169,41 @@ def test_inheritance_that_goes_in_circles() -> None:
     ini = VelaIni("[Memory_Mode.A]\ninherit=Memory_Mode.B\n[Memory_Mode.B]\ninherit=Memory_Mode.A\n", "x.ini")
     with pytest.raises(TargetError, match="inherits from itself"):
         ini.memory_mode("A")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Sram_clock_scale=1.0", "Sram_clock_scale=0"),
+        ("Sram_clock_scale=1.0", "Sram_clock_scale=nan"),
+        ("Sram_clock_scale=1.0", "Sram_clock_scale=-1"),
+        ("Sram_read_latency=32", "Sram_read_latency=inf"),
+        ("Sram_read_latency=32", "Sram_read_latency=fast"),
+        ("core_clock=500e6", "core_clock=nan"),
+        ("core_clock=500e6", "core_clock=0"),
+        ("axi0_port=Sram", "axi0_port=Tape"),
+        ("[System_Config.Ethos_U55_High_End_Embedded]", "[System_Config.Ethos_U55_High_End_Embedded]\ninherit=foo"),
+        ("[Memory_Mode.Shared_Sram]", "[Memory_Mode.Shared_Sram]\narena_cache_size=inf"),
+    ],
+)
+def test_a_wrong_ini_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    text = installed_path().read_text()
+    assert old in text
+    (tmp_path / "own.ini").write_text(text.replace(old, new))
+    named = NAMED.format(
+        family="ethos-u55", macs=64, system_config="Ethos_U55_High_End_Embedded", memory_mode="Shared_Sram"
+    )
+    with pytest.raises(TargetError) as caught:
+        load_target(profile(tmp_path, named + 'ini = "own.ini"\n'))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_no_system_takes(tmp_path: Path) -> None:
+    named = NAMED.format(
+        family="ethos-u55", macs=64, system_config="Ethos_U55_High_End_Embedded", memory_mode="Shared_Sram"
+    )
+    with pytest.raises(TargetError):
+        load_target(profile(tmp_path, named + 'ini = "a\\u0000b"\n'))
 
 
 def test_a_limit_beyond_the_address_space() -> None:

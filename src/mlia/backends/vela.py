@@ -1,5 +1,6 @@
 """The Ethos-U backend: asks Arm's Vela compiler where each operator runs and what it costs."""
 
+from collections import Counter
 from typing import ClassVar
 
 from msgspec import Struct
@@ -7,26 +8,29 @@ from msgspec.structs import replace
 
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
 from mlia.backends.vela_output import (
-    MEMORY_NAMES,
     CompiledStep,
     Refusal,
     add_traffic,
     constraints_of,
     find_causes,
+    memory_use,
     most_bound,
     read_refusals,
     steps_by_operator,
+    tensor_lives,
+    whole_traffic,
 )
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS, single_subgraph
+from mlia.graph.tflite_writer import with_plain_names
 from mlia.results import (
     Compatibility,
     Constraint,
-    MemoryUse,
     OperatorCost,
+    OperatorId,
     Origin,
     Performance,
     Placement,
@@ -36,21 +40,26 @@ from mlia.results import (
     Step,
     SubgraphCost,
     TensorLife,
-    Traffic,
     Unit,
 )
 from mlia.targets.target import Target, installed_version
 
+ONCE = "once, at the start"
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
 
 class Program(Struct, frozen=True):
-    """One subgraph as compiled: the steps of each operator, and what the compiler refused."""
+    """One subgraph as compiled: the steps of each operator, where each runs, and what the compiler refused.
+
+    `named` is the subgraph under the names that the compiler was given.
+    """
 
     subgraph: Subgraph
+    named: Subgraph
     steps: dict[int, list[CompiledStep]]
-    on_npu: set[int]
+    units: dict[int, Unit]
     refusals: list[Refusal]
+    tensors: tuple[TensorLife, ...]
 
 
 class Vela(Struct, frozen=True):
@@ -58,7 +67,6 @@ class Vela(Struct, frozen=True):
 
     timeout_s: float = DEFAULT_TIMEOUT_S
     name: ClassVar[str] = "vela"
-    families: ClassVar[tuple[str, ...]] = ("ethos-u55", "ethos-u65", "ethos-u85")
 
     def available(self) -> str | None:
         """None, or how to get the compiler."""
@@ -80,9 +88,10 @@ class Vela(Struct, frozen=True):
             return Result(
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
-        _refuse_narrow_weights(graph)
-        whole = self._compile(graph, target)
-        programs = self._programs(graph, target, whole)
+        _refuse_what_kills_vela(graph)
+        named = graph if _has_plain_names(graph) else with_plain_names(graph)
+        whole = self._compile(named, target)
+        programs = self._programs(graph, named, target, whole)
         compatibility = _compatibility(programs, whole, target, source)
         return Result(self.name, compatibility, _performance(programs, compatibility, whole, target, source))
 
@@ -95,14 +104,16 @@ class Vela(Struct, frozen=True):
             hint = "a TOSA model is compiled whole or not at all, and Ethos-U85 takes most operators"
             raise BackendError(f"{error}; {hint}", error.log) from None
 
-    def _programs(self, graph: Graph, target: Target, whole: Compilation) -> list[Program]:
+    def _programs(self, graph: Graph, named: Graph, target: Target, whole: Compilation) -> list[Program]:
         """Each subgraph compiled by itself, because the compiler keeps the steps of the last one only."""
         if len(graph.subgraphs) == 1:
-            return [_program(graph.main, whole)]
-        return [
-            _program(subgraph, compile_model(single_subgraph(graph.content, subgraph.index), target, self.timeout_s))
-            for subgraph in graph.subgraphs
-        ]
+            return [_program(graph.main, named.main, whole)]
+        programs = []
+        for original, subgraph in zip(graph.subgraphs, named.subgraphs, strict=True):
+            if subgraph.operators:
+                content = single_subgraph(named.content, subgraph.index)
+                programs.append(_program(original, subgraph, compile_model(content, target, self.timeout_s)))
+        return programs
 
 
 def _is_compiled(graph: Graph) -> bool:
@@ -111,22 +122,48 @@ def _is_compiled(graph: Graph) -> bool:
     )
 
 
-def _refuse_narrow_weights(graph: Graph) -> None:
-    """Vela 5.2 dies of an arithmetic signal on weights of less than a byte; say it in words instead."""
+def _has_plain_names(graph: Graph) -> bool:
+    """Whether the compiler's log can be read: no two operators' outputs share a name, and each is on one line."""
     for subgraph in graph.subgraphs:
+        names = [subgraph.tensors[index].name for operator in subgraph.operators for index in operator.outputs]
+        if len({*names}) < len(names) or not all(name and name.isprintable() for name in names):
+            return False
+    return True
+
+
+def _refuse_what_kills_vela(graph: Graph) -> None:
+    """Models on which Vela 5.2 dies of a signal or, for sparse weights, reads past their end: in words instead."""
+    for subgraph in graph.subgraphs:
+        if subgraph.index and not subgraph.operators:
+            raise BackendError(f"Vela cannot compile the subgraph '{subgraph.name}', which has no operators")
         for tensor in subgraph.tensors:
+            if tensor.is_sparse:
+                raise BackendError(f"Vela cannot compile the sparse weights of '{tensor.name}'; store them dense")
             if tensor.is_constant and ELEMENT_BITS.get(tensor.dtype, 8) in (2, 4):
                 raise BackendError(
                     f"Vela cannot compile the {tensor.dtype} weights of '{tensor.name}'; quantize them to int8"
                 )
+        for operator in subgraph.operators:
+            for index in operator.outputs:
+                if 0 in subgraph.tensors[index].shape:
+                    raise BackendError(f"Vela cannot compile '{subgraph.tensors[index].name}', whose size is zero")
 
 
-def _program(subgraph: Subgraph, compilation: Compilation) -> Program:
+def _program(subgraph: Subgraph, named: Subgraph, compilation: Compilation) -> Program:
     steps = steps_by_operator(compilation)
-    on_npu = {index for index, found in steps.items() if any(step.on_npu for step in found)}
-    if on_npu:  # what left no step at all was folded into a neighbor
-        on_npu |= {operator.index for operator in subgraph.operators} - steps.keys()
-    return Program(subgraph, steps, on_npu, read_refusals(compilation.log))
+    runs_on_npu = any(step.on_npu for found in steps.values() for step in found)
+    needed = subgraph.needed_operators()
+    units = {}
+    for operator in subgraph.operators:
+        found = steps.get(operator.index, [])
+        if not found and operator.index not in needed:
+            units[operator.index] = Unit.REMOVED
+        else:  # what left no step at all was folded into a neighbor
+            on_npu = any(step.on_npu for step in found) or (not found and runs_on_npu)
+            units[operator.index] = Unit.NPU if on_npu else Unit.CPU
+    names = {own.name: tensor.name for own, tensor in zip(named.tensors, subgraph.tensors, strict=True)}
+    lives = tensor_lives(compilation, subgraph.index, names)
+    return Program(subgraph, named, steps, units, read_refusals(compilation.log), lives)
 
 
 def _compatibility(programs: list[Program], whole: Compilation, target: Target, source: Source) -> Compatibility:
@@ -138,14 +175,15 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
         segments = max([segments, *(placement.segment or 0 for placement in placements)])
     operators = tuple(placements)
     on_npu = [placement for placement in operators if placement.processor == Unit.NPU]
-    all_macs = sum(placement.macs for placement in operators)
+    on_cpu = [placement for placement in operators if placement.processor == Unit.CPU]
+    all_macs = sum(placement.macs for placement in (*on_npu, *on_cpu))
     npu_macs = sum(placement.macs for placement in on_npu)
     return Compatibility(
-        source=Source(source.origin, source.by, source.version),
+        source=source,
         operators=operators,
         npu_operators=len(on_npu),
-        cpu_operators=len(operators) - len(on_npu),
-        npu_percent=100 * len(on_npu) / len(operators),
+        cpu_operators=len(on_cpu),
+        npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
         npu_segments=len(whole.rows("cmdstream")),
         findings=find_causes(operators, target.npu.name),
@@ -153,20 +191,22 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
 
 
 def _placement(program: Program, operator: Operator, segments_before: int) -> Placement:
-    subgraph = program.subgraph
-    on_npu = operator.index in program.on_npu
+    unit = program.units[operator.index]
     steps = program.steps.get(operator.index, [])
     segment = next((step.segment for step in steps if step.segment), None)
+    constraints: tuple[Constraint, ...] = ()
+    if unit == Unit.CPU:
+        constraints = constraints_of(operator, program.named, program.refusals) or (NO_REASON,)
     return Placement(
-        subgraph=subgraph.index,
+        subgraph=program.subgraph.index,
         index=operator.index,
         kind=operator.custom_code or operator.kind,
-        name=subgraph.operator_name(operator),
-        processor=Unit.NPU if on_npu else Unit.CPU,
+        name=program.subgraph.operator_name(operator),
+        processor=unit,
         segment=segments_before + segment if segment else None,
-        macs=macs(operator, subgraph),
-        is_folded=on_npu and not steps,
-        constraints=() if on_npu else constraints_of(operator, subgraph, program.refusals) or (NO_REASON,),
+        macs=macs(operator, program.subgraph),
+        is_folded=unit == Unit.NPU and not steps,
+        constraints=constraints,
     )
 
 
@@ -178,20 +218,25 @@ def _performance(
     total_cycles = report["total_cycles"] if runs else None
     costs = _Costs(target, report["total_cycles"])
     operators = costs.of_all(programs, compatibility)
+    further = _further_subgraphs(programs)
+    lives = tuple(life for program in programs for life in program.tensors)
+    once = sum(subgraph.total_cycles for subgraph in further if subgraph.runs == ONCE)
+    inference_cycles = total_cycles - once if total_cycles is not None else None
     model_macs = sum(placement.macs for placement in compatibility.operators if placement.processor == Unit.NPU)
     return Performance(
         source=source,
         npu_cycles=report["npu_cycles"] if runs else None,
         total_cycles=total_cycles,
-        latency_ms=costs.latency_ms(total_cycles) if total_cycles is not None else None,
+        inference_cycles=inference_cycles,
+        latency_ms=costs.latency_ms(inference_cycles) if inference_cycles is not None else None,
         clock_mhz=target.npu.clock_mhz,
         macs=model_macs,
         compiled_macs=report["macs"],
         mac_utilization=costs.utilization(model_macs, total_cycles),
-        traffic=_whole_traffic(report["memories"]),
-        memory=_memory_use(whole, target) if runs else None,
-        operators=_with_known_weights(operators, report["compressed_weights_bytes"]),
-        further_subgraphs=_further_subgraphs(programs),
+        traffic=whole_traffic(report["memories"]),
+        memory=memory_use(whole, target, lives) if runs else None,
+        operators=_with_known_weights(operators, _sharing(programs), report["compressed_weights_bytes"]),
+        further_subgraphs=further,
         skipped=_not_estimated(compatibility, target),
     )
 
@@ -245,6 +290,8 @@ class _Costs(Struct, frozen=True):
 
 
 def _note(placement: Placement, steps: list[CompiledStep]) -> str:
+    if placement.processor == Unit.REMOVED:
+        return "removed: nothing reads what it computes"
     if placement.processor == Unit.CPU:
         return "runs on the CPU: not estimated"
     if not steps:
@@ -252,19 +299,41 @@ def _note(placement: Placement, steps: list[CompiledStep]) -> str:
     return "" if any(step.total_cycles for step in steps) else "joined to another operator: counted there"
 
 
-def _with_known_weights(operators: tuple[OperatorCost, ...], compressed_bytes: int) -> tuple[OperatorCost, ...]:
-    """Operators whose steps share their weights (the time steps of an LSTM) must not count them repeatedly.
+def _sharing(programs: list[Program]) -> set[OperatorId]:
+    """Operators whose compressed weights stand in more than one step: time steps of an LSTM, or shared constants."""
+    sharing = set()
+    for program in programs:
+        tensors = program.subgraph.tensors
+        readers = Counter(index for operator in program.subgraph.operators for index in {*operator.inputs})
+        for operator in program.subgraph.operators:
+            steps = program.steps.get(operator.index, [])
+            constants = [index for index in operator.inputs if index >= 0 and tensors[index].is_constant]
+            repeats = sum(bool(step.compressed_weights_bytes) for step in steps) > 1
+            if repeats or any(readers[index] > 1 for index in constants):
+                sharing.add(OperatorId(program.subgraph.index, operator.index))
+    return sharing
 
-    The compiler's own sum is right; what one such operator has is that sum less all others. With several
-    such operators nobody can tell, and the figure is left out.
+
+def _with_known_weights(
+    operators: tuple[OperatorCost, ...], sharing: set[OperatorId], compressed_bytes: int
+) -> tuple[OperatorCost, ...]:
+    """The compiler counts shared weights in each step, and once in its own sum, which is right.
+
+    So a single operator that shares has that sum less all others; with several nobody can tell, and the
+    figure is left out.
     """
-    counted = sum(cost.compressed_weights_bytes or 0 for cost in operators)
-    sharing = [cost for cost in operators if cost.compressed_weights_bytes and len(cost.steps) > 1]
-    if counted == compressed_bytes or not sharing:
+    shared = [
+        cost for cost in operators if OperatorId(cost.subgraph, cost.index) in sharing and cost.compressed_weights_bytes
+    ]
+    if sum(cost.compressed_weights_bytes or 0 for cost in operators) == compressed_bytes or not shared:
         return operators
-    others = counted - sum(cost.compressed_weights_bytes or 0 for cost in sharing)
-    own = compressed_bytes - others if len(sharing) == 1 else None
-    return tuple(replace(cost, compressed_weights_bytes=own) if cost in sharing else cost for cost in operators)
+    others = sum(cost.compressed_weights_bytes or 0 for cost in operators if cost not in shared)
+    own = compressed_bytes - others if len(shared) == 1 and compressed_bytes >= others else None
+    note = "" if own is not None else "shares its weights: what of their compressed size is its own cannot be told"
+    return tuple(
+        replace(cost, compressed_weights_bytes=own, note=cost.note or note) if cost in shared else cost
+        for cost in operators
+    )
 
 
 def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
@@ -279,7 +348,7 @@ def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
             subgraph=program.subgraph.index,
             name=program.subgraph.name,
             total_cycles=sum(step.total_cycles for steps in program.steps.values() for step in steps),
-            runs="once, at the start" if program.subgraph.index in called_once else "when called",
+            runs=ONCE if program.subgraph.index in called_once else "when called",
         )
         for program in programs[1:]
     )
@@ -293,43 +362,3 @@ def _not_estimated(compatibility: Compatibility, target: Target) -> tuple[Skippe
     operators = "operator" if compatibility.cpu_operators == 1 else "operators"
     what = f"{compatibility.cpu_operators} {operators} on the {target.host.name}"
     return (Skipped(what, "the figures are of the NPU's part only; CPU time is not estimated"),)
-
-
-def _whole_traffic(memories: dict[str, dict[str, int]]) -> tuple[Traffic, ...]:
-    return tuple(
-        Traffic(MEMORY_NAMES[name], memory["read_bytes"], memory["write_bytes"])
-        for name, memory in sorted(memories.items())
-        if name in MEMORY_NAMES
-    )
-
-
-def _memory_use(whole: Compilation, target: Target) -> MemoryUse:
-    report = whole.report
-    peaks = {"sram": 0, "dram": 0, "flash": 0}
-    for name, memory in report["memories"].items():
-        if name in MEMORY_NAMES:
-            peaks[MEMORY_NAMES[name]] += memory["peak_bytes"]
-    arena = MEMORY_NAMES[target.arena_memory.kind]
-    shared = target.constants_memory.kind == target.arena_memory.kind
-    return MemoryUse(
-        sram_bytes=peaks["sram"],
-        dram_bytes=peaks["dram"],
-        flash_bytes=peaks["flash"],
-        arena_memory=arena,
-        arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
-        constants_bytes=report["read_only_bytes"],
-        weights_bytes=report["weights_bytes"],
-        compressed_weights_bytes=report["compressed_weights_bytes"],
-        tensors=tuple(
-            TensorLife(
-                name=row["name"],
-                memory=MEMORY_NAMES.get(row["memory"], row["memory"].lower()),
-                usage=row["usage"],
-                start_time=int(row["start_time"]),
-                end_time=int(row["end_time"]),
-                address=int(row["start_address"], 16),
-                size_bytes=int(row["size"], 16),
-            )
-            for row in whole.rows("tensors")
-        ),
-    )

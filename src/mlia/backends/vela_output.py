@@ -10,12 +10,24 @@ the reason with the offending value, and below it the published rule, if the rea
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from mlia.backends.vela_process import Compilation
 from mlia.graph.graph import Operator, Subgraph
-from mlia.results import Bound, Constraint, Finding, OperatorId, Placement, Traffic, Unit
+from mlia.results import (
+    Bound,
+    Constraint,
+    Finding,
+    MemoryUse,
+    OperatorId,
+    Placement,
+    TensorLife,
+    Traffic,
+    Unit,
+)
+from mlia.targets.target import Target
 
 CPU_STEP = "Passthrough"  # Vela's word for an operator that it leaves to the CPU
 # Vela's names of memories, and the reports'. Its local memories (shram, lutram) are inside the NPU.
@@ -100,12 +112,15 @@ def _bound(row: dict[str, str], units: dict[str, str]) -> Bound:
         for kind, memory in MEMORY_NAMES.items():
             access[memory] = max(access[memory], _number(row, f"{kind}_ac"))
         return _BOUND_BY_MEMORY[max(access, key=lambda memory: access[memory])]
+    # In this order, so that a tie (of a copy, which passes through both) is told as the output unit's.
     cycles = {
-        Bound.MACS: _number(units, "mac_cycles"),
         Bound.OUTPUT_UNIT: _number(units, "ao_cycles"),
+        Bound.MACS: _number(units, "mac_cycles"),
         Bound.COMMANDS: _number(units, "cmd_cycles"),
     }
-    return max(cycles, key=lambda bound: cycles[bound])
+    slowest = max(cycles, key=lambda bound: cycles[bound])
+    # The rest of the NPU's cycles are reads that have to arrive before the first block can start.
+    return slowest if 2 * cycles[slowest] >= int(row["npu_cycles"]) else Bound.LATENCY
 
 
 def _traffic(details: dict[str, str]) -> dict[str, tuple[int, int]]:
@@ -155,13 +170,10 @@ def read_refusals(log: str) -> list[Refusal]:
 def constraints_of(operator: Operator, subgraph: Subgraph, refusals: list[Refusal]) -> tuple[Constraint, ...]:
     """The constraints one operator breaks.
 
-    A fused activation is an operator of its own to Vela, so the output's name decides, and the kind only
-    between operators whose outputs share a name.
+    The output's name decides, because a fused activation is an operator of another kind to Vela.
     """
     name = subgraph.tensors[operator.outputs[0]].name if operator.outputs else None
-    named = [refusal for refusal in refusals if _names(refusal, operator, name)]
-    same_kind = [refusal for refusal in named if refusal.kind == operator.kind]
-    chosen = same_kind or named
+    chosen = [refusal for refusal in refusals if _names(refusal, operator, name)]
     tensors = (subgraph.tensor(index) for index in (*operator.inputs, *operator.outputs))
     names = {tensor.name for tensor in tensors if tensor is not None and tensor.name}
     return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for refusal in chosen))
@@ -171,7 +183,8 @@ def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
     placeholder = _PLACEHOLDER.fullmatch(refusal.output)
     if placeholder:
         return not operator.outputs and int(placeholder[1]) == operator.index
-    return name is not None and refusal.output == (name or _UNNAMED)
+    # A fused activation is an operator of its own to Vela, and what goes into it has this name.
+    return name is not None and refusal.output in (name or _UNNAMED, f"{name}_act")
 
 
 def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
@@ -213,3 +226,51 @@ def _cause(constraint: Constraint, npu: str, nothing_runs: bool) -> tuple[str, s
     if constraint.violation == _NO_OPERATOR:
         return f"{npu} has no such operator", "replace it by operators the NPU has, or leave it to the CPU"
     return constraint.violation, constraint.rule
+
+
+def whole_traffic(memories: dict[str, dict[str, int]]) -> tuple[Traffic, ...]:
+    """Bytes that the whole file moves, by memory."""
+    return tuple(
+        Traffic(MEMORY_NAMES[name], memory["read_bytes"], memory["write_bytes"])
+        for name, memory in sorted(memories.items())
+        if name in MEMORY_NAMES
+    )
+
+
+def memory_use(whole: Compilation, target: Target, tensors: tuple[TensorLife, ...]) -> MemoryUse:
+    """What the whole file needs of each memory."""
+    report = whole.report
+    peaks = {"sram": 0, "dram": 0, "flash": 0}
+    for name, memory in report["memories"].items():
+        if name in MEMORY_NAMES:
+            peaks[MEMORY_NAMES[name]] += memory["peak_bytes"]
+    arena = MEMORY_NAMES[target.arena_memory.kind]
+    shared = target.constants_memory.kind == target.arena_memory.kind
+    return MemoryUse(
+        sram_bytes=peaks["sram"],
+        dram_bytes=peaks["dram"],
+        flash_bytes=peaks["flash"],
+        arena_memory=arena,
+        arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
+        constants_bytes=report["read_only_bytes"],
+        weights_bytes=report["weights_bytes"],
+        compressed_weights_bytes=report["compressed_weights_bytes"],
+        tensors=tensors,
+    )
+
+
+def tensor_lives(compilation: Compilation, subgraph: int, names: Mapping[str, str]) -> tuple[TensorLife, ...]:
+    """When each tensor of one subgraph is where; `names` are the user's, by those that the compiler was given."""
+    return tuple(
+        TensorLife(
+            subgraph=subgraph,
+            name=names.get(row["name"], row["name"]),
+            memory=MEMORY_NAMES.get(row["memory"], row["memory"].lower()),
+            usage=row["usage"],
+            start_time=int(row["start_time"]),
+            end_time=int(row["end_time"]),
+            address=int(row["start_address"], 16),
+            size_bytes=int(row["size"], 16),
+        )
+        for row in compilation.rows("tensors")
+    )

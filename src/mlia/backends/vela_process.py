@@ -52,6 +52,12 @@ class Worker:
         except BrokenPipeError:
             pass  # its exit code will tell
 
+    def end(self) -> None:
+        """Kill the worker, if it still runs, and leave nothing of it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
     def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
         """The answer, and all that the compiler printed.
 
@@ -66,12 +72,11 @@ class Worker:
             raise _failure(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
         finally:
             if self._process.poll() is None:
-                self._process.kill()
-                self._process.communicate()
+                self.end()
         log = errors.decode(errors="replace")
         if self._process.returncode != 0 or not output:
             death = _death(self._process.returncode)
-            raise _failure(f"Vela {death} on this model; the file may be damaged", log)
+            raise _failure(f"Vela {death} on this model, which may be damaged or beyond what it can take", log)
         return json.loads(output), log
 
 
@@ -101,6 +106,14 @@ def begin(content: bytes, target: Target) -> None:
         worker = _waiting.pop() if _waiting else Worker()
         worker.send(request)
         _working[request] = worker
+
+
+def abandon() -> None:
+    """End the workers whose answer nobody will ask for."""
+    while _waiting:
+        _waiting.pop().end()
+    while _working:
+        _working.popitem()[1].end()
 
 
 def compile_model(content: bytes | memoryview, target: Target, timeout_s: float) -> Compilation:
@@ -183,7 +196,7 @@ def _serve() -> None:
         compiled = regor.compile(
             settings["architecture"], model, _format(model), settings["system_config"], options=settings["options"]
         )
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except Exception as error:  # whatever it is, the parent tells the user
         output.write(json.dumps({"error": str(error) or type(error).__name__}))
         output.close()
         return

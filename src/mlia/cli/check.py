@@ -1,11 +1,11 @@
 """`mlia check`: one model, one or several targets, one report."""
 
 import argparse
+import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-from mlia.cli.main import add_model_options, can_color, progress_line, terminal_width, write_output
+from mlia.cli.main import add_model_options, can_color, progress_line, refuse_overwriting, terminal_width, write_output
 from mlia.errors import MliaError
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
@@ -25,7 +25,7 @@ exit codes: 0 fine; 1 a finding at or above --fail-on; 2 could not run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     add_model_options(parser)
     parser.add_argument(
         "-t",
@@ -54,7 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, render, write; returns the exit code."""
-    _start_early(arguments)
+    _refuse_useless_options(arguments)
+    refuse_overwriting(arguments.model, arguments.output)
+    try:
+        _start_early(arguments)
+        return _check(arguments)
+    finally:
+        from mlia.backends.vela_process import abandon
+
+        abandon()
+
+
+def _refuse_useless_options(arguments: argparse.Namespace) -> None:
+    """An option that would do nothing is a misunderstanding."""
+    if arguments.steps or arguments.all_operators:
+        if arguments.format == "json":
+            arguments.parser.error("--steps and --all-operators are for the terminal; JSON has both always")
+        if arguments.compatibility and not arguments.performance:
+            arguments.parser.error("--steps and --all-operators go with --performance")
+    if arguments.calibration and arguments.no_quantize:
+        arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
+
+
+def _check(arguments: argparse.Namespace) -> int:
     from mlia.pipeline import check
     from mlia.report import has_findings
 
@@ -94,15 +116,16 @@ def _start_early(arguments: argparse.Namespace) -> None:
 
     What is wrong with the model or the target is for check() to say.
     """
-    if len(arguments.targets) > 1:
+    if len(arguments.targets) > 1 or not os.path.isfile(arguments.model):  # a pipe can be read only once
         return
     from mlia.backends import vela_process
 
     vela_process.warm_up()
     from mlia.targets.profiles import load_target
 
-    with suppress(MliaError, OSError):
-        content = Path(arguments.model).read_bytes()
+    with suppress(MliaError, OSError, ValueError):
+        with open(arguments.model, "rb") as file:
+            content = file.read()
         if content[4:8] == b"TFL3":
             vela_process.begin(content, load_target(arguments.targets[0]))
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mlia.cli.main import add_model_options, progress_line, terminal_width, write_output
+from mlia.cli.main import add_model_options, progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
   mlia convert model.keras -o model_int8.tflite
@@ -17,7 +17,7 @@ exit codes: 0 fine; 2 could not run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     add_model_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the TFLite file to write")
     parser.add_argument("--int16", action="store_true", help="16-bit activations with 8-bit weights (16x8)")
@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, write, report; returns the exit code."""
+    refuse_overwriting(arguments.model, arguments.output)
+    if arguments.no_quantize and (arguments.calibration or arguments.int16 or arguments.per_tensor_fc):
+        arguments.parser.error("--calibration, --int16 and --per-tensor-fc go with quantizing; leave out --no-quantize")
     from mlia.pipeline import convert
     from mlia.render.conversion import render_conversion
 

@@ -3,10 +3,12 @@
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn, TextIO
 
 import mlia
@@ -31,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, but a wrong command line costs the user one line instead of a page."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: error: {_one_line(message)}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mlia: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output went away (`mlia check … | head`); that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
         return 0
     except KeyboardInterrupt:
         print("mlia: interrupted", file=sys.stderr)
@@ -73,18 +74,19 @@ def _one_line(text: str) -> str:
 
 def entry_point() -> NoReturn:
     """What the installed `mlia` script calls."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
     gc.disable()  # the process is short-lived; collecting garbage while it imports costs time for nothing
     sys.exit(main())
 
 
-def can_color(stream: TextIO) -> bool:
+def can_color(stream: TextIO | None) -> bool:
     """Color only on a terminal, and never against the user's wish (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def terminal_width() -> int:
     """Columns of the terminal, or of COLUMNS; 80 where there is neither."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+    if not (sys.stdout and sys.stdout.isatty()) and "COLUMNS" not in os.environ:
         return 80
     import shutil
 
@@ -98,18 +100,51 @@ def write_output(text: str, path: str | None) -> None:
         OutputError: the file cannot be written.
     """
     if path is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _write_stdout(text)
         return
     from mlia.output import write_file
 
     write_file(path, text.encode())
 
 
+def _write_stdout(text: str) -> None:
+    from mlia.errors import OutputError
+
+    if sys.stdout is None:
+        raise OutputError("cannot write the report: stdout is closed")
+    try:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # an encoding that lacks a letter is no reason to fail
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        raise OutputError(f"cannot write the report to stdout: {error.strerror}") from None
+
+
+def _discard_stdout() -> None:
+    """What is still buffered cannot be written; without this, the interpreter tries again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def refuse_overwriting(model: str, output: str | None) -> None:
+    """Refuse an output that is the model itself.
+
+    Raises:
+        OutputError: both are the same file.
+    """
+    from mlia.errors import OutputError
+
+    if output and os.path.exists(output) and os.path.exists(model) and os.path.samefile(model, output):
+        raise OutputError(f"cannot write {output}: it is the model")
+
+
 @contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is being done, if a person is watching; it is gone afterwards."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr and sys.stderr.isatty()):
         yield lambda text: None
         return
 

@@ -70,24 +70,26 @@ def macs(operator: Operator, subgraph: Subgraph) -> int:
         return _product(ofm) * depth
     if operator.kind in _TOSA_FORMULAS and len(shapes) >= 2:
         return _TOSA_FORMULAS[operator.kind](shapes[0], shapes[1], ofm)
-    return _recurrent(operator, shapes)
+    return _recurrent(operator, subgraph)
 
 
-def _recurrent(operator: Operator, shapes: list[_Shape]) -> int:
-    """Weight matrices of a recurrent operator, each used once per time step and batch."""
-    if not shapes or not shapes[0]:
+_RECURRENT = (
+    "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "UNIDIRECTIONAL_SEQUENCE_RNN",
+    "BIDIRECTIONAL_SEQUENCE_RNN",
+)  # fmt: skip
+
+
+def _recurrent(operator: Operator, subgraph: Subgraph) -> int:
+    """Constant matrices of a recurrent operator, each used once per time step and batch."""
+    tensors = [subgraph.tensor(index) for index in operator.inputs]
+    if not tensors or tensors[0] is None or not tensors[0].shape:
         return 0
-    ifm = shapes[0]
-    if operator.kind == "SVDF" and len(shapes) >= 3:
-        return ifm[0] * (_product(shapes[1]) + _product(shapes[2]))
-    if operator.kind == "UNIDIRECTIONAL_SEQUENCE_LSTM":
-        matrices = sum(_product(shape) for shape in shapes[1:] if len(shape) == 2)
-        # Inputs 18 and 19 are the states that the operator keeps, not weights.
-        states = sum(_product(shape) for shape in shapes[18:20] if len(shape) == 2)
-        return (matrices - states) * (_product(ifm) // (ifm[-1] or 1))
-    if operator.kind in ("RNN", "UNIDIRECTIONAL_SEQUENCE_RNN") and len(shapes) >= 3:
-        return (_product(shapes[1]) + _product(shapes[2])) * (_product(ifm) // (ifm[-1] or 1))
-    return 0
+    matrices = [tensor.shape for tensor in tensors[1:] if tensor and tensor.is_constant and len(tensor.shape) == 2]
+    weights = sum(_product(shape) for shape in matrices)
+    ifm = tensors[0].shape
+    if operator.kind == "SVDF":
+        return ifm[0] * weights
+    return weights * (_product(ifm) // (ifm[-1] or 1)) if operator.kind in _RECURRENT else 0
 
 
 # Which inputs hold weights (not biases, which follow them, nor shapes and indexes).
@@ -95,7 +97,9 @@ _WEIGHT_INPUTS = {
     "CONV_2D": (1,), "DEPTHWISE_CONV_2D": (1,), "FULLY_CONNECTED": (1,), "TRANSPOSE_CONV": (1,), "CONV_3D": (1,),
     "CONV2D": (1,), "CONV3D": (1,), "DEPTHWISE_CONV2D": (1,), "TRANSPOSE_CONV2D": (1,),
     "BATCH_MATMUL": (0, 1), "SVDF": (1, 2), "RNN": (1, 2), "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 12), 16),
+    "BIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 5, 6), "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 12), 16),
+    "LSTM": (*range(1, 12), 16),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 12), 15, *range(18, 29), 32),
 }  # fmt: skip
 
 

@@ -95,10 +95,6 @@ class Table:
         """All fields; nested tables become dictionaries as well."""
         return {name: _plain(self[name]) for name, field in fields(self.kind).items() if field.type}
 
-    def has(self, name: str) -> bool:
-        """Whether the file stores that field at all."""
-        return self._offset(fields(self.kind)[name].slot) != 0
-
     def vector_of_tables(self, name: str) -> tuple[int, list[int]]:
         """Where in the file a vector of tables begins (with its length), and where its tables are."""
         position = self._follow(self._position + self._offset(fields(self.kind)[name].slot))

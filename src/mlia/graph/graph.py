@@ -6,6 +6,8 @@ from typing import TypeAlias
 from msgspec import Struct
 
 InputShapes: TypeAlias = Mapping[str, tuple[int, ...]]  # by the input's name; "" for the only one
+# Operators that call others or keep state: needed even when nothing reads their outputs.
+ACTING = ("WHILE", "IF", "CALL", "CALL_ONCE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CUSTOM")
 OptionValue: TypeAlias = "bool | int | float | str | tuple[int | float, ...] | None"
 
 
@@ -85,6 +87,16 @@ class Subgraph(Struct, frozen=True):
     def tensor(self, index: int) -> Tensor | None:
         """The tensor with that index; None for an optional input left out."""
         return self.tensors[index] if index >= 0 else None
+
+    def needed_operators(self) -> set[int]:
+        """Indexes of the operators that the outputs depend on, or that act beyond their outputs."""
+        wanted = set(self.outputs)
+        needed = set()
+        for operator in reversed(self.operators):
+            if not operator.outputs or wanted & {*operator.outputs} or operator.kind in ACTING:
+                needed.add(operator.index)
+                wanted |= {*operator.inputs}
+        return needed
 
     def operator_name(self, operator: Operator) -> str:
         """The name of the first output, which is what TFLite calls an operator by, or kind and index."""

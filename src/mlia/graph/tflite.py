@@ -97,6 +97,8 @@ def _check_indexes(indexes: tuple[int, ...], count: int, field: str, optional: b
 
 def _tensor(table: Table, buffers: list[memoryview]) -> Tensor:
     shape, signature = table["shape"], table["shape_signature"]
+    if len(signature) == len(shape):  # what is open is analyzed as 1, as Vela does
+        shape = tuple(1 if open_size == -1 else size for size, open_size in zip(shape, signature, strict=True))
     dtype = table["type"].lower()
     tensor = Tensor(
         name=table["name"],

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from struct import calcsize
 from typing import Any
 
+from msgspec.structs import replace
+
 from mlia.errors import ModelError
 from mlia.graph.flatbuffer import ENUMS, SCALAR_FORMATS, Field, fields
 from mlia.graph.graph import Graph, Operator, Signature, Subgraph, Tensor
-from mlia.graph.tflite import IDENTIFIER
+from mlia.graph.tflite import IDENTIFIER, read_tflite
 
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16  # what TFLite kernels expect of constants
@@ -46,6 +48,20 @@ def write_tflite(graph: Graph) -> bytes:
     }
     builder.Finish(_write_table(builder, "Model", model), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
+
+
+def with_plain_names(graph: Graph) -> Graph:
+    """The same graph, with every tensor named by its subgraph and index."""
+
+    def rename(subgraph: Subgraph) -> Subgraph:
+        tensors = enumerate(subgraph.tensors)
+        return replace(
+            subgraph,
+            tensors=tuple(replace(tensor, name=f"tensor {subgraph.index}:{index}") for index, tensor in tensors),
+        )
+
+    renamed = replace(graph, subgraphs=tuple(rename(subgraph) for subgraph in graph.subgraphs))
+    return replace(read_tflite(write_tflite(renamed)), provenance=graph.provenance)
 
 
 class _Buffers:

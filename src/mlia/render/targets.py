@@ -30,11 +30,6 @@ def render_target(target: Target) -> str:
         f"  cache in       {target.cache_memory.name}, limit {limit}",
         "",
     ]
-    if config.clock_mhz != npu.clock_mhz:
-        lines.insert(
-            -1,
-            f"  note           {config.name} was written for {config.clock_mhz:g} MHz; cycles scale, latency uses ours",
-        )
     columns = [
         Column("memory", align_right=False),
         Column("GB/s"),

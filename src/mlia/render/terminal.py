@@ -1,5 +1,6 @@
 """Report -> text for a terminal, from 80 columns up."""
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ from mlia.render.text import (
 )
 from mlia.report import ModelSummary, Report, TargetReport, TensorSummary
 from mlia.results import (
+    NOT_ASKED,
     Compatibility,
     Compiled,
     Finding,
@@ -34,7 +36,6 @@ from mlia.results import (
 )
 
 SLOWEST_SHOWN = 12
-NOT_ASKED = "not asked for"
 
 
 class TerminalStyle(Struct, frozen=True):
@@ -54,8 +55,9 @@ def render_terminal(report: Report, style: TerminalStyle) -> str:
         from mlia.render.side_by_side import show_side_by_side
 
         show_side_by_side(page, report)
-    for entry in report.targets if len(report.targets) == 1 else ():
-        _show_target(page, entry, style)
+    if len(report.targets) == 1 or style.all_operators or style.steps:
+        for entry in report.targets:
+            _show_target(page, entry, style)
     return page.text
 
 
@@ -148,13 +150,16 @@ def _show_compatibility(page: Page, found: Compatibility) -> None:
 
 
 def _placement_sentence(found: Compatibility) -> str:
-    everything = plural(len(found.operators), "operator")
+    needed = found.npu_operators + found.cpu_operators
+    everything = plural(needed, "operator")
+    removed = len(found.operators) - needed
+    rest = f" {plural(removed, 'operator')} more compute what nothing reads, and are removed." if removed else ""
     if not found.npu_operators:
-        return f"None of {everything} runs on the NPU."
+        return f"None of {everything} runs on the NPU.{rest}"
     macs = f" and {percent(found.npu_mac_percent)} % of the MACs" if found.npu_mac_percent is not None else ""
     return (
         f"{found.npu_operators} of {everything} ({percent(found.npu_percent)} %){macs} run on the"
-        f" NPU, in {plural(found.npu_segments, 'segment')}."
+        f" NPU, in {plural(found.npu_segments, 'segment')}.{rest}"
     )
 
 
@@ -195,8 +200,10 @@ def _show_performance(page: Page, found: Performance, style: TerminalStyle) -> N
 def _totals(found: Performance) -> list[tuple[str, str]]:
     """The figures of the whole network, each with its label."""
     at = f"{milliseconds(found.latency_ms)} ms at {found.clock_mhz:g} MHz"
-    lines = [
-        ("total", f"{count(found.total_cycles)} cycles, {at}"),
+    has_start = found.inference_cycles != found.total_cycles
+    lines = [("per run", f"{count(found.inference_cycles)} cycles, {at}")] if has_start else []
+    lines += [
+        ("total", f"{count(found.total_cycles)} cycles{'' if has_start else f', {at}'}"),
         ("NPU busy", f"{count(found.npu_cycles)} cycles"),
         ("MACs", f"{count(found.macs)}, {fraction(found.mac_utilization)} % of the peak rate"),
     ]
@@ -243,7 +250,7 @@ def _show_operators(page: Page, operators: Sequence[OperatorCost], style: Termin
         Column("MACs", rank=3),
         Column("weights KiB", rank=5),
         Column("compressed", rank=5),
-        Column("off-chip KiB", rank=6),
+        Column("DRAM+flash KiB", rank=6),
     )
     rows = []
     for cost, name in shown:
@@ -257,7 +264,7 @@ def _show_operators(page: Page, operators: Sequence[OperatorCost], style: Termin
 
 
 def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
-    off_chip = sum(moved.read_bytes + moved.write_bytes for moved in cost.traffic if moved.memory != "sram")
+    not_sram = sum(moved.read_bytes + moved.write_bytes for moved in cost.traffic if moved.memory != "sram")
     return (
         identity(cost.subgraph, cost.index),
         cost.kind,
@@ -271,7 +278,7 @@ def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
         count(cost.macs) if cost.macs else NOTHING,
         kibibytes(cost.weights_bytes) if cost.weights_bytes else NOTHING,
         kibibytes(cost.compressed_weights_bytes) if cost.compressed_weights_bytes else NOTHING,
-        kibibytes(off_chip) if off_chip else NOTHING,
+        kibibytes(not_sram) if not_sram else NOTHING,
     )
 
 
@@ -279,7 +286,7 @@ def _bound_text(cost: OperatorCost) -> str:
     """What bounds it; for an operator without cycles of its own, why it has none: "on CPU", folded, joined."""
     if cost.bound_by:
         return cost.bound_by.value
-    return "on CPU" if cost.processor == Unit.CPU else cost.note.partition(" ")[0]
+    return "on CPU" if cost.processor == Unit.CPU else re.split("[: ]", cost.note)[0]
 
 
 def _step_rows(cost: OperatorCost) -> list[tuple[str, ...]]:

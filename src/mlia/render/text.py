@@ -13,6 +13,7 @@ NOTHING = "-"  # stands for a figure that is not there
 GAP = "  "
 INDENT = "  "
 MINIMUM_FLEXIBLE = 12  # columns of a shortened name
+DEEPEST_SCOPE = 16  # that is taken away
 SHARED_BY = 0.6  # of all names, before the scope that they share goes
 _BOLD, _GREEN, _YELLOW, _END = "\x1b[1m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 
@@ -68,7 +69,7 @@ def display_names(names: Sequence[str]) -> list[str]:
     A scope in front of most names ("functional_1/") says nothing about any of them.
     """
     paths = [(name.partition(";")[0] or name).split("/") for name in names]
-    while True:
+    for _ in range(DEEPEST_SCOPE):
         scopes = Counter(path[0] for path in paths if len(path) > 1)
         if not scopes:
             break
@@ -126,7 +127,7 @@ def render_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width
         fixed += widths[i]
 
     def line(cells: Sequence[str]) -> str:
-        texts = [shorten(cells[i], widths[i]) for i in kept]
+        texts = [shorten(printable(cells[i]), widths[i]) for i in kept]
         aligned = [
             text.rjust(widths[i]) if columns[i].align_right else text.ljust(widths[i])
             for i, text in zip(kept, texts, strict=True)
@@ -134,6 +135,11 @@ def render_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width
         return (INDENT + GAP.join(aligned)).rstrip()
 
     return [line([column.heading for column in columns]), *(line(row) for row in rows)]
+
+
+def printable(text: str) -> str:
+    """On one line and without control characters, which names in a model may have."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class Page:
@@ -148,7 +154,7 @@ class Page:
         return "\n".join(self._lines) + "\n"
 
     def title(self, text: str) -> None:
-        self._lines.append(f"{_BOLD}{text}{_END}" if self.color else text)
+        self._lines.append(f"{_BOLD}{printable(text)}{_END}" if self.color else printable(text))
 
     def heading(self, text: str) -> None:
         self.gap()
@@ -162,7 +168,7 @@ class Page:
         first = f"  {label}".ljust(hang) if label else " " * hang
         # Long names must not be torn at their hyphens.
         self._lines += textwrap.wrap(
-            text, self.width, initial_indent=first, subsequent_indent=" " * hang, break_on_hyphens=False
+            printable(text), self.width, initial_indent=first, subsequent_indent=" " * hang, break_on_hyphens=False
         )
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -17,6 +17,7 @@ from mlia.targets.target import (
     SystemConfig,
     Target,
     VelaIni,
+    check_memory,
     check_npu,
     installed_path,
     read_vela_ini,
@@ -25,7 +26,6 @@ from mlia.targets.target import (
 )
 
 BUILT_IN = Path(__file__).parent / "profiles"
-DEFAULT_NAME = "ethos-u55-256"
 _T = TypeVar("_T")
 
 
@@ -103,16 +103,16 @@ def load_target(name: str) -> Target:
     path = BUILT_IN / f"{name}.toml"
     if "/" in name or "\\" in name or name.endswith(".toml"):
         path = Path(name)
-    elif not path.is_file():
+    elif name not in target_names():
         family, _, number = name.rpartition("-")
-        if family in LEGAL_MACS and number.isdigit():
+        if family in LEGAL_MACS and number.isascii() and number.isdigit():
             check_npu(Npu(family, int(number), clock_mhz=1))
         raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
     try:
         profile = msgspec.toml.decode(path.read_bytes(), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the target profile {path} is not valid: {str(error).rstrip('.')}") from None
     try:
         return _target(profile, path)
@@ -131,7 +131,7 @@ def _target(profile: Profile, path: Path) -> Target:
     npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
     check_npu(npu)
     host = Processor(profile.host.core, profile.host.clock_mhz)
-    if not host.clock_mhz > 0:
+    if not 0 < host.clock_mhz <= 100_000:
         raise TargetError(f"the host's clock of {host.clock_mhz:g} MHz is not possible")
     if profile.vela and (profile.memory or profile.placement):
         raise TargetError("give either [vela] or [memory.*] and [placement], not both")
@@ -149,6 +149,11 @@ def _named(npu: Npu, table: VelaTable, path: Path) -> tuple[SystemConfig, Memory
     ini = read_vela_ini(path.parent / table.ini if table.ini else installed_path())
     system_config, memory_mode = ini.system_config(table.system_config), ini.memory_mode(table.memory_mode)
     reason = _of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
+    if not reason and npu.clock_mhz != system_config.clock_mhz:
+        raise TargetError(
+            f"clock_mhz is {npu.clock_mhz:g}, but {system_config.name} describes memories for"
+            f" {system_config.clock_mhz:g} MHz; give that clock, or write the memories out"
+        )
     if reason:
         legal = _legal_pairs(npu, ini) or ["none in this file"]
         raise TargetError(
@@ -210,11 +215,8 @@ def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
 
 
 def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
-    if table.bandwidth_gb_s <= 0 or table.ports < 1 or table.burst_bytes < 1:
-        raise TargetError(f"memory.{kind}: bandwidth_gb_s, ports and burst_bytes must be positive")
-    counts = (table.read_latency_cycles, table.write_latency_cycles, table.max_reads or 0, table.max_writes or 0)
-    if min(counts) < 0:
-        raise TargetError(f"memory.{kind}: latencies, max_reads and max_writes cannot be negative")
+    if not table.bandwidth_gb_s > 0 or not 1 <= table.ports <= 16:
+        raise TargetError(f"memory.{kind}: bandwidth_gb_s must be positive, and ports 1 to 16")
     port_gb_s = AXI_PORT_BYTES[npu.family] * npu.clock_mhz / 1000 * table.ports
     if table.bandwidth_gb_s > port_gb_s * 1.0001:
         raise TargetError(
@@ -222,5 +224,15 @@ def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
             f" at {npu.clock_mhz:g} MHz ({port_gb_s:g} GB/s)"
         )
     scale = table.bandwidth_gb_s / port_gb_s
-    latencies = table.read_latency_cycles, table.write_latency_cycles
-    return Memory(VELA_KIND[kind], scale, *latencies, table.burst_bytes, table.ports, table.max_reads, table.max_writes)
+    memory = Memory(
+        kind=VELA_KIND[kind],
+        clock_scale=scale,
+        read_latency_cycles=table.read_latency_cycles,
+        write_latency_cycles=table.write_latency_cycles,
+        burst_bytes=table.burst_bytes,
+        ports=table.ports,
+        max_reads=table.max_reads,
+        max_writes=table.max_writes,
+    )
+    check_memory(memory)
+    return memory

@@ -153,6 +153,26 @@ def check_npu(npu: Npu) -> None:
         raise TargetError(f"a clock of {npu.clock_mhz:g} MHz is not possible: give clock_mhz between 0 and 100000")
 
 
+def check_memory(memory: Memory) -> None:
+    """Refuse numbers that no memory has: Vela would compute with them.
+
+    Raises:
+        TargetError: a number that is not finite, negative, or beyond reason.
+    """
+    limits = {
+        "clock_scale": (memory.clock_scale, 1e-6, 16),
+        "read_latency": (memory.read_latency_cycles, 0, 1_000_000),
+        "write_latency": (memory.write_latency_cycles, 0, 1_000_000),
+        "burst length": (memory.burst_bytes, 1, 65_536),
+        "ports": (memory.ports, 1, 16),
+        "max_reads": (memory.max_reads or 0, 0, 1_000_000),
+        "max_writes": (memory.max_writes or 0, 0, 1_000_000),
+    }
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise TargetError(f"{memory.name}: a {name} of {value:g} is not possible; it can be {low:g} to {high:g}")
+
+
 def why_impossible(npu: Npu, system_config: SystemConfig, memory_mode: MemoryMode) -> str | None:
     """Why this NPU cannot use these memories like this, or None when it can."""
     memories = {"axi0": system_config.axi0, "axi1": system_config.axi1}
@@ -246,9 +266,10 @@ class VelaIni:
             if name in chain:
                 raise TargetError(f"{self.source}: {name} inherits from itself")
             if not self._parser.has_section(name):
-                what, short = name.split(".", 1)
+                what, _, short = name.rpartition(".")
                 raise TargetError(
-                    f"{self.source} has no {what.replace('_', ' ').lower()} '{short}': choose from {', '.join(known)}"
+                    f"{self.source} has no {what.replace('_', ' ').lower() or 'section'} '{short}':"
+                    f" choose from {', '.join(known)}"
                 )
             chain.append(name)
             own = dict(self._parser.items(name))
@@ -267,7 +288,7 @@ class VelaIni:
         def count(key: str) -> int | None:
             return int(number(key, 0)) if f"{kind}_{key}".lower() in section else None
 
-        return Memory(
+        memory = Memory(
             kind=kind,
             clock_scale=number("clock_scale", 1),
             read_latency_cycles=int(number("read_latency", 0)),
@@ -277,6 +298,8 @@ class VelaIni:
             max_reads=count("max_reads"),
             max_writes=count("max_writes"),
         )
+        check_memory(memory)
+        return memory
 
 
 def read_vela_ini(path: Path) -> VelaIni:
@@ -287,7 +310,7 @@ def read_vela_ini(path: Path) -> VelaIni:
     """
     try:
         return VelaIni(path.read_text("utf-8"), path.name)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise TargetError(f"cannot read {path}: {reason}") from None
 
@@ -316,6 +339,9 @@ def write_vela_ini(system_config: SystemConfig, memory_mode: MemoryMode) -> str:
 
 def _number(section: dict[str, str], key: str, default: float, source: str) -> float:
     try:
-        return float(section.get(key, default))
+        number = float(section.get(key, default))
     except ValueError:
-        raise TargetError(f"{source}: {key} is '{section[key]}', which is not a number") from None
+        number = float("nan")
+    if not abs(number) < 1e18:
+        raise TargetError(f"{source}: {key} is '{section[key]}', which is not a number that it can be")
+    return number
