@@ -1,0 +1,140 @@
+"""SavedModel -> float32 TFLite with TensorFlow: run by the `savedmodel` environment's python, importing no mlia."""
+
+import json
+import os
+import sys
+from typing import Any
+
+# Operations of TensorFlow that become the kinds of TFLite a conversion also adds by itself.
+KINDS = {
+    "Transpose": "TRANSPOSE", "Pad": "PAD", "PadV2": "PAD", "MirrorPad": "PAD", "Reshape": "RESHAPE",
+    "Squeeze": "RESHAPE", "ExpandDims": "RESHAPE", "Cast": "CAST", "Slice": "SLICE", "StridedSlice": "STRIDED_SLICE",
+    "ConcatV2": "CONCATENATION", "Shape": "SHAPE", "GatherV2": "GATHER",
+}  # fmt: skip
+# What reaches outside of the model. TFLite has none of them, but they would run while constants are folded.
+UNSAFE = {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless", "LoadLibrary"}
+
+
+class Refusal(Exception):
+    """What the user is told in one line."""
+
+
+def convert(request: dict[str, Any]) -> dict[str, Any]:
+    """Convert the folder request["model"] to request["output"]."""
+    import tensorflow as tf
+
+    refuse_unsafe(request["model"])
+    try:
+        model = tf.saved_model.load(request["model"])
+        function = model.signatures.get("serving_default") or next(iter(model.signatures.values()), None)
+    except Exception as error:  # TensorFlow has no error of its own for this
+        raise Refusal(f"TensorFlow {tf.__version__} cannot load it: {first_line(error)}") from None
+    if function is None:
+        raise Refusal("it has no signature; save it with one")
+    specs, notes = fixed_specs(tf, function, request["input_shapes"])
+    names = sorted(specs)
+
+    def call(*arguments: Any) -> Any:
+        return function(**dict(zip(names, arguments, strict=True)))
+
+    concrete = tf.function(call, input_signature=[specs[name] for name in names]).get_concrete_function()
+    try:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+        content = converter.convert()
+    except Exception as error:
+        raise Refusal(f"TensorFlow cannot convert it: {reason(error)}") from None
+    with open(request["output"], "wb") as file:
+        file.write(content)
+    source = [KINDS[each.type] for each in operations(concrete.graph) if each.type in KINDS]
+    return {
+        "converter": f"TensorFlow {tf.__version__}",
+        "source": {kind: source.count(kind) for kind in sorted(set(source))},
+        "notes": notes,
+    }
+
+
+def refuse_unsafe(folder: str) -> None:
+    """Refuse operations that read or write files or call Python, before anything is loaded."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    try:
+        with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
+            model.ParseFromString(file.read())
+    except Exception as error:
+        raise Refusal(f"its saved_model.pb is damaged: {first_line(error)}") from None
+    for each in model.meta_graphs:
+        nodes = [*each.graph_def.node, *(node for part in each.graph_def.library.function for node in part.node_def)]
+        for node in nodes:
+            if node.op in UNSAFE:
+                raise Refusal(f"its operation {node.name} ({node.op}) reaches outside of the model")
+
+
+def operations(graph: Any) -> Any:
+    """The operations of a graph and of the functions that it calls."""
+    yield from graph.get_operations()
+    for function in graph._functions.values():
+        if getattr(function, "graph", None) is not None:
+            yield from function.graph.get_operations()
+
+
+def fixed_specs(tf: Any, function: Any, wanted: dict[str, list[int]]) -> tuple[dict[str, Any], list[str]]:
+    """The inputs by name with every size given, and what was open. An open batch becomes 1."""
+    inputs = function.structured_input_signature[1]
+    if "" in wanted:
+        if len(inputs) != 1:
+            raise Refusal(f"it has {len(inputs)} inputs: name the one that --input-shape is for")
+        wanted = {next(iter(inputs)): wanted[""]}
+    for name in sorted(set(wanted) - set(inputs)):
+        raise Refusal(f"it has no input '{name}'; its inputs are {', '.join(inputs)}")
+    specs, notes = {}, []
+    for name, spec in inputs.items():
+        if spec.shape.rank is None and name not in wanted:
+            raise Refusal(f"input '{name}' has no shape: give it with --input-shape")
+        own = [-1 if size is None else size for size in spec.shape] if spec.shape.rank is not None else []
+        shape = wanted.get(name, [1 if i == 0 and size < 0 else size for i, size in enumerate(own)])
+        if -1 in shape:
+            raise Refusal(f"input '{name}' leaves sizes open ({show(own)}): give them with --input-shape")
+        if not spec.shape.is_compatible_with(shape):
+            raise Refusal(f"input '{name}' is {show(own)} and cannot be {show(shape)}")
+        if shape != own:
+            notes.append(f"input {name}: {show(own)} -> {show(shape)}")
+        specs[name] = tf.TensorSpec(shape, spec.dtype, name=name)
+    return specs, notes
+
+
+def reason(error: BaseException) -> str:
+    """What the converter says; the operations that TFLite lacks are far down in it."""
+    for line in str(error).splitlines():
+        if line.strip().startswith(("TF Select ops:", "Custom ops:", "Flex ops:")):
+            return f"TFLite has no operators for {line.split(':', 1)[1].strip()}"
+    return first_line(error)
+
+
+def show(shape: Any) -> str:
+    """A shape as text, with ? where a size is open."""
+    return "x".join("?" if size < 0 else str(size) for size in shape)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def main() -> None:
+    """One request, one answer; what the converter prints goes to stderr."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        try:
+            answer = convert(json.loads(sys.argv[1]))
+        except Refusal as refusal:
+            answer = {"error": str(refusal)}
+        except MemoryError:
+            answer = {"error": "converting it takes more memory than a converter may use"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
