@@ -10,14 +10,9 @@ def subgraph_of(
     kind: str, *shapes: tuple[int, ...] | None, states: tuple[int, ...] = (), **options: bool
 ) -> tuple[Operator, Subgraph]:
     """One operator; shapes are its inputs' (None for one left out) and, last, its output's."""
-    weights = memoryview(b"w")  # which tensors are constants is all that counts
+    computed = {0, len(shapes) - 1, *states}
     tensors = tuple(
-        Tensor(
-            str(i),
-            shape or (),
-            "int8",
-            data=weights if 0 < i < len(shapes) - 1 and i not in states else memoryview(b""),
-        )
+        Tensor(str(i), shape or (), "int8", data=memoryview(b"" if i in computed else b"weights"))
         for i, shape in enumerate(shapes)
     )
     inputs = tuple(-1 if shape is None else i for i, shape in enumerate(shapes[:-1]))
