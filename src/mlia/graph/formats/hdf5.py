@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from mlia.errors import ModelError
 from mlia.graph.formats.hdf5_heap import check_heap
 from mlia.graph.formats.keras_model import Array
-from mlia.graph.formats.keras_tree import LARGEST_CONFIG
 
 LARGEST_WEIGHTS = 4 << 30  # bytes of all data sets that are read; far above any model for the edge
 LARGEST_RATIO = 1000  # of a data set to what the file stores for it: compression of weights gives far less
@@ -35,6 +34,7 @@ class Hdf5:
 
             self._library = h5py
             self._file = h5py.File(io.BytesIO(content), "r")
+        self._size = len(content)
         self._left = LARGEST_WEIGHTS
         self._groups: dict[str, Any] = {}
 
@@ -118,11 +118,9 @@ class Hdf5:
         attribute = attributes.get_id(name)
         if attribute.shape is None or 0 in attribute.shape:
             return []
-        if attribute.get_storage_size() > LARGEST_CONFIG:
-            raise ModelError(
-                f"the attribute '{name}' has more than {LARGEST_CONFIG} bytes, which is more than mlia reads"
-            )
-        if attribute.dtype.kind not in "SO":
+        if attribute.get_storage_size() > self._size:
+            raise ModelError(f"it is damaged: the attribute '{name}' is larger than the file")
+        if not isinstance(attribute.get_type(), self._library.h5t.TypeStringID):  # of others the library may crash
             raise ModelError(f"it is damaged: the attribute '{name}' is not text")
         value = attributes[name]
         items = [value] if isinstance(value, str | bytes) else list(getattr(value, "flat", ()))
@@ -150,8 +148,8 @@ class Hdf5:
         for axis in found.chunks or ():
             chunk *= axis
         self._left -= size
-        if size and not stored:
-            raise ModelError(f"it is damaged: the data set '{path}' was never written")
+        if stored > self._size or (size and not stored):
+            raise ModelError(f"it is damaged: the data set '{path}' of {size} bytes is not in the file")
         if self._left < 0 or max(size, chunk) > LARGEST_RATIO * stored:
             raise ModelError(
                 f"the data set '{path}' has {size} bytes stored as {stored}, which is more than mlia reads"
