@@ -33,6 +33,8 @@ def references(value: Any) -> list[Reference]:
     """The tensors that a stored structure of ["layer", call, output] names, in order."""
     if isinstance(value, Mapping):
         return [each for part in value.values() for each in references(part)]
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} names no tensor")
     if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
         return [Reference(value[0], value[1], value[2])]
     return [each for part in value for each in references(part)]

@@ -12,7 +12,7 @@ from mlia.graph.formats.keras_layer import Layer
 from mlia.graph.formats.keras_recurrent import RECURRENT, bidirectional, recurrent
 
 # What a damaged or unexpected configuration can raise while its options are read.
-DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError)
+DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError, RecursionError)
 
 _One: TypeAlias = Callable[[LayerBuilder, Layer, int], int]
 _Many: TypeAlias = Callable[[LayerBuilder, Layer, Sequence[int]], int]

@@ -62,7 +62,7 @@ def is_operation(layer: Layer) -> bool:
     """Whether this is an operation and not a layer; some names, such as Add, are both."""
     if layer.kind in _TENSORFLOW_LAYERS:
         return True
-    return layer.kind in _OPERATIONS and not {"trainable", "dtype"} & set(layer.config)
+    return layer.generation == 3 and layer.kind in _OPERATIONS and not {"trainable", "dtype"} & set(layer.config)
 
 
 def apply_operation(net: LayerBuilder, layer: Layer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
