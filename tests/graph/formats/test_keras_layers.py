@@ -11,7 +11,7 @@ pytest.importorskip("keras", reason="the dev extra brings keras and jax")
 import keras
 import numpy as np
 from keras import layers as kl
-from keras_models import assert_same, compared, keras_model, kinds, names
+from real_keras import assert_same, compared, keras_model, kinds, names
 
 from mlia.graph.formats.keras import build_graph
 
