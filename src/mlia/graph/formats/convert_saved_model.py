@@ -24,6 +24,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     refuse_unsafe(request["model"])
+    forget_optimizers(tf)
     try:
         model = tf.saved_model.load(request["model"])
         function = model.signatures.get("serving_default") or next(iter(model.signatures.values()), None)
@@ -68,6 +69,20 @@ def refuse_unsafe(folder: str) -> None:
         for node in nodes:
             if node.op in UNSAFE:
                 raise Refusal(f"its operation {node.name} ({node.op}) reaches outside of the model")
+
+
+def forget_optimizers(tf: Any) -> None:
+    """Let models load that were saved with the optimizer of an older Keras: its state is read and not used."""
+    from tensorflow.python.saved_model import revived_types
+
+    class Optimizer(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc, name-defined]
+        def add_slot(self, var: Any, slot_name: str, **_: Any) -> Any:
+            return tf.Variable(tf.zeros_like(var), trainable=False, name=slot_name)
+
+    registration = revived_types.VersionedTypeRegistration(
+        object_factory=lambda proto: Optimizer(), version=2, min_producer_version=1, min_consumer_version=1
+    )
+    revived_types.register_revived_type("optimizer", lambda each: isinstance(each, Optimizer), versions=[registration])
 
 
 def operations(graph: Any) -> Any:
