@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from mlia.errors import ModelError
-from mlia.graph.formats.hdf5_heap import check_heap
+from mlia.graph.formats.hdf5_heap import check_heap, check_texts
 from mlia.graph.formats.keras_model import Array
 
 LARGEST_WEIGHTS = 4 << 30  # bytes of all data sets that are read; far above any model for the edge
@@ -34,7 +34,7 @@ class Hdf5:
 
             self._library = h5py
             self._file = h5py.File(io.BytesIO(content), "r")
-        self._size = len(content)
+        self._content, self._checked = content, set[str]()
         self._left = LARGEST_WEIGHTS
         self._groups: dict[str, Any] = {}
 
@@ -115,10 +115,13 @@ class Hdf5:
         return group[name]
 
     def _texts(self, attributes: Any, name: str) -> list[str]:
+        if name not in self._checked:
+            check_texts(self._content, name)
+            self._checked.add(name)
         attribute = attributes.get_id(name)
         if attribute.shape is None or 0 in attribute.shape:
             return []
-        if attribute.get_storage_size() > self._size:
+        if attribute.get_storage_size() > len(self._content):
             raise ModelError(f"it is damaged: the attribute '{name}' is larger than the file")
         if not isinstance(attribute.get_type(), self._library.h5t.TypeStringID):  # of others the library may crash
             raise ModelError(f"it is damaged: the attribute '{name}' is not text")
@@ -148,7 +151,7 @@ class Hdf5:
         for axis in found.chunks or ():
             chunk *= axis
         self._left -= size
-        if stored > self._size or (size and not stored):
+        if stored > len(self._content) or (size and not stored):
             raise ModelError(f"it is damaged: the data set '{path}' of {size} bytes is not in the file")
         if self._left < 0 or max(size, chunk) > LARGEST_RATIO * stored:
             raise ModelError(

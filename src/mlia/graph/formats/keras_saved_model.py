@@ -14,7 +14,7 @@ from mlia.errors import ModelError
 from mlia.graph.formats.keras_model import Array, KerasModel
 from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
 from mlia.graph.formats.protobuf import Message
-from mlia.graph.formats.tensor_bundle import TensorBundle
+from mlia.graph.formats.tensor_bundle import TensorBundle, read_shape
 
 LARGEST_GRAPH = 2 << 30  # bytes; a protobuf message cannot be larger
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -26,6 +26,7 @@ _GRAPH = {"nodes": 1}
 _OBJECT = {"children": 1, "user_object": 4, "variable": 7}
 _CHILD = {"node_id": 1, "local_name": 2}
 _USER_OBJECT = {"identifier": 1, "metadata": 3}
+_VARIABLE = {"shape": 2}
 _CHECKPOINT_OBJECT = {"children": 1, "attributes": 2}
 _ATTRIBUTE = {"name": 1, "checkpoint_key": 3}
 _METADATA_NODE = {"node_id": 2, "identifier": 4, "metadata": 5}
@@ -39,6 +40,7 @@ class _Object(Struct, frozen=True):
     identifier: str = ""
     metadata: str = ""
     is_variable: bool = False
+    shape: tuple[int, ...] = ()
 
 
 def read_saved_model(folder: Path) -> KerasModel:
@@ -59,7 +61,7 @@ def read_saved_model(folder: Path) -> KerasModel:
     for node in leaves(tree):
         variables = _variables(objects, node, ids)
         if variables:
-            weights[node.path] = tuple(_array(bundle, keys, variable, node) for variable in variables)
+            weights[node.path] = tuple(_array(bundle, keys, objects, variable, node) for variable in variables)
     return KerasModel(root, weights, "Keras SavedModel")
 
 
@@ -79,7 +81,13 @@ def _saved_objects(folder: Path) -> list[_Object]:
     for number, message in enumerate(graph.messages("nodes", "SavedObject", _OBJECT)):
         user = described.get(number) or message.message("user_object", "SavedUserObject", _USER_OBJECT)
         objects.append(
-            _Object(_children(message), user.text("identifier"), user.text("metadata"), message.has("variable"))
+            _Object(
+                children=_children(message),
+                identifier=user.text("identifier"),
+                metadata=user.text("metadata"),
+                is_variable=message.has("variable"),
+                shape=read_shape(message.message("variable", "SavedVariable", _VARIABLE).content("shape")),
+            )
         )
     if not objects:
         raise ModelError(f"its saved_model.pb has no objects of Keras{_KEEP}")
@@ -173,7 +181,13 @@ def _checkpoint_keys(objects: list[_Object], bundle: TensorBundle) -> dict[int, 
     return keys
 
 
-def _array(bundle: TensorBundle, keys: dict[int, str], variable: int, node: Node) -> Array:
+def _array(bundle: TensorBundle, keys: dict[int, str], objects: list[_Object], variable: int, node: Node) -> Array:
     if variable not in keys:
         raise ModelError(f"its checkpoint has no value of a variable of the layer '{node.path}'; save the model again")
-    return bundle.array(keys[variable])
+    array = bundle.array(keys[variable])
+    if array.shape != objects[variable].shape:
+        raise ModelError(
+            f"its variables are of another model: the layer '{node.path}' has a weight of shape "
+            f"{objects[variable].shape}, and its checkpoint has {array.shape}; copy the whole folder"
+        )
+    return array

@@ -80,13 +80,9 @@ class TensorBundle:
         if value is None:
             raise ModelError(f"{self._prefix.name}.index has no tensor '{key}'")
         message = Message(value, "BundleEntryProto", _ENTRY)
-        shape = message.message("shape", "TensorShapeProto", _SHAPE)
-        axes = tuple(axis.signed("size") for axis in shape.messages("axes", "TensorShapeProto.Dim", _AXIS))
-        if min(axes, default=0) < 0 or len(axes) > 32 or shape.number("unknown_rank"):
-            raise ModelError(f"{self._prefix.name}.index is damaged: tensor '{key}' has the shape {axes[:32]}")
         return Entry(
             dtype=message.number("dtype"),
-            shape=axes,
+            shape=read_shape(message.content("shape")),
             shard=message.number("shard"),
             offset=message.number("offset"),
             size=message.number("size"),
@@ -177,6 +173,19 @@ def read_table(content: memoryview, name: str) -> dict[bytes, bytes]:
                 raise ModelError(f"{name} is damaged: its keys are not in order")
             values[key] = value
     return values
+
+
+def read_shape(content: memoryview) -> tuple[int, ...]:
+    """The sizes in a TensorShapeProto.
+
+    Raises:
+        ModelError: a size is negative or not known, or there are more than 32.
+    """
+    shape = Message(content, "TensorShapeProto", _SHAPE)
+    axes = tuple(axis.signed("size") for axis in shape.messages("axes", "TensorShapeProto.Dim", _AXIS))
+    if min(axes, default=0) < 0 or len(axes) > 32 or shape.number("unknown_rank"):
+        raise ModelError(f"it is damaged, or not a plain model of Keras: a variable has the shape {axes[:32]}")
+    return axes
 
 
 def _handle(content: memoryview, position: int, name: str) -> tuple[tuple[int, int], int]:
