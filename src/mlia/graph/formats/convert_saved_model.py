@@ -75,7 +75,7 @@ def forget_optimizers(tf: Any) -> None:
     """Let models load that were saved with the optimizer of an older Keras: its state is read and not used."""
     from tensorflow.python.saved_model import revived_types
 
-    class Optimizer(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc, name-defined]
+    class Optimizer(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]
         def add_slot(self, var: Any, slot_name: str, **_: Any) -> Any:
             return tf.Variable(tf.zeros_like(var), trainable=False, name=slot_name)
 

@@ -1,0 +1,211 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlia.errors import BackendError, BackendUnavailable, ModelError
+from mlia.graph.formats import environments as module
+from mlia.graph.formats.environments import Environment, Installed, convert, environment, folder, install, locate, state
+from mlia.graph.graph import Graph
+from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import Sketch
+
+ANY = ((3, 8), (3, 99))
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLIA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """An environment that is really made and marked, but has only a python."""
+    wanted = Environment("onnx", "ONNX models", ("onnx2tf==2.6.9",), ANY, 1)
+    monkeypatch.setattr(module, "_ENVIRONMENTS", (wanted,))
+    place = folder("onnx")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    mark = Installed(wanted.requirements, "3.12", 1)
+    (place / "mlia.json").write_bytes(msgspec.json.encode(mark))
+    return wanted
+
+
+def converted(tmp_path: Path, code: str, timeout_s: float = 60) -> Graph:
+    """What a converter with that code leads to."""
+    script = tmp_path / "converter.py"
+    script.write_text("import json, os, sys\nrequest = json.loads(sys.argv[1])\n" + code)
+    return convert("onnx", script, {"model": "m"}, "ONNX", timeout_s)
+
+
+def refusal(tmp_path: Path, code: str, timeout_s: float = 60) -> str:
+    with pytest.raises(ModelError) as caught:
+        converted(tmp_path, code, timeout_s)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_not_installed_says_how_to_install() -> None:
+    with pytest.raises(BackendUnavailable, match=r"ONNX models need .* `mlia backend install onnx` \(about 660 MB\)"):
+        locate("onnx")
+    assert state("torch") == ("not installed", None)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(BackendUnavailable, match="no environment 'tosa'; there are onnx, torch, savedmodel"):
+        locate("tosa")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"MLIA_HOME": "/a"}, "/a/environments/onnx"),
+        ({"XDG_DATA_HOME": "/b", "MLIA_HOME": ""}, "/b/mlia/environments/onnx"),
+        ({"XDG_DATA_HOME": "", "MLIA_HOME": "", "HOME": "/c"}, "/c/.local/share/mlia/environments/onnx"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
+def test_where_it_is(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert folder("onnx") == Path(expected)
+
+
+def test_a_half_made_one_does_not_count(empty: Environment) -> None:
+    assert locate("onnx").is_file()
+    (folder("onnx") / "mlia.json").write_bytes(b"{")
+    assert state("onnx") == ("not installed", None)
+    (folder("onnx") / "mlia.json").unlink()
+    with pytest.raises(BackendUnavailable):
+        locate("onnx")
+
+
+def test_changed_requirements_make_it_outdated(empty: Environment) -> None:
+    mark = Installed(("onnx2tf==2.6.0",), "3.12", 1)
+    (folder("onnx") / "mlia.json").write_bytes(msgspec.json.encode(mark))
+    assert state("onnx") == ("outdated", mark)
+    with pytest.raises(BackendUnavailable, match=r"from another version of mlia: run `mlia backend install onnx`"):
+        locate("onnx")
+
+
+def test_an_interpreter_must_really_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("python3.14", "python3.13"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 127\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python3.12").write_text('#!/bin/sh\necho "3 12"\n')
+    (tmp_path / "python3.12").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.14"))
+    assert module.find_interpreter(environment("onnx")) == tmp_path / "python3.12"
+    (tmp_path / "python3.12").write_text('#!/bin/sh\necho "3 9"\n')
+    with pytest.raises(BackendUnavailable, match=r"needs Python 3.12 to 3.14, and none is on the PATH"):
+        install("onnx")
+
+
+def test_a_failed_installation_leaves_the_log_and_nothing_else(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
+    wanted = Environment("onnx", "ONNX models", ("mlia-no-such-package==0.0",), ANY, 1)
+    monkeypatch.setattr(module, "_ENVIRONMENTS", (wanted,))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(BackendError, match=r"the installation failed: .*mlia-no-such-package") as caught:
+        install("onnx")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(own_home / "environments") == ["onnx.log"]
+
+
+def test_install_replaces_an_outdated_one(empty: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of ours, built by nobody: a wheel is a zip archive."""
+    from zipfile import ZipFile
+
+    with ZipFile(tmp_path / "tiny_converter-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_converter.py", "ANSWER = 42\n")
+        about = "tiny_converter-1.0.dist-info"
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-converter\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    wanted = Environment("onnx", "ONNX models", ("tiny-converter==1.0",), ANY, 1)
+    monkeypatch.setattr(module, "_ENVIRONMENTS", (wanted,))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert state("onnx")[0] == "outdated"
+    said: list[str] = []
+    python = install("onnx", said.append)
+    assert locate("onnx") == python
+    assert state("onnx")[0] == "installed"
+    done = subprocess.run([python, "-I", "-c", "import tiny_converter as t; print(t.ANSWER)"], capture_output=True)
+    assert done.stdout.split() == [b"42"]
+    assert any("tiny-converter==1.0" in line for line in said)
+    assert sorted(os.listdir(folder("onnx").parent)) == ["onnx", "onnx.log"]
+
+
+def test_a_conversion(empty: Environment, tmp_path: Path) -> None:
+    net = Sketch("tiny")
+    x = net.input("image", (1, 8, 8, 3))
+    x = net.reshape(net.convolution(x, filters=4, name="odd;name"), (1, 256))
+    (tmp_path / "ready.tflite").write_bytes(write_tflite(net.graph([x])))
+    graph = converted(
+        tmp_path,
+        f"""
+import shutil
+shutil.copy({str(tmp_path / "ready.tflite")!r}, request["output"])
+answer = {{"converter": "stand-in 1", "source": {{}}, "notes": ["input image: NCHW -> NHWC"]}}
+print("noise", file=sys.stderr)
+print(json.dumps(answer | {{"names": {{"odd;name": "conv1", "image": "reshape"}}}}))
+""",
+    )
+    assert graph.provenance.format == "ONNX"
+    assert graph.provenance.route == "stand-in 1"
+    assert graph.provenance.added == ("1 RESHAPE", "input image: NCHW -> NHWC")
+    assert [graph.main.operator_name(each) for each in graph.operators] == ["conv1", "reshape"]
+    assert graph.main.tensors[graph.main.inputs[0]].name == "image"  # "reshape" is taken
+
+
+def test_a_refusal_is_told(empty: Environment, tmp_path: Path) -> None:
+    assert refusal(tmp_path, "print(json.dumps({'error': 'no\\nsuch operator'}))") == "no such operator"
+
+
+def test_crashes_and_garbage(empty: Environment, tmp_path: Path) -> None:
+    assert "crashed (SIGSEGV)" in refusal(tmp_path, "import signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    told = refusal(tmp_path, "raise ValueError('odd')")
+    assert "failed (exit code 1)" in told
+    assert "ValueError: odd" in told
+    assert "answer cannot be read" in refusal(tmp_path, "print('hello')")
+    assert "answer cannot be read" in refusal(tmp_path, "os.write(1, b'\\xff' * 10)")
+    assert "answer cannot be read" in refusal(tmp_path, "print('[]')")
+    assert "answer cannot be read" in refusal(tmp_path, "")
+    assert "wrote no file" in refusal(tmp_path, "print('{}')")
+    damaged = "open(request['output'], 'wb').write(b'....TFL3' + b'x' * 50); print('{}')"
+    assert "wrote a file that is no model" in refusal(tmp_path, damaged)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a child's memory")
+def test_memory_is_limited(empty: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MEMORY_LIMIT_BYTES", 1 << 30)
+    code = "import time; time.sleep(0.5); b = bytearray(2 << 30)"
+    assert "MemoryError" in refusal(tmp_path, code)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_the_time_limit_ends_the_child_and_its_children(empty: Environment, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = f"""
+import subprocess, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(60)
+"""
+    began = time.monotonic()
+    assert refusal(tmp_path, code, timeout_s=3) == "the converter did not finish within 3 s"
+    assert time.monotonic() - began < 30
+    time.sleep(0.5)
+    assert [pid for pid in pids.read_text().split() if is_running(pid)] == []
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
