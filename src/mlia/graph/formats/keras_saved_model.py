@@ -86,7 +86,7 @@ def _saved_objects(folder: Path) -> list[_Object]:
                 identifier=user.text("identifier"),
                 metadata=user.text("metadata"),
                 is_variable=message.has("variable"),
-                shape=read_shape(message.message("variable", "SavedVariable", _VARIABLE).content("shape")),
+                shape=_variable_shape(message),
             )
         )
     if not objects:
@@ -97,6 +97,12 @@ def _saved_objects(folder: Path) -> list[_Object]:
 def _children(message: Message) -> dict[str, int]:
     references = message.messages("children", "ObjectReference", _CHILD)
     return {reference.text("local_name"): reference.number("node_id") for reference in references}
+
+
+def _variable_shape(message: Message) -> tuple[int, ...]:
+    if not message.has("variable"):
+        return ()
+    return read_shape(message.message("variable", "SavedVariable", _VARIABLE).content("shape"))
 
 
 def _read(path: Path) -> bytes:
