@@ -16,6 +16,7 @@ from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
 from mlia.graph.formats.protobuf import Message
 from mlia.graph.formats.tensor_bundle import TensorBundle, read_shape
 
+_DEEPEST = 400  # of values inside values of a configuration; 32 models inside each other have fewer
 LARGEST_GRAPH = 2 << 30  # bytes; a protobuf message cannot be larger
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NETWORKS = ("_tf_keras_network", "_tf_keras_model", "_tf_keras_sequential")
@@ -50,7 +51,7 @@ def read_saved_model(folder: Path) -> KerasModel:
         ModelError: a file is missing or damaged, or it has no layers, as with model.export() of Keras 3.
     """
     objects = _saved_objects(folder)
-    root = _described(objects, 0, "the model")
+    root = _without_tuples(_described(objects, 0, "the model"), 0)
     if objects[0].identifier not in _NETWORKS:
         raise ModelError(f"its root is not a model of Keras, but {objects[0].identifier!r}{_KEEP}")
     tree = layer_tree(root)
@@ -125,6 +126,19 @@ def _described(objects: list[_Object], number: int, what: str) -> dict[str, Any]
     if not metadata:
         raise ModelError(f"{what} has no configuration of Keras layers, as after model.export() of Keras 3{_KEEP}")
     return parse_config(metadata, f"the configuration of {what}")
+
+
+def _without_tuples(value: Any, depth: int) -> Any:
+    """Lists for what this container alone writes as {"class_name": "__tuple__" | "TensorShape", "items": […]}."""
+    if depth > _DEEPEST:
+        raise ModelError(f"it is damaged: its configuration is more than {_DEEPEST} levels deep")
+    if isinstance(value, list):
+        return [_without_tuples(item, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") in ("__tuple__", "TensorShape") and isinstance(value.get("items"), list):
+        return _without_tuples(value["items"], depth)
+    return {key: _without_tuples(item, depth + 1) for key, item in value.items()}
 
 
 def _layer_ids(objects: list[_Object], network: Node, number: int) -> dict[str, int]:
