@@ -126,6 +126,7 @@ def test_published_architectures(name: str) -> None:
 def test_the_batch_and_open_sizes_are_given_by_the_caller() -> None:
     model = keras.Sequential([keras.Input((None, 6), name="speech"), kl.Conv1D(4, 3), kl.GlobalMaxPooling1D()])
     assert compared(model, shapes={"speech": (2, 20, 6)}).main.tensors[0].shape == (2, 20, 6)
+    assert build_graph(keras_model(model), 1, {"": (1, 30, 6)}).main.tensors[0].shape == (1, 30, 6)
     with pytest.raises(ModelError, match=r"'speech' has the open shape \(\?, \?, 6\)"):
         build_graph(keras_model(model))
     with pytest.raises(ModelError, match="does not fit"):
@@ -177,6 +178,16 @@ def test_sequential_of_keras_1_is_a_list() -> None:
     model = KerasModel({"class_name": "Sequential", "config": [dense]}, {"d": (np.ones((4, 2)),)}, "a test")
     assert computed(model, [[1, 2, 3, 4]]).tolist() == [[10, 10]]
     assert list(build_graph(model).signatures[0].inputs) == ["d_input"]
+
+
+def test_tuples_of_saved_models_are_lists() -> None:
+    shape = {"class_name": "__tuple__", "items": [2, 2]}
+    model = functional([stored("Reshape", "r", [[["x", 0, 0, {}]]], target_shape=shape)], ["r", 0, 0])
+    model.config["config"]["layers"][0]["config"]["batch_input_shape"] = {
+        "class_name": "TensorShape",
+        "items": [None, 4],
+    }
+    assert computed(model, [[1, 2, 3, 4]]).tolist() == [[[1, 2], [3, 4]]]
 
 
 @pytest.mark.parametrize(

@@ -8,31 +8,33 @@ from msgspec.structs import replace
 
 from mlia.errors import ModelError
 from mlia.graph.formats.keras_builder import LayerBuilder
+from mlia.graph.formats.keras_calls import untupled
 from mlia.graph.formats.keras_fuse import Fused
 from mlia.graph.formats.keras_layer import NEXT_STEP
 from mlia.graph.formats.keras_layers import DAMAGE
 from mlia.graph.formats.keras_model import KerasModel
 from mlia.graph.formats.keras_network import Network
-from mlia.graph.graph import Graph, Operator, Provenance, Signature, Subgraph, Tensor
+from mlia.graph.graph import Graph, InputShapes, Operator, Provenance, Signature, Subgraph, Tensor
 
 _INPUT_TYPES = {"float32": "float32", "float16": "float32", "float64": "float32", "int32": "int32", "int64": "int32"}
 _REPORTED = ("PAD", "TRANSPOSE", "RESHAPE")  # what conversion adds around what the user asked for
 
 
-def build_graph(model: KerasModel, batch: int = 1, input_shapes: Mapping[str, tuple[int, ...]] = {}) -> Graph:
+def build_graph(model: KerasModel, batch: int = 1, input_shapes: InputShapes | None = None) -> Graph:
     """The model as one subgraph of float32 NHWC operators, batch normalization and activations folded in.
 
-    `input_shapes` gives whole shapes, batch included, by the names of inputs; it is needed where more than the
-    batch is open. Operators are called by the names of their layers.
+    `input_shapes` gives whole shapes, batch included, by the names of inputs ("" for the only one); it is needed
+    where more than the batch is open. Operators are called by the names of their layers.
 
     Raises:
         ModelError: a layer is unknown or damaged, a model runs code of its own, or a size is open.
     """
     try:
+        model = replace(model, config=untupled(model.config))
         network = Network(model, model.config["class_name"], model.config["config"])
         net = LayerBuilder(str(model.config["config"]["name"]) if _is_named(model) else "")
         declared = network.inputs()
-        shapes = _shapes(declared, batch, input_shapes)
+        shapes = _shapes(declared, batch, input_shapes or {})
         inputs = [net.input(name, shape, _dtype(name, declared[name][1])) for name, shape in shapes.items()]
         outputs = network.build(net, inputs)
         names = network.output_names()
@@ -57,17 +59,18 @@ def _dtype(name: str, stored: str) -> str:
 
 
 def _shapes(
-    declared: Mapping[str, tuple[tuple[int | None, ...], str]], batch: int, given: Mapping[str, tuple[int, ...]]
+    declared: Mapping[str, tuple[tuple[int | None, ...], str]], batch: int, given: InputShapes
 ) -> dict[str, tuple[int, ...]]:
     """The shape of each input with no size open: the user's, or the model's with the batch filled in."""
+    if len(declared) == 1:
+        given = {name or next(iter(declared)): shape for name, shape in given.items()}
     for name in given:
         if name not in declared:
             raise ModelError(f"it has no input '{name}'; its inputs are {', '.join(map(repr, declared))}")
     shapes = {}
     for name, (shape, _) in declared.items():
-        wanted = given.get(name) or tuple(
-            batch if not axis and size is None else size for axis, size in enumerate(shape)
-        )
+        filled = tuple(batch if not axis and size is None else size for axis, size in enumerate(shape))
+        wanted = given.get(name) or filled
         if len(wanted) != len(shape) or any(size not in (None, ours) for size, ours in zip(shape, wanted, strict=True)):
             raise ModelError(f"its input '{name}' has the shape {_written(shape)}, which {wanted} does not fit")
         sizes = tuple(size for size in wanted if size is not None)
@@ -97,10 +100,10 @@ def _named(net: LayerBuilder, fused: Fused) -> list[Tensor]:
         tensors[tensor] = replace(tensors[tensor], name=net.calls[call])
     seen: Counter[str] = Counter(tensors[tensor].name for tensor in net.inputs)
     for op in fused.operators:
-        tensor = tensors[op.outputs[0]]
-        seen[tensor.name] += 1
-        if seen[tensor.name] > 1:
-            tensors[op.outputs[0]] = replace(tensor, name=f"{tensor.name}#{seen[tensor.name]}")
+        output = tensors[op.outputs[0]]
+        seen[output.name] += 1
+        if seen[output.name] > 1:
+            tensors[op.outputs[0]] = replace(output, name=f"{output.name}#{seen[output.name]}")
     return tensors
 
 

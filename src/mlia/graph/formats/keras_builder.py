@@ -96,6 +96,8 @@ class LayerBuilder(GraphBuilder):
             elements *= size
         if min(shape, default=1) < 1 or elements > MOST_ELEMENTS:
             raise ModelError(f"its output would have the shape {tuple(shape)}; check the sizes of the model's inputs")
+        if any(isinstance(each, int | float) and abs(each) > MOST_ELEMENTS for each in (options or {}).values()):
+            raise ModelError(f"one of its options is out of all bounds: {options}")
         if len(self._operators) >= MOST_OPERATORS:
             raise ModelError(f"the model has more than {MOST_OPERATORS} operators; shorten what is unrolled")
         output = self.operator(kind, inputs, shape, name, dtype=dtype, options_table=table, options=options)

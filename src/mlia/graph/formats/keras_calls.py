@@ -29,6 +29,15 @@ class Call(Struct, frozen=True):
     kwargs: Mapping[str, Any]
 
 
+def untupled(value: Any) -> Any:
+    """A configuration with lists where SavedModel folders keep {"class_name": "__tuple__", "items": […]}."""
+    if isinstance(value, Mapping):
+        if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
+            return untupled(value["items"])
+        return {key: untupled(each) for key, each in value.items()}
+    return [untupled(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def references(value: Any) -> list[Reference]:
     """The tensors that a stored structure of ["layer", call, output] names, in order."""
     if isinstance(value, Mapping):
@@ -61,8 +70,6 @@ def _revived(value: Any) -> Any:
             return Reference(*config["keras_history"])
         if value.get("class_name") == "__slice__" and isinstance(config, Mapping):
             return slice(config["start"], config["stop"], config["step"])
-        if value.get("class_name") == "__tuple__":
-            return [_revived(each) for each in value["items"]]
         return {key: _revived(each) for key, each in value.items()}
     return [_revived(each) for each in value] if isinstance(value, list) else value
 
