@@ -116,6 +116,8 @@ def node_names(report: dict[str, Any]) -> dict[str, str]:
     for record in report["records"]:
         if not record["is_graph_output"] and record["onnx_op_name"]:
             names.setdefault(record["resolved_tflite_tensor_name"], record["onnx_op_name"])
+            # What onnx2tf calls a convolution whose activation it did not fuse.
+            names.setdefault(f"{record['onnx_op_name']}_output_nhwc", record["onnx_op_name"])
     return names
 
 

@@ -26,11 +26,12 @@ _ARITHMETIC = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_)|math\.(ceil|floor|trunc)"
 )
 _EXPRESSION = re.compile(r"[\w\s+\-*/(),<>=&|~]*")
+_SYMBOL = re.compile(r"Symbol\('[a-z]\w*'(, \w+=(True|False))*\)")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*|")
 # The functions that torch writes into expressions of sizes.
 _FUNCTIONS = {
     "Max", "Min", "Mod", "FloorDiv", "CleanDiv", "CeilDiv", "PythonMod", "ModularIndexing", "TruncToInt", "IntTrueDiv",
-    "FloorToInt", "CeilToInt", "PowByNatural", "ToFloat", "Where", "Eq", "Ne", "Integer", "Add", "Mul", "Symbol",
+    "FloorToInt", "CeilToInt", "PowByNatural", "ToFloat", "Where", "Eq", "Ne", "Integer", "Add", "Mul",
 }  # fmt: skip
 
 
@@ -151,9 +152,10 @@ def _is_target(value: Any) -> bool:
 
 
 def _is_expression(value: Any) -> bool:
-    if not isinstance(value, str) or "__" in value or not _EXPRESSION.fullmatch(value):
+    if not isinstance(value, str) or "__" in value:
         return False
-    return set(re.findall(r"([A-Za-z_]\w*)\s*\(", value)) <= _FUNCTIONS
+    bare = _SYMBOL.sub("s", value)
+    return bool(_EXPRESSION.fullmatch(bare)) and set(re.findall(r"([A-Za-z_]\w*)\s*\(", bare)) <= _FUNCTIONS
 
 
 def _short(value: Any) -> str:
