@@ -114,10 +114,13 @@ def node_names(report: dict[str, Any]) -> dict[str, str]:
     """Tensor -> the first ONNX node that it stands for. What leaves the model keeps its name."""
     names: dict[str, str] = {}
     for record in report["records"]:
-        if not record["is_graph_output"] and record["onnx_op_name"]:
-            names.setdefault(record["resolved_tflite_tensor_name"], record["onnx_op_name"])
-            # What onnx2tf calls a convolution whose activation it did not fuse.
-            names.setdefault(f"{record['onnx_op_name']}_output_nhwc", record["onnx_op_name"])
+        node = record["onnx_op_name"]
+        if record["is_graph_output"] or not node:
+            continue
+        # What onnx2tf calls a convolution whose activation it did not fuse, maybe with a transpose behind it.
+        names.setdefault(f"{node}_output_nhwc", node)
+        if record["producer_op_type"] != "TRANSPOSE" or record["onnx_op_type"] == "Transpose":
+            names.setdefault(record["resolved_tflite_tensor_name"], node)
     return names
 
 
