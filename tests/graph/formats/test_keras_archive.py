@@ -47,7 +47,9 @@ def test_what_keras_wrote(name: str) -> None:
 
 @pytest.mark.parametrize("container", ["layers", "_layer_checkpoint_dependencies"])
 def test_groups_are_numbered_in_the_order_of_layers(container: str, tmp_path: Path) -> None:
-    stored = weights(f"{container}/dense/vars/0", f"{container}/dense_1/vars/0", "optimizer/vars/0")
+    stored = weights(
+        f"{container}/dense/vars/0", f"{container}/dense_1/vars/0", "optimizer/vars/0", "metrics/mean/vars/0"
+    )
     model = read_archive(archive(tmp_path, stored))
     assert {path: float(arrays[0][0]) for path, arrays in model.weights.items()} == {"b": 0.0, "a": 1.0}
 

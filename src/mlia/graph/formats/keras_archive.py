@@ -18,7 +18,8 @@ _MEMBERS = {CONFIG: LARGEST_CONFIG, WEIGHTS: LARGEST_MEMBER}
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second is how Keras 2.12 to 2.15 may say it
 _OWN = "vars"
 _RANDOM = ("seed_generator", "_seed_generator", "generator", "_random_generator")  # a state, which is no weight
-_OPTIMIZER = "optimizer"
+# What training leaves beside the layers.
+_TRAINING = ("optimizer", "metrics", "compile_metrics", "compiled_metrics", "loss_tracker", "compile_loss")
 # The order of get_weights() of layers that are made of several parts.
 _PARTS = {
     "Bidirectional": ("forward_layer", "backward_layer"),
@@ -37,7 +38,7 @@ def read_archive(path: Path) -> KerasModel:
     tree = layer_tree(config)
     with Hdf5(members[WEIGHTS]) as file:
         weights = _network_weights(
-            file, tree, "", {name: part for name, part in file.tree().items() if name != _OPTIMIZER}
+            file, tree, "", {name: part for name, part in file.tree().items() if name.lstrip("_") not in _TRAINING}
         )
     return KerasModel(config, weights, "Keras archive")
 

@@ -16,7 +16,7 @@ from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
 from mlia.graph.formats.protobuf import Message
 from mlia.graph.formats.tensor_bundle import TensorBundle, read_shape
 
-_DEEPEST = 400  # of values inside values of a configuration; 32 models inside each other have fewer
+_DEEPEST = 200  # of values inside values of a configuration; 32 models inside each other have fewer
 LARGEST_GRAPH = 2 << 30  # bytes; a protobuf message cannot be larger
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NETWORKS = ("_tf_keras_network", "_tf_keras_model", "_tf_keras_sequential")
@@ -163,10 +163,10 @@ def _variables(objects: list[_Object], node: Node, ids: dict[str, int]) -> list[
     if node.path not in ids:
         return []
     layer = _at(objects, ids[node.path])
-    if "variables" not in layer.children:
-        if node.kind == "InputLayer":
-            return []
-        raise ModelError(f"its saved_model.pb is damaged: the layer '{node.path}' does not list its variables")
+    if "variables" not in layer.children:  # inputs, and functions that became layers
+        if any(_at(objects, child).is_variable for child in layer.children.values()):
+            raise ModelError(f"its saved_model.pb is damaged: the layer '{node.path}' does not list its variables")
+        return []
     listed = _at(objects, layer.children["variables"]).children
     numbers = [str(number) for number in range(len(listed))]
     if set(numbers) != set(listed) or not all(_at(objects, target).is_variable for target in listed.values()):
