@@ -19,6 +19,7 @@ VERBS = {
     "check": "which operators run on the NPU, and what they cost",
     "target": "list targets, or show one",
     "convert": "write the model as int8 TFLite, and say how close it is",
+    "backend": "list what mlia works with, or install a converter",
     "schema": "print the JSON Schema of the JSON report",
 }
 EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
