@@ -10,7 +10,7 @@ from typing import Any
 
 _POLYNOMIAL = 0x82F63B78  # bits reversed
 _ALL_BITS = 0xFFFFFFFF
-_SHORT = 8192  # bytes below which Python is as fast
+_SHORT = 32_768  # bytes below which Python is as fast
 _NARROWEST, _WIDEST = 256, 4096  # bytes of a row; powers of two
 
 

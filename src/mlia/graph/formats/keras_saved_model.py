@@ -31,7 +31,7 @@ _VARIABLE = {"shape": 2}
 _CHECKPOINT_OBJECT = {"children": 1, "attributes": 2}
 _ATTRIBUTE = {"name": 1, "checkpoint_key": 3}
 _METADATA_NODE = {"node_id": 2, "identifier": 4, "metadata": 5}
-_KEEP = "; save it as .keras or .h5 instead (model.save), or use the extra: pip install 'mlia[savedmodel]'"
+_KEEP = "; save it as .keras or .h5 instead (model.save), or run `mlia backend install savedmodel`"
 
 
 class _Object(Struct, frozen=True):

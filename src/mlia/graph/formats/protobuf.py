@@ -88,6 +88,8 @@ def read_varint(content: memoryview, position: int, what: str) -> tuple[int, int
     Raises:
         ModelError: it does not end inside the content, or has more than 64 bits.
     """
+    if position < len(content) and content[position] < 0x80:  # most are this short
+        return content[position], position + 1
     number = 0
     for index, byte in enumerate(content[position : position + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << (7 * index)
