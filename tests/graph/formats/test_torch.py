@@ -153,6 +153,8 @@ def test_outputs_and_what_was_added(tmp_path: Path, name: str) -> None:
     assert graph.provenance.added[-1].endswith(": NCHW -> NHWC")
     assert "CONV_2D" in {each.kind for each in graph.operators}
     assert "TRANSPOSE" not in {each.kind for each in graph.operators}
+    names = [graph.main.operator_name(each) for each in graph.operators if each.kind.endswith("CONV_2D")]
+    assert names == ["0", "3"]  # the modules of a Sequential are numbered
     arrays = numpy.load(tmp_path / "io.npz")
     interpreter = Interpreter(model_content=bytes(graph.content))
     interpreter.allocate_tensors()
@@ -166,3 +168,14 @@ def test_outputs_and_what_was_added(tmp_path: Path, name: str) -> None:
 @needs_converter
 def test_what_torch_cannot_load_is_one_line(tmp_path: Path) -> None:
     assert "cannot load it" in refusal(archive(tmp_path / "net.pt2"))
+
+
+@needs_converter
+def test_a_module_of_this_process() -> None:
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout())
+    graph = read_module(net, (torch.zeros(1, 3, 8, 8),))
+    assert "CONV_2D" in {each.kind for each in graph.operators}
+    assert net.training
+    with pytest.raises(ModelError, match=r"torch\.export cannot export the module Sequential"):
+        read_module(net, (torch.zeros(1, 5, 8, 8),))

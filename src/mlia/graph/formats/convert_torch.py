@@ -24,14 +24,15 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     images = [i for i, each in enumerate(arguments) if each.dim() == 4]
     targets = [str(node.target).split(".")[1] for node in program.graph.nodes if str(node.target).startswith("aten.")]
     source = [KINDS[each] for each in targets if each in KINDS]
-    renamed = run_litert_torch(program, arguments, images, request["output"])
+    run_litert_torch(program, arguments, images, request["output"])
     from importlib.metadata import version
 
     return {
         "converter": f"litert-torch {version('litert-torch')}",
         "source": {kind: source.count(kind) for kind in sorted(set(source))},
         "notes": notes + [f"input {names[i]}: NCHW -> NHWC" for i in images],
-        "names": dict(zip(renamed, names, strict=False)),
+        "names": {f"serving_default_args_{i}": name for i, name in enumerate(names)}
+        | module_names(program, request["output"]),
     }
 
 
@@ -83,8 +84,8 @@ def examples(program: Any, wanted: dict[str, list[int]]) -> tuple[list[str], lis
     return names, arguments, notes
 
 
-def run_litert_torch(program: Any, arguments: list[Any], images: list[int], output: str) -> list[str]:
-    """Write the TFLite file; returns its names for the inputs, in the order of the arguments."""
+def run_litert_torch(program: Any, arguments: list[Any], images: list[int], output: str) -> None:
+    """Write the TFLite file."""
     import litert_torch
 
     module = program.module(check_guards=False)
@@ -96,7 +97,47 @@ def run_litert_torch(program: Any, arguments: list[Any], images: list[int], outp
         litert_torch.convert(module, tuple(arguments), strict_export=False).export(output)
     except (Exception, SystemExit) as error:
         raise Refusal(f"litert-torch cannot convert it: {first_line(error)}") from None
-    return [f"serving_default_args_{i}" for i in range(len(arguments))]
+
+
+def module_names(program: Any, output: str) -> dict[str, str]:
+    """Tensor -> the module that computes it, for operators with weights; a kind and a number for the others.
+
+    litert-torch keeps no names. Both sides list the operators with weights in the order they run in, and the sizes
+    of their weights must agree one by one; where they do not, none is named after a module.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {number: kind for kind, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    with open(output, "rb") as file:
+        model = schema.Model.GetRootAs(file.read(), 0)
+    graph = model.Subgraphs(0)
+    plain: dict[str, str] = {}
+    tensors = []
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        kind = kinds[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
+        name = graph.Tensors(operator.Outputs(0)).Name().decode(errors="replace")
+        if "ChannelLastIOWrapper" in name:
+            plain[name] = f"{kind.lower()}_{i}"
+        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            sizes = [int(size) for size in graph.Tensors(operator.Inputs(1)).ShapeAsNumpy()]
+            tensors.append((name, sorted(size for size in sizes if size != 1)))
+    modules = weighted_modules(program)
+    if [sizes for _, sizes in modules] != [sizes for _, sizes in tensors]:
+        return plain
+    return plain | {tensor: name for (tensor, _), (name, _) in zip(tensors, modules, strict=True) if name}
+
+
+def weighted_modules(program: Any) -> list[tuple[str, list[int]]]:
+    """The paths of modules with weights in the order they run in, with the sizes of the weights but 1."""
+    modules = []
+    for node in program.graph.nodes:
+        if str(node.target).split(".")[:2] in (["aten", "conv2d"], ["aten", "convolution"], ["aten", "linear"]):
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            weights = getattr(node.args[1], "meta", {}).get("val")
+            sizes = [int(size) for size in weights.shape if size != 1] if weights is not None else []
+            modules.append((stack[-1][0] if stack else "", sorted(sizes)))
+    return modules
 
 
 def show(shape: Any) -> str:
