@@ -14,6 +14,9 @@ from keras import layers as kl
 from real_keras import assert_same, compared, keras_model, kinds, names
 
 from mlia.graph.formats.keras import build_graph
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import quantize_synthetically
 
 # Keras converts arrays in a way that numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -178,6 +181,13 @@ def test_merges_of_three(merge: Any) -> None:
 def test_merges_of_two(merge: Any, first: tuple[int, ...], second: tuple[int, ...]) -> None:
     inputs = [keras.Input(first), keras.Input(second)]
     compared(keras.Model(inputs, merge(inputs)), 2)
+
+
+def test_the_fused_lstm_can_be_quantized() -> None:
+    graph = compared(single(LINE, kl.LSTM(5), kl.Dense(2)))
+    assert kinds(graph) == ["UNIDIRECTIONAL_SEQUENCE_LSTM", "STRIDED_SLICE", "FULLY_CONNECTED"]
+    quantized = read_tflite(quantize_synthetically(write_tflite(graph)))
+    assert {quantized.main.tensors[op.outputs[0]].dtype for op in quantized.operators} == {"int8"}
 
 
 def test_embedding_takes_integers() -> None:

@@ -112,14 +112,16 @@ def _graph(
     ends: tuple[Sequence[int], Sequence[int]], names: tuple[Sequence[str], Sequence[str]], added: tuple[str, ...],
 ) -> Graph:  # fmt: skip
     """The graph with only the tensors that are used, numbered in the order of use."""
-    used = [*ends[0], *(x for op in operators for x in (*op.inputs, *op.outputs)), *ends[1]]
+    used = [*ends[0], *(x for op in operators for x in (*op.inputs, *op.outputs, *op.intermediates)), *ends[1]]
     place = {tensor: number for number, tensor in enumerate(dict.fromkeys(x for x in used if x >= 0))} | {-1: -1}
 
     def moved(indexes: Sequence[int]) -> tuple[int, ...]:
         return tuple(place[index] for index in indexes)
 
     renumbered = tuple(
-        replace(op, index=number, inputs=moved(op.inputs), outputs=moved(op.outputs))
+        replace(
+            op, index=number, inputs=moved(op.inputs), outputs=moved(op.outputs), intermediates=moved(op.intermediates)
+        )
         for number, op in enumerate(operators)
     )
     kept = tuple(tensors[index] for index in place if index >= 0)

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mlia.graph.formats.keras_activations import activation, name_of
 from mlia.graph.formats.keras_builder import LayerBuilder
@@ -99,6 +100,9 @@ def _fused_lstm(net: LayerBuilder, layer: Layer, x: int, sequences: bool) -> int
         layer.name if sequences else f"{layer.name}/sequence", "UnidirectionalSequenceLSTMOptions",
         {"fused_activation_function": "TANH", "time_major": False},
     )  # fmt: skip
+    # Where a quantizer notes the ranges of what the gates sum up; it refuses an LSTM without them.
+    notes = [net.tensor(Tensor(f"{layer.name}/range_{number}", (1,), "float32")) for number in range(5)]
+    net.operators[-1] = replace(net.operators[-1], intermediates=tuple(notes))
     if sequences:
         return y
     return net.sliced(y, [0, steps - 1, 0], [batch, steps, units], layer.name, drop=[1])
