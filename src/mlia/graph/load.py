@@ -4,9 +4,12 @@ import io
 import zipfile
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.tflite import IDENTIFIER, read_tflite
+from mlia.graph.tflite_writer import write_tflite
 
 READ = "mlia reads .tflite, .h5, .keras, SavedModel folders, .onnx, .pt2 and .tosa"
 _HDF5, _ZIP, _PICKLE, _ONNX, _TOSA = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80", b"\x08", b"TOSA"
@@ -42,7 +45,7 @@ def _read_folder(path: Path, shapes: InputShapes) -> Graph:
     from mlia.graph.formats.keras import build_graph
     from mlia.graph.formats.keras_saved_model import read_saved_model
 
-    return build_graph(read_saved_model(path), input_shapes=shapes)
+    return _as_tflite(build_graph(read_saved_model(path), input_shapes=shapes))
 
 
 def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
@@ -52,7 +55,7 @@ def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
         from mlia.graph.formats.keras import build_graph
         from mlia.graph.formats.keras_h5 import read_h5
 
-        return build_graph(read_h5(path), input_shapes=shapes)
+        return _as_tflite(build_graph(read_h5(path), input_shapes=shapes))
     if content.startswith(_ZIP):
         return _read_zip(path, content, shapes)
     if content[4:8] == _TOSA:
@@ -80,7 +83,7 @@ def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
         from mlia.graph.formats.keras import build_graph
         from mlia.graph.formats.keras_archive import read_archive
 
-        return build_graph(read_archive(path), input_shapes=shapes)
+        return _as_tflite(build_graph(read_archive(path), input_shapes=shapes))
     if any("exported_program" in name or name.endswith("models/model.json") for name in names):
         from mlia.graph.formats.torch import read_pt2
 
@@ -88,3 +91,8 @@ def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
     if any(name.endswith("data.pkl") for name in names):
         raise ModelError("it holds a Python pickle, which could run any code; export it with torch.export to .pt2")
     raise ModelError(f"it is a zip archive, but neither .keras nor .pt2; {READ}")
+
+
+def _as_tflite(graph: Graph) -> Graph:
+    """The graph as read back from the TFLite file that it makes, so that it has one, and is checked as one."""
+    return replace(read_tflite(write_tflite(graph)), provenance=graph.provenance)
