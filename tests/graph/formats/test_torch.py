@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 import subprocess
 import zipfile
@@ -168,6 +169,31 @@ def test_outputs_and_what_was_added(tmp_path: Path, name: str) -> None:
 @needs_converter
 def test_what_torch_cannot_load_is_one_line(tmp_path: Path) -> None:
     assert "cannot load it" in refusal(archive(tmp_path / "net.pt2"))
+
+
+class Hostile:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.proof),)
+
+
+@needs_converter
+def test_pickled_weights_run_no_code(tmp_path: Path) -> None:
+    subprocess.run([PYTHON, "-I", "-c", EXPORT, tmp_path], check=True, capture_output=True)
+    with zipfile.ZipFile(tmp_path / "net.pt2") as whole, zipfile.ZipFile(tmp_path / "hostile.pt2", "w") as hostile:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("model_weights_config.json"):
+                weights = json.loads(content)
+                next(iter(weights["config"].values()))["use_pickle"] = True
+                content = json.dumps(weights).encode()
+            if name.endswith("weights/weight_0"):
+                content = pickle.dumps(Hostile(tmp_path / "proof"))
+            hostile.writestr(name, content)
+    assert "it holds pickled objects that are no tensors" in refusal(tmp_path / "hostile.pt2")
+    assert not (tmp_path / "proof").exists()
 
 
 @needs_converter
