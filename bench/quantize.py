@@ -22,12 +22,13 @@ import mlia
 BENCH = Path(__file__).parent.parent / ".bench"
 REQUIREMENT = "tensorflow-cpu==2.21.*"
 SAMPLES = 100
+FORMATS = Path(mlia.__file__).parent / "graph/formats"
 # What runs in TensorFlow's environment: its converter, post-training quantization to int8.
 PEER = """
 import json, sys, time
 start = time.perf_counter()
 import numpy as np, tensorflow as tf
-source, data, target = sys.argv[1:]
+source, data, target, ours = sys.argv[1:]
 samples = np.load(data)["x"].astype(np.float32)
 if source.endswith(".h5"):
     import keras
@@ -36,6 +37,9 @@ if source.endswith(".h5"):
     model = keras.models.load_model(source, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
 else:
+    sys.path.insert(0, ours)
+    from convert_saved_model import forget_optimizers
+    forget_optimizers(tf)
     converter = tf.lite.TFLiteConverter.from_saved_model(source)
 converter.optimizations = [tf.lite.Optimize.DEFAULT]
 converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
@@ -95,7 +99,10 @@ def main() -> int:
         seconds = {"mlia": time.perf_counter() - start}
         np.savez(data, x=given[:SAMPLES].astype(np.float32))
         done = subprocess.run(
-            [tensorflow_python(), "-c", PEER, str(model), data, theirs], check=True, capture_output=True, text=True
+            [tensorflow_python(), "-c", PEER, str(model), data, theirs, FORMATS],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         seconds["TensorFlow"] = json.loads(done.stdout.splitlines()[-1])["seconds"]
         errors = {

@@ -203,6 +203,7 @@ def test_tuples_of_saved_models_are_lists() -> None:
         (stored("RepeatVector", "r", [[["x", 0, 0, {}]]], n=2**30), r"would have the shape \(1, 1073741824, 4\)"),
         (stored("MaxPooling2D", "p", [[["x", 0, 0, {}]]]), r"its input has the shape \(1, 4\), and it takes rank 4"),
         (stored("Softmax", "s", [[["x", 0, 0, {"mask": ["x", 0, 0]}]]]), "it is called with the argument mask"),
+        (stored("Dropout", "d", [[["x", 0, 0, {"training": True}]]]), "it is called with the argument training"),
         (stored("TFOpLambda", "t", [["x", 0, 0, {}]], function="linalg.inv"), "tf.linalg.inv is not known"),
         (stored("Dropout", "d", [[["nowhere", 0, 0, {}]]]), "'d' reads what no layer before it makes"),
         (stored("Dropout", "d", [[["d", 0, 0, {}]]]), "'d' reads what no layer before it makes"),

@@ -10,8 +10,6 @@ from mlia.graph.formats.keras_layer import Layer
 from mlia.graph.formats.keras_operations import Given
 
 _CONSTANT = "_CONSTANT_VALUE"  # where Keras 2 stores a number in the place of the first tensor
-# Arguments that change nothing once the model is trained.
-_IGNORED = ("training",)
 
 
 class Reference(Struct, frozen=True):
@@ -121,7 +119,7 @@ def filled(value: Any, values: Mapping[Reference, int], shift: Mapping[str, int]
 def tensors_of(call: Call, path: str, kind: str) -> list[int]:
     """The inputs of a layer's call; arguments that would change what it computes are refused."""
     for name, value in call.kwargs.items():
-        if value is not None and name not in _IGNORED and not _is_input(name, value):
+        if value is not None and value is not False and not _is_input(name, value):
             Layer(path, str(kind), {}).refuse(f"it is called with the argument {name}")
     tensors: list[int] = []
     pending = [*call.args, *(value for name, value in call.kwargs.items() if _is_input(name, value))]
