@@ -60,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         _start_early(arguments)
         return _check(arguments)
     finally:
-        from mlia.backends.vela_process import abandon
-
-        abandon()
+        for name in ("mlia.backends.vela_process", "mlia.transforms.litert"):
+            if name in sys.modules:
+                sys.modules[name].abandon()
 
 
 def _refuse_useless_options(arguments: argparse.Namespace) -> None:
@@ -126,8 +126,12 @@ def _start_early(arguments: argparse.Namespace) -> None:
     with suppress(MliaError, OSError, ValueError):
         with open(arguments.model, "rb") as file:
             content = file.read()
-        if content[4:8] == b"TFL3":
+        if content[4:8] in (b"TFL3", b"TOSA"):
             vela_process.begin(content, load_target(arguments.targets[0]))
+        elif not arguments.no_quantize:
+            from mlia.transforms import litert
+
+            litert.warm_up()
 
 
 def _width(text: str) -> int:

@@ -32,6 +32,17 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(arguments.model, arguments.output)
     if arguments.no_quantize and (arguments.calibration or arguments.int16 or arguments.per_tensor_fc):
         arguments.parser.error("--calibration, --int16 and --per-tensor-fc go with quantizing; leave out --no-quantize")
+    from mlia.transforms import litert
+
+    if not arguments.no_quantize:
+        litert.warm_up()
+    try:
+        return _convert(arguments)
+    finally:
+        litert.abandon()
+
+
+def _convert(arguments: argparse.Namespace) -> int:
     from mlia.pipeline import convert
     from mlia.render.conversion import render_conversion
 

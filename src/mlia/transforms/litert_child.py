@@ -1,11 +1,12 @@
 """The child process that runs LiteRT's quantizer and interpreter, which can abort on some models.
 
-Started as `python -m mlia.transforms.litert_child FOLDER`. The folder has request.json and model.tflite, and
-the child leaves answer.json there. To quantize, it has calibrating.npz and held_out.npz as well, and gets
+Started as `python -m mlia.transforms.litert_child`; stdin names a folder that has request.json and model.tflite.
+The child leaves answer.json there. To quantize, it has calibrating.npz and held_out.npz as well, and gets
 quantized.tflite. With `input_shapes` in the request, the answer is the shape of every tensor for these.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,12 @@ _SUFFIXES = ("_quantized", "_int8", "_int16", "_dequantize", "_requantized")
 
 def main() -> int:
     """Answer the request in a folder."""
-    folder = Path(sys.argv[1])
+    # Before the request comes, so that it does not wait for this.
+    from ai_edge_litert import _pywrap_tensorflow_lite_calibration_wrapper, interpreter
+
+    assert _pywrap_tensorflow_lite_calibration_wrapper
+    assert interpreter
+    folder = Path(os.fsdecode(sys.stdin.buffer.read()))
     request = json.loads((folder / "request.json").read_text())
     content = (folder / "model.tflite").read_bytes()
     if "input_shapes" in request:
