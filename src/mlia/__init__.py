@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         TargetError,
         TransformError,
     )
+    from mlia.graph.formats.torch import read_module
     from mlia.graph.load import load_model
     from mlia.pipeline import Converted, check, convert
     from mlia.report import Report
@@ -32,6 +33,7 @@ __all__ = [
     "convert",
     "load_model",
     "load_target",
+    "read_module",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "convert": "mlia.pipeline",
     "Converted": "mlia.pipeline",
     "load_model": "mlia.graph.load",
+    "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",
     "Report": "mlia.report",
 }

@@ -2,7 +2,9 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -10,6 +12,9 @@ from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.tflite import IDENTIFIER, read_tflite
 from mlia.graph.tflite_writer import write_tflite
+
+if TYPE_CHECKING:
+    from mlia.graph.formats.keras_model import KerasModel
 
 READ = "mlia reads .tflite, .h5, .keras, SavedModel folders, .onnx, .pt2 and .tosa"
 _HDF5, _ZIP, _PICKLE, _ONNX, _TOSA = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80", b"\x08", b"TOSA"
@@ -42,20 +47,32 @@ def load_model(path: Path, input_shapes: InputShapes | None = None) -> Graph:
 def _read_folder(path: Path, shapes: InputShapes) -> Graph:
     if not (path / "saved_model.pb").is_file():
         raise ModelError("it is a folder without a saved_model.pb")
-    from mlia.graph.formats.keras import build_graph
     from mlia.graph.formats.keras_saved_model import read_saved_model
 
-    return _as_tflite(build_graph(read_saved_model(path), input_shapes=shapes))
+    return _read_keras(read_saved_model, path, shapes)
+
+
+def _read_keras(read: "Callable[[Path], KerasModel]", path: Path, shapes: InputShapes) -> Graph:
+    """By our own reader, or by TensorFlow where ours does not know a layer."""
+    from mlia.graph.formats.keras import build_graph
+
+    model = None
+    try:
+        model = read(path)
+        return _as_tflite(build_graph(model, input_shapes=shapes))
+    except ModelError as refusal:
+        from mlia.graph.formats.saved_model_tf import read_after_refusal
+
+        return read_after_refusal(path, refusal, model, shapes)
 
 
 def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
     if not content:
         raise ModelError("the file is empty")
     if content.startswith(_HDF5):
-        from mlia.graph.formats.keras import build_graph
         from mlia.graph.formats.keras_h5 import read_h5
 
-        return _as_tflite(build_graph(read_h5(path), input_shapes=shapes))
+        return _read_keras(read_h5, path, shapes)
     if content.startswith(_ZIP):
         return _read_zip(path, content, shapes)
     if content[4:8] == _TOSA:
@@ -80,10 +97,9 @@ def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ModelError(f"it is a damaged zip archive: {error}") from None
     if "config.json" in names and "model.weights.h5" in names:
-        from mlia.graph.formats.keras import build_graph
         from mlia.graph.formats.keras_archive import read_archive
 
-        return _as_tflite(build_graph(read_archive(path), input_shapes=shapes))
+        return _read_keras(read_archive, path, shapes)
     if any("exported_program" in name or name.endswith("models/model.json") for name in names):
         from mlia.graph.formats.torch import read_pt2
 

@@ -164,7 +164,7 @@ def _write_table(builder: Any, kind: str, values: _Values) -> int:
         field = described[name]
         if (field.is_vector or field.type not in _PREPEND) and value is not None and value != "" and len(value):
             offsets[name] = _write_part(builder, field, value)
-    builder.StartObject(len(described))
+    builder.StartObject(1 + max((field.slot for field in described.values()), default=-1))
     for name, value in values.items():
         field = described[name]
         if name in offsets:

@@ -21,8 +21,6 @@ from mlia.testing import quantize_synthetically
 # Keras converts arrays in a way that numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-UNWRITTEN = pytest.mark.xfail(raises=IndexError, reason="write_tflite cannot write ResizeBilinearOptions yet")
-
 IMAGE, LINE, VECTOR = (9, 11, 6), (12, 6), (10,)
 
 
@@ -73,9 +71,9 @@ SHAPES = [
     (IMAGE, kl.Cropping2D(((1, 2), (0, 3)))),
     (LINE, kl.Cropping1D((2, 1))),
     (IMAGE, kl.UpSampling2D((2, 3))),
-    pytest.param(IMAGE, kl.UpSampling2D(2, interpolation="bilinear"), marks=UNWRITTEN),
+    (IMAGE, kl.UpSampling2D(2, interpolation="bilinear")),
     (LINE, kl.UpSampling1D(3)),
-    pytest.param(IMAGE, kl.Resizing(5, 17), marks=UNWRITTEN),
+    (IMAGE, kl.Resizing(5, 17)),
     (IMAGE, kl.Resizing(13, 7, interpolation="nearest")),
     (IMAGE, kl.Flatten()),
     (IMAGE, kl.Reshape((-1, 3))),

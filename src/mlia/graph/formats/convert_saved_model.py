@@ -1,4 +1,4 @@
-"""SavedModel -> float32 TFLite with TensorFlow: run by the `savedmodel` environment's python, importing no mlia."""
+"""SavedModel or Keras file -> float32 TFLite, by TensorFlow; run in the `savedmodel` environment, without mlia."""
 
 import json
 import os
@@ -20,13 +20,16 @@ class Refusal(Exception):
 
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
-    """Convert the folder request["model"] to request["output"]."""
+    """Convert the folder or Keras file request["model"] to request["output"]."""
     import tensorflow as tf
 
-    refuse_unsafe(request["model"])
+    source = request["model"]
+    if not os.path.isdir(source):
+        source = exported(source, os.path.dirname(request["output"]))
+    refuse_unsafe(source)
     forget_optimizers(tf)
     try:
-        model = tf.saved_model.load(request["model"])
+        model = tf.saved_model.load(source)
         function = model.signatures.get("serving_default") or next(iter(model.signatures.values()), None)
     except Exception as error:  # TensorFlow has no error of its own for this
         raise Refusal(f"TensorFlow {tf.__version__} cannot load it: {first_line(error)}") from None
@@ -46,12 +49,32 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
         raise Refusal(f"TensorFlow cannot convert it: {reason(error)}") from None
     with open(request["output"], "wb") as file:
         file.write(content)
-    source = [KINDS[each.type] for each in operations(concrete.graph) if each.type in KINDS]
+    kinds = [KINDS[each.type] for each in operations(concrete.graph) if each.type in KINDS]
     return {
         "converter": f"TensorFlow {tf.__version__}",
-        "source": {kind: source.count(kind) for kind in sorted(set(source))},
+        "source": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "notes": notes,
     }
+
+
+def exported(file: str, folder: str) -> str:
+    """A Keras file as a SavedModel. Its caller has made sure that it names Keras' own classes only."""
+    import keras
+
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+        """Keras 2 wrote an option that Keras 3 does not take."""
+
+        def __init__(self, *arguments: Any, groups: Any = None, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+
+    target = os.path.join(folder, "exported")
+    try:
+        shim = {"DepthwiseConv2D": DepthwiseConv2D}
+        model = keras.models.load_model(file, compile=False, safe_mode=True, custom_objects=shim)
+        model.export(target)
+    except Exception as error:  # Keras has no error of its own for this
+        raise Refusal(f"Keras {keras.__version__} cannot load it: {first_line(error)}") from None
+    return target
 
 
 def refuse_unsafe(folder: str) -> None:
