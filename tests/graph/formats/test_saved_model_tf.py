@@ -50,7 +50,7 @@ def test_lambda_layers_are_refused_by_name(tmp_path: Path) -> None:
     ]
     model = {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": layers}}
     keras = pytest.importorskip("keras")
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+    keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]).save(path)
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     parts["config.json"] = json.dumps(model).encode()

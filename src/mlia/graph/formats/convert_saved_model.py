@@ -21,6 +21,7 @@ class Refusal(Exception):
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
     """Convert the folder or Keras file request["model"] to request["output"]."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever its user works with otherwise
     import tensorflow as tf
 
     source = request["model"]
