@@ -76,7 +76,7 @@ _ENVIRONMENTS = (
     Environment("onnx", "ONNX models", ("onnx2tf==2.6.9",), ((3, 12), (3, 14)), 660),
     Environment("torch", "PyTorch models", ("torch==2.13.0", "litert-torch==0.10.0"), ((3, 11), (3, 13)), 2140),
     Environment(
-        "savedmodel", "other SavedModels, Keras layers mlia does not know", ("tensorflow-cpu==2.21.0",), ((3, 11), (3, 13)), 1550
+        "savedmodel", "further SavedModels and Keras layers", ("tensorflow-cpu==2.21.0",), ((3, 11), (3, 13)), 1550
     ),
 )  # fmt: skip
 
