@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from mlia.errors import BackendError, BackendUnavailable, ModelError
+from mlia.graph.fuse import with_fused_activations
 from mlia.graph.graph import Graph, Provenance
 from mlia.graph.tflite import read_tflite
 
@@ -219,7 +220,7 @@ def convert(
             raise ModelError(f"the converter of {format_name} models wrote no file")
         content = output.read_bytes()
     try:
-        graph = _named(read_tflite(content), answer.names)
+        graph = with_fused_activations(_named(read_tflite(content), answer.names))
     except ModelError as error:
         raise ModelError(f"the converter {answer.converter} wrote a file that is no model: {error}") from None
     provenance = Provenance(format_name, answer.converter, (*_added(graph, answer.source), *answer.notes))
