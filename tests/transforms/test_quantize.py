@@ -128,6 +128,27 @@ def test_widened_weights_are_scale_times_code() -> None:
     assert np.allclose(np.frombuffer(after.data, np.float32), codes * 0.01)
 
 
+def with_division() -> Graph:
+    net = Sketch("division")
+    x = net.convolution(net.input("x", (1, 8, 8, 3)), filters=4, name="conv")
+    two = net.constant("two", np.full((1, 8, 8, 4), 2, np.float32))
+    options = {"fused_activation_function": "NONE"}
+    return read_tflite(
+        write_tflite(
+            net.graph([net.operator("DIV", [x, two], (1, 8, 8, 4), "div", options_table="DivOptions", options=options)])
+        )
+    )
+
+
+def test_the_second_quantizer_knows_more_operators() -> None:
+    pytest.importorskip("litert_quantizer")
+    graph = with_division()
+    made = quantize(graph, synthetic_calibration(graph))
+    assert made.quantizer == "litert-quantizer"
+    assert made.fidelity.outputs[0].relative_error < 0.05
+    assert not made.graph.computes_in_float
+
+
 def test_what_no_quantizer_takes_is_said() -> None:
     net = Sketch("odd")
     x = net.input("x", (1, 8))

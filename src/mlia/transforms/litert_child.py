@@ -8,7 +8,7 @@ quantized.tflite. With `input_shapes` in the request, the answer is the shape of
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,9 @@ def _quantize(content: bytes, request: dict[str, Any], folder: Path) -> dict[str
         try:
             quantized = quantize(content, calibrating, request)
             answer = _compare(content, quantized, held_out) | {"quantizer": name}
+        except ModuleNotFoundError:
+            failures.append(f"{name}: not installed (pip install 'mlia[quant]')")
+            continue
         except (RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
             failures.append(f"{name}: {_first_line(error)}")
             continue
@@ -112,14 +115,10 @@ def _quantize_with_package(content: bytes, samples: list[Any], request: dict[str
     # Its default is a moving average of the extremes, which clips; the extremes themselves are what is wanted.
     observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     signature, names = request["signature"], request["inputs"]
-    observer.calibrate({signature: _named(names, samples)}, quantizer_._recipe_manager)
+    dataset = [dict(zip(names, sample, strict=True)) for sample in zip(*samples, strict=True)]  # it is read twice
+    observer.calibrate({signature: dataset}, quantizer_._recipe_manager)
     result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
-
-
-def _named(names: list[str], samples: list[Any]) -> Iterator[dict[str, Any]]:
-    for sample in zip(*samples, strict=True):
-        yield dict(zip(names, sample, strict=True))
 
 
 def _compare(original: bytes, quantized: bytes, samples: list[Any]) -> dict[str, Any]:
