@@ -60,7 +60,8 @@ def tree_kib(root: int, high_water: dict[int, int]) -> int:
     return total
 
 
-def run(command: Sequence[str | Path], folder: Path) -> Run:
+def run(command: Sequence[str | Path], folder: Path, weigh: bool) -> Run:
+    """Run a command once: to time it, or to watch its memory, which takes time from it."""
     peak = 0
     high_water: dict[int, int] = {}
     start = time.perf_counter()
@@ -73,11 +74,13 @@ def run(command: Sequence[str | Path], folder: Path) -> Run:
             peak = max(peak, tree_kib(child.pid, high_water))
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
+    if weigh:
+        watcher.start()
     child.wait()
     seconds = time.perf_counter() - start
     done.set()
-    watcher.join()
+    if weigh:
+        watcher.join()
     if child.returncode:
         raise SystemExit(f"exit code {child.returncode}: {' '.join(map(str, command))}")
     return Run(seconds, max(high_water.values(), default=0), peak)
@@ -101,16 +104,16 @@ def main() -> int:
         "python -c pass": [sys.executable, "-c", "pass"],
     }
     runs: dict[str, list[Run]] = {name: [] for name in contestants}
+    weights: dict[str, list[Run]] = {name: [] for name in contestants}  # the first round, which warms caches too
     for number in range(rounds + 1):
         for name, command in contestants.items():
-            result = run(command, BENCH)
-            if number:  # the first round warms caches
-                runs[name].append(result)
+            result = run(command, BENCH, weigh=not number)
+            (runs if number else weights)[name].append(result)
     medians = {name: statistics.median(result.seconds for result in results) for name, results in runs.items()}
     print(f"{model.name}: {model.stat().st_size:,} bytes; {rounds} rounds, medians")
     for name, results in runs.items():
-        largest = max(result.largest_process_kib for result in results) / 1024
-        tree = max(result.tree_kib for result in results) / 1024
+        largest = max(result.largest_process_kib for result in weights[name]) / 1024
+        tree = max(result.tree_kib for result in weights[name]) / 1024
         fastest = min(result.seconds for result in results)
         memory = f"largest process {largest:.1f} MiB, all together {tree:.1f} MiB"
         print(f"  {name:20} {medians[name]:7.3f} s (fastest {fastest:.3f}), {memory}")

@@ -65,7 +65,7 @@ def test_memories_written_out(tmp_path: Path) -> None:
 
 
 def test_an_ini_of_ones_own(tmp_path: Path) -> None:
-    text = installed_path().read_text().replace("core_clock=200e6", "core_clock=160e6")
+    text = Path(installed_path()).read_text().replace("core_clock=200e6", "core_clock=160e6")
     (tmp_path / "own.ini").write_text(text)
     named = NAMED.format(
         family="ethos-u55", macs=64, system_config="Ethos_U55_Deep_Embedded", memory_mode="Shared_Sram"
@@ -80,7 +80,7 @@ def test_an_ini_of_ones_own(tmp_path: Path) -> None:
     assert target.vela_config == text
 
 
-@pytest.mark.parametrize("system_config", VelaIni(installed_path().read_text(), "vela.ini").system_configs)
+@pytest.mark.parametrize("system_config", VelaIni(Path(installed_path()).read_text(), "vela.ini").system_configs)
 def test_what_is_written_as_ini_reads_the_same(system_config: str) -> None:
     ini = read_vela_ini(installed_path())
     config = ini.system_config(system_config)
@@ -187,7 +187,7 @@ def test_inheritance_that_goes_in_circles() -> None:
     ],
 )
 def test_a_wrong_ini_is_refused(tmp_path: Path, old: str, new: str) -> None:
-    text = installed_path().read_text()
+    text = Path(installed_path()).read_text()
     assert old in text
     (tmp_path / "own.ini").write_text(text.replace(old, new))
     named = NAMED.format(

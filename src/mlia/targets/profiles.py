@@ -1,6 +1,6 @@
 """Target profiles: a built-in name or the path of a TOML file -> Target."""
 
-from pathlib import Path
+import os
 from typing import Literal, TypeVar
 
 import msgspec
@@ -25,7 +25,7 @@ from mlia.targets.target import (
     write_vela_ini,
 )
 
-BUILT_IN = Path(__file__).parent / "profiles"
+BUILT_IN = os.path.join(os.path.dirname(__file__), "profiles")
 _T = TypeVar("_T")
 
 
@@ -90,7 +90,7 @@ VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "of
 
 def target_names() -> list[str]:
     """The names of the built-in profiles: by family, then by MACs."""
-    names = [path.stem for path in BUILT_IN.glob("*.toml")]
+    names = [name.removesuffix(".toml") for name in os.listdir(BUILT_IN) if name.endswith(".toml")]
     return sorted(names, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
 
 
@@ -100,16 +100,16 @@ def load_target(name: str) -> Target:
     Raises:
         TargetError: no such profile, a profile that cannot be read, or hardware that cannot exist.
     """
-    path = BUILT_IN / f"{name}.toml"
+    path = os.path.join(BUILT_IN, f"{name}.toml")
     if "/" in name or "\\" in name or name.endswith(".toml"):
-        path = Path(name)
+        path = name
     elif name not in target_names():
         family, _, number = name.rpartition("-")
         if family in LEGAL_MACS and number.isascii() and number.isdigit():
             check_npu(Npu(family, int(number), clock_mhz=1))
         raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
     try:
-        profile = msgspec.toml.decode(path.read_bytes(), type=Profile)
+        profile = msgspec.toml.decode(_read(path), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
     except (msgspec.DecodeError, ValueError) as error:
@@ -117,7 +117,12 @@ def load_target(name: str) -> Target:
     try:
         return _target(profile, path)
     except TargetError as error:
-        raise TargetError(f"target {profile.name or path.name}: {error}") from None
+        raise TargetError(f"target {profile.name or os.path.basename(path)}: {error}") from None
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _did_you_mean(name: str) -> str:
@@ -127,7 +132,7 @@ def _did_you_mean(name: str) -> str:
     return f": did you mean {' or '.join(near)}?" if near else ""
 
 
-def _target(profile: Profile, path: Path) -> Target:
+def _target(profile: Profile, path: str) -> Target:
     npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
     check_npu(npu)
     host = Processor(profile.host.core, profile.host.clock_mhz)
@@ -139,14 +144,14 @@ def _target(profile: Profile, path: Path) -> Target:
         system_config, memory_mode, config, source = _named(npu, profile.vela, path)
     else:
         system_config, memory_mode = _written_out(npu, profile)
-        config, source = write_vela_ini(system_config, memory_mode), f"written out in {path.name}"
-    name, description = profile.name or path.stem, profile.description
+        config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
+    name, description = profile.name or os.path.basename(path).removesuffix(".toml"), profile.description
     return Target(name, description, npu, host, system_config, memory_mode, config, source)
 
 
-def _named(npu: Npu, table: VelaTable, path: Path) -> tuple[SystemConfig, MemoryMode, str, str]:
+def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryMode, str, str]:
     """The memories by their names in a vela.ini; impossible pairs are refused with the possible ones."""
-    ini = read_vela_ini(path.parent / table.ini if table.ini else installed_path())
+    ini = read_vela_ini(os.path.join(os.path.dirname(path), table.ini) if table.ini else installed_path())
     system_config, memory_mode = ini.system_config(table.system_config), ini.memory_mode(table.memory_mode)
     reason = _of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
     if not reason and npu.clock_mhz != system_config.clock_mhz:

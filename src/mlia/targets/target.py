@@ -4,10 +4,10 @@ Memories and their use are what Vela calls a system configuration and a memory m
 which it keeps them, is read and written here.
 """
 
+import os
 from configparser import ConfigParser
 from configparser import Error as IniError
 from importlib.util import find_spec
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -190,7 +190,7 @@ def why_impossible(npu: Npu, system_config: SystemConfig, memory_mode: MemoryMod
     return None
 
 
-def installed_path() -> Path:
+def installed_path() -> str:
     """Where the installed Vela keeps the file with Arm's own configurations.
 
     Raises:
@@ -198,8 +198,9 @@ def installed_path() -> Path:
     """
     spec = find_spec("ethosu")
     for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder) / "config_files/Arm/vela.ini"
-        if path.is_file():
+        # os.path here and in profiles.py: importing pathlib takes 5 ms before the compiler can begin.
+        path = os.path.join(folder, "config_files", "Arm", "vela.ini")
+        if os.path.isfile(path):
             return path
     raise BackendUnavailable("the Vela compiler is not installed: pip install 'ethos-u-vela>=5.2,<5.3'")
 
@@ -210,10 +211,14 @@ def installed_version() -> str:
     Raises:
         BackendUnavailable: Vela is not installed.
     """
-    packages = installed_path().parents[3]
-    versions = [path.name.split("-")[1].removesuffix(".dist") for path in packages.glob("ethos_u_vela-*.dist-info")]
-    if len(versions) == 1:
-        return versions[0]
+    packages = installed_path()
+    for _ in range(4):  # vela.ini, Arm, config_files, ethosu
+        packages = os.path.dirname(packages)
+    folders = [
+        name for name in os.listdir(packages) if name.startswith("ethos_u_vela-") and name.endswith(".dist-info")
+    ]
+    if len(folders) == 1:
+        return folders[0].split("-")[1].removesuffix(".dist")
     from importlib.metadata import version
 
     return version("ethos-u-vela")
@@ -302,14 +307,15 @@ class VelaIni:
         return memory
 
 
-def read_vela_ini(path: Path) -> VelaIni:
+def read_vela_ini(path: str) -> VelaIni:
     """Read a vela.ini file.
 
     Raises:
         TargetError: it cannot be read or is not in that format.
     """
     try:
-        return VelaIni(path.read_text("utf-8"), path.name)
+        with open(path, encoding="utf-8") as file:
+            return VelaIni(file.read(), os.path.basename(path))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise TargetError(f"cannot read {path}: {reason}") from None
