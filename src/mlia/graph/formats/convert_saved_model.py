@@ -1,9 +1,14 @@
 """SavedModel or Keras file -> float32 TFLite, by TensorFlow; run in the `savedmodel` environment, without mlia."""
 
-import json
 import os
 import sys
 from typing import Any
+
+# This folder is on the path for this import only: its modules are named like packages that converters look for.
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+from converter_child import Refusal, first_line, serve, show
+
+sys.path.pop()
 
 # Operations of TensorFlow that become the kinds of TFLite a conversion also adds by itself.
 KINDS = {
@@ -13,10 +18,6 @@ KINDS = {
 }  # fmt: skip
 # What reaches outside of the model. TFLite has none of them, but they would run while constants are folded.
 UNSAFE = {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless", "LoadLibrary"}
-
-
-class Refusal(Exception):
-    """What the user is told in one line."""
 
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
@@ -147,33 +148,9 @@ def reason(error: BaseException) -> str:
     for line in str(error).splitlines():
         if line.strip().startswith(("TF Select ops:", "Custom ops:", "Flex ops:")):
             return f"TFLite has no operators for {line.split(':', 1)[1].strip()}"
-    return first_line(error)
-
-
-def show(shape: Any) -> str:
-    """A shape as text, with ? where a size is open."""
-    return "x".join("?" if size < 0 else str(size) for size in shape)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
-def main() -> None:
-    """One request, one answer; what the converter prints goes to stderr."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        try:
-            answer = convert(json.loads(sys.argv[1]))
-        except Refusal as refusal:
-            answer = {"error": str(refusal)}
-        except MemoryError:
-            answer = {"error": "converting it takes more memory than a converter may use"}
-        answers.write(json.dumps(answer) + "\n")
+    return str(first_line(error))
 
 
 if __name__ == "__main__":
-    main()
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    serve(convert)

@@ -1,9 +1,14 @@
 """PyTorch -> float32 TFLite with litert-torch: run by the `torch` environment's python, importing nothing of mlia."""
 
-import json
 import os
 import sys
 from typing import Any
+
+# This folder is on the path for this import only: its modules are named like packages that converters look for.
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+from converter_child import Refusal, first_line, serve, show
+
+sys.path.pop()
 
 # Operators of PyTorch that become the kinds of TFLite a conversion also adds by itself.
 KINDS = {
@@ -11,10 +16,6 @@ KINDS = {
     "view": "RESHAPE", "reshape": "RESHAPE", "flatten": "RESHAPE", "squeeze": "RESHAPE", "unsqueeze": "RESHAPE",
     "cat": "CONCATENATION", "slice": "STRIDED_SLICE", "_to_copy": "CAST", "to": "CAST", "gather": "GATHER",
 }  # fmt: skip
-
-
-class Refusal(Exception):
-    """What the user is told in one line."""
 
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
@@ -142,29 +143,5 @@ def weighted_modules(program: Any) -> list[tuple[str, list[int]]]:
     return modules
 
 
-def show(shape: Any) -> str:
-    """A shape as text, with ? where a size is open."""
-    return "x".join("?" if size < 0 else str(size) for size in shape)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
-def main() -> None:
-    """One request, one answer; what the converter prints goes to stderr."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        try:
-            answer = convert(json.loads(sys.argv[1]))
-        except Refusal as refusal:
-            answer = {"error": str(refusal)}
-        except MemoryError:
-            answer = {"error": "converting it takes more memory than a converter may use"}
-        answers.write(json.dumps(answer) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    serve(convert)

@@ -1,0 +1,35 @@
+"""What the converter scripts share: one request in, one answer out. They find it by path; it imports no mlia."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class Refusal(Exception):
+    """What the user is told in one line."""
+
+
+def show(shape: Any) -> str:
+    """A shape as text, with ? where a size is open."""
+    return "x".join("?" if size < 0 else str(size) for size in shape)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def serve(convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """One request, one answer; what the converter prints goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        try:
+            answer = convert(json.loads(sys.argv[1]))
+        except Refusal as refusal:
+            answer = {"error": str(refusal)}
+        except MemoryError:
+            answer = {"error": "converting it takes more memory than a converter may use"}
+        answers.write(json.dumps(answer) + "\n")
