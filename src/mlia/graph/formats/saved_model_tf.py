@@ -43,7 +43,8 @@ def read_after_refusal(path: Path, refusal: ModelError, model: KerasModel | None
     Raises:
         ModelError: TensorFlow is not installed, must not, or cannot read it either; the refusal comes first.
     """
-    if "damaged" in str(refusal) or (not path.is_dir() and (model is None or not is_harmless(model))):
+    is_whole = "damaged" not in str(refusal) and "No such file" not in str(refusal)
+    if not is_whole or (not path.is_dir() and (model is None or not is_harmless(model))):
         raise refusal
     try:
         return read_with_tensorflow(path, shapes)
