@@ -11,6 +11,7 @@ from msgspec.structs import replace
 import mlia
 from mlia.backends.vela import Vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
+from mlia.errors import TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
 from mlia.graph.load import load_model
 from mlia.output import write_file
@@ -157,6 +158,8 @@ def _prepare(
         from mlia.transforms.prepare import QuantizeOptions, quantized
 
         return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+    if calibration and quantize:
+        raise TransformError("the model is quantized already; calibration data have no use for it")
     origin = graph.provenance
     is_converted = origin != Provenance()
     return graph, Conversion(origin.format, origin.route, origin.added) if is_converted else None

@@ -87,3 +87,11 @@ def test_an_output_that_cannot_be_written(model: Path) -> None:
     done = mlia("convert", model, "-o", "/nonexistent/model.tflite")
     assert done.returncode == 2
     assert "cannot write /nonexistent/model.tflite" in done.stderr
+
+
+def test_data_for_a_model_that_is_quantized_already_are_refused(model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((10, 8, 8, 3)))
+    mlia("convert", model, "-o", tmp_path / "int8.tflite")
+    done = mlia("check", tmp_path / "int8.tflite", "-t", "ethos-u55-128", "--calibration", tmp_path / "data.npz")
+    assert done.returncode == 2
+    assert "quantized already" in done.stderr
