@@ -52,6 +52,14 @@ class Skipped(Struct, frozen=True, tag_field="type", tag="skipped"):
     reason: str
 
 
+class Change(Struct, frozen=True):
+    """One thing that a transform did: to which operator or tensor, and what, in a few words with figures."""
+
+    transform: str
+    where: str
+    what: str
+
+
 class Constraint(Struct, frozen=True):
     """Why an operator is not on the NPU: what it does, and the rule of the hardware, if one was published."""
 
