@@ -12,9 +12,10 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Compatibility
 from mlia.testing import Sketch
-from mlia.transforms import litert
+from mlia.transforms import child
 from mlia.transforms.calibration import synthetic_calibration
 from mlia.transforms.float_weights import with_float_weights
+from mlia.transforms.interpreter import infer_shapes
 from mlia.transforms.quantize import quantize
 from mlia.transforms.shapes import with_input_shapes
 
@@ -158,9 +159,10 @@ def test_what_no_quantizer_takes_is_said() -> None:
 
 
 def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litert.sys, "executable", "/bin/false")
+    child.abandon()
+    monkeypatch.setattr(child.sys, "executable", "/bin/false")
     with pytest.raises(TransformError, match="failed"):
-        litert.ask_litert(as_file(sandwich("ABS")), {"input_shapes": []})
+        child.call(infer_shapes, as_file(sandwich("ABS")), [])
 
 
 def test_open_shapes_are_fixed() -> None:

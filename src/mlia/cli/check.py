@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         _start_early(arguments)
         return _check(arguments)
     finally:
-        for name in ("mlia.backends.vela_process", "mlia.transforms.litert"):
+        for name in ("mlia.backends.vela_process", "mlia.transforms.child"):
             if name in sys.modules:
                 sys.modules[name].abandon()
 
@@ -129,9 +129,9 @@ def _start_early(arguments: argparse.Namespace) -> None:
         if content[4:8] in (b"TFL3", b"TOSA"):
             vela_process.begin(content, load_target(arguments.targets[0]))
         elif not arguments.no_quantize:
-            from mlia.transforms import litert
+            from mlia.transforms import child
 
-            litert.warm_up()
+            child.warm_up()
 
 
 def _width(text: str) -> int:

@@ -32,14 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(arguments.model, arguments.output)
     if arguments.no_quantize and (arguments.calibration or arguments.int16 or arguments.per_tensor_fc):
         arguments.parser.error("--calibration, --int16 and --per-tensor-fc go with quantizing; leave out --no-quantize")
-    from mlia.transforms import litert
+    from mlia.transforms import child
 
     if not arguments.no_quantize:
-        litert.warm_up()
+        child.warm_up()
     try:
         return _convert(arguments)
     finally:
-        litert.abandon()
+        child.abandon()
 
 
 def _convert(arguments: argparse.Namespace) -> int:

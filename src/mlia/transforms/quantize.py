@@ -1,7 +1,5 @@
 """Float -> int8 or 16x8, as a model would be deployed, and how close the result is to the original."""
 
-from typing import Any
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -9,10 +7,12 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Signature
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import Fidelity, TensorFidelity
+from mlia.results import Fidelity
 from mlia.transforms.calibration import Calibration
+from mlia.transforms.child import call
+from mlia.transforms.fidelity import fidelity
 from mlia.transforms.float_weights import with_float_weights
-from mlia.transforms.litert import ask_litert
+from mlia.transforms.quantizers import Request, quantize_content
 
 SIGNATURE = "serving_default"
 
@@ -44,20 +44,19 @@ def quantize(
     floating, widened = with_float_weights(graph)
     changes = (f"{widened} narrow constants widened to float32 first",) if widened else ()
     floating = _with_signature(floating)
-    request = {
-        "activations": activations,
-        "per_tensor_fc": per_tensor_fc,
-        "signature": SIGNATURE,
-        "inputs": list(floating.signatures[0].inputs),
-    }
-    content, answer = _ask_quantizer(write_tflite(floating), calibration, request)
-    made = replace(read_tflite(content), provenance=graph.provenance)
+    signature = floating.signatures[0]
+    request = Request(activations, per_tensor_fc, SIGNATURE, tuple(signature.inputs))
+    answer = call(quantize_content, write_tflite(floating), calibration.calibrating, calibration.held_out, request)
+    if not answer.content:
+        reasons = "; ".join(answer.failures)
+        raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
+    made = replace(read_tflite(answer.content), provenance=graph.provenance)
     # Written anew: the quantizers leave the space of the float weights in the file.
     tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
     return Quantized(
         graph=tidy,
-        quantizer=answer["quantizer"],
-        fidelity=_fidelity(answer, calibration),
+        quantizer=answer.quantizer,
+        fidelity=fidelity(answer.names, answer.expected, answer.found, calibration, answer.tensors),
         changes=(*changes, *_added_operators(floating, tidy)),
     )
 
@@ -72,35 +71,8 @@ def _with_signature(graph: Graph) -> Graph:
     return replace(graph, signatures=(Signature(SIGNATURE, 0, inputs, outputs),))
 
 
-def _ask_quantizer(content: bytes, calibration: Calibration, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    samples = {"calibrating": calibration.calibrating, "held_out": calibration.held_out}
-    answer, made = ask_litert(content, request, samples)
-    if made is None:
-        reasons = "; ".join(answer["failures"])
-        raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
-    return made, answer
-
-
 def _added_operators(before: Graph, after: Graph) -> tuple[str, ...]:
     """How many operators of each kind the quantizer added, as "2 QUANTIZE"."""
     old, new = ([operator.kind for operator in graph.operators] for graph in (before, after))
     kinds = sorted(set(new))
     return tuple(f"{new.count(kind) - old.count(kind)} {kind}" for kind in kinds if new.count(kind) > old.count(kind))
-
-
-def _fidelity(answer: dict[str, Any], calibration: Calibration) -> Fidelity:
-    def figures(of: str) -> tuple[TensorFidelity, ...]:
-        return tuple(TensorFidelity(name, **values) for name, values in answer[of].items())
-
-    accuracies: list[float | None] = [None, None]
-    if calibration.labels is not None:
-        for position, predicted in enumerate(answer["predictions"]):
-            accuracies[position] = float((calibration.labels == predicted).mean())
-    return Fidelity(
-        samples=answer["samples"],
-        is_synthetic=calibration.is_synthetic,
-        outputs=figures("outputs"),
-        tensors=figures("tensors"),
-        float_accuracy=accuracies[0],
-        quantized_accuracy=accuracies[1],
-    )

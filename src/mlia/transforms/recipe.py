@@ -1,14 +1,10 @@
-"""Recipe: what to do with a model, as data. Read from TOML and from the command line, printed and saved with results."""
+"""Recipe: what to do with a model, as data. Read from TOML or made of options, printed and saved with results."""
 
-import json
 import re
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
-
-from mlia.errors import TransformError
-from mlia.graph.graph import Graph
 
 Dead: TypeAlias = Literal["dead"]
 UNSTRUCTURED, TWO_OF_FOUR = "unstructured", "2:4"

@@ -6,7 +6,8 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, InputShapes, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.transforms.litert import ask_litert
+from mlia.transforms.child import call
+from mlia.transforms.interpreter import infer_shapes
 
 
 def with_input_shapes(graph: Graph, shapes: InputShapes) -> Graph:
@@ -22,12 +23,9 @@ def with_input_shapes(graph: Graph, shapes: InputShapes) -> Graph:
         if name not in names and (name or len(names) > 1):
             raise TransformError(f"the model has no input '{name}': name one of {', '.join(names)}")
     wanted = [_shape_of(tensor, shapes) for tensor in inputs]
-    answer, _ = ask_litert(bytes(graph.content), {"input_shapes": [list(shape) for shape in wanted]})
-    if answer["failures"]:
-        raise TransformError(f"the model does not work with that input shape: {answer['failures'][0]}")
-    found = answer["shapes"]
+    found = call(infer_shapes, bytes(graph.content), wanted)
     tensors = tuple(
-        replace(tensor, shape=tuple(found.get(str(index), tensor.shape)), shape_signature=())
+        replace(tensor, shape=found.get(index, tensor.shape), shape_signature=())
         for index, tensor in enumerate(main.tensors)
     )
     fixed = replace(graph, subgraphs=(replace(main, tensors=tensors), *graph.subgraphs[1:]))

@@ -1,0 +1,122 @@
+"""A TFLite model run by LiteRT, in real numbers. For child processes only: LiteRT can abort on some models."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy
+
+from mlia.errors import TransformError
+from mlia.transforms.calibration import Array
+
+
+class Model:
+    """A TFLite model in the interpreter, fed and read in real numbers, whatever it stores."""
+
+    def __init__(self, content: bytes) -> None:
+        self._interpreter = _interpreter(content)
+        self._interpreter.allocate_tensors()
+        self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+
+    def output_names(self) -> list[str]:
+        """The outputs' names, in their order."""
+        return [str(detail["name"]) for detail in self._outputs]
+
+    def computed(self) -> dict[str, int]:
+        """The outputs of operators by name."""
+        found = {}
+        for operator in self._interpreter._get_ops_details():
+            for index in operator["outputs"]:
+                if index in self._details:
+                    found[str(self._details[int(index)]["name"])] = int(index)
+        return found
+
+    def run(self, sample: Sequence[Array]) -> None:
+        """Run one sample: an array per input, of that input's shape."""
+        for detail, values in zip(self._inputs, sample, strict=True):
+            self._interpreter.set_tensor(detail["index"], _store(values, detail))
+        self._interpreter.invoke()
+
+    def output(self, position: int) -> Array:
+        """What the last run computed for one output."""
+        return self.real(self._outputs[position]["index"])
+
+    def real(self, index: int) -> Array:
+        """What the last run computed for any tensor, by its index."""
+        values = self._interpreter.get_tensor(index)
+        scales = self._details[index]["quantization_parameters"]["scales"]
+        if values.dtype.kind != "i" or len(scales) != 1:
+            return numpy.asarray(values)
+        zero_point = self._details[index]["quantization_parameters"]["zero_points"][0]
+        return (values.astype(numpy.float64) - zero_point) * scales[0]
+
+
+def samples_of(stacks: Sequence[Array]) -> Iterable[tuple[Array, ...]]:
+    """One sample after the other, an array per input, from arrays stacked over samples."""
+    return zip(*stacks, strict=True)
+
+
+def outputs(content: bytes, stacks: Sequence[Array]) -> tuple[Array, ...]:
+    """What a model computes for each sample: an array per output, (samples, *shape), in real numbers.
+
+    Raises:
+        TransformError: LiteRT cannot run the model.
+    """
+    try:
+        model = Model(content)
+        positions = range(len(model.output_names()))
+        found: list[list[Array]] = [[] for _ in positions]
+        for sample in samples_of(stacks):
+            model.run(sample)
+            for position in positions:
+                found[position].append(model.output(position))
+    except (RuntimeError, ValueError) as error:
+        raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+    return tuple(numpy.stack(arrays) for arrays in found)
+
+
+def infer_shapes(content: bytes, input_shapes: Sequence[Sequence[int]]) -> dict[int, tuple[int, ...]]:
+    """The shape of every tensor for these shapes of the inputs.
+
+    Raises:
+        TransformError: the model does not work with them.
+    """
+    interpreter = _interpreter(content)
+    try:
+        for detail, shape in zip(interpreter.get_input_details(), input_shapes, strict=True):
+            interpreter.resize_tensor_input(detail["index"], shape, strict=True)
+        interpreter.allocate_tensors()
+        interpreter.invoke()  # some shapes are only known then
+    except (RuntimeError, ValueError) as error:
+        raise TransformError(f"the model does not work with that input shape: {first_line(error)}") from None
+    return {detail["index"]: tuple(detail["shape"].tolist()) for detail in interpreter.get_tensor_details()}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _interpreter(content: bytes) -> Any:
+    """An interpreter that computes each operator by TFLite's own kernels, and keeps what it computed."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    return Interpreter(
+        model_content=content,
+        num_threads=1,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+
+
+def _store(values: Array, detail: dict[str, Any]) -> Array:
+    """Real numbers as the model stores them."""
+    dtype = numpy.dtype(detail["dtype"])
+    scales = detail["quantization_parameters"]["scales"]
+    if dtype.kind != "i" or values.dtype.kind != "f" or len(scales) != 1:
+        return values.astype(dtype)
+    zero_point = detail["quantization_parameters"]["zero_points"][0]
+    limits = numpy.iinfo(dtype)
+    return numpy.clip(numpy.round(values / scales[0]) + zero_point, limits.min, limits.max).astype(dtype)
