@@ -9,8 +9,7 @@ The graph computes the same: hybrid kernels round activations on the fly, which 
 from msgspec.structs import replace
 
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
-from mlia.graph.tflite import read_tflite
-from mlia.graph.tflite_writer import write_tflite
+from mlia.transforms.constants import as_data, real, reread
 
 NARROW = ("float16", "int8", "uint8", "int16")
 
@@ -25,8 +24,7 @@ def with_float_weights(graph: Graph) -> tuple[Graph, int]:
         widened += count
     if not widened:
         return graph, 0
-    content = write_tflite(replace(graph, subgraphs=tuple(subgraphs)))
-    return replace(read_tflite(content), provenance=graph.provenance), widened
+    return reread(replace(graph, subgraphs=tuple(subgraphs))), widened
 
 
 def _widen(subgraph: Subgraph) -> tuple[Subgraph, int]:
@@ -64,18 +62,4 @@ def _computes_in_float(operator: Operator, subgraph: Subgraph) -> bool:
 
 
 def _as_float(tensor: Tensor) -> Tensor:
-    """real = scale * (stored - zero_point), per tensor or along an axis; float16 is widened as it is."""
-    import numpy
-
-    values = numpy.frombuffer(tensor.data, tensor.dtype)[: tensor.elements].reshape(tensor.shape)
-    values = values.astype(numpy.float32)
-    if tensor.quantization is not None:
-        scale = numpy.array(tensor.quantization.scale, numpy.float32)
-        zero_point = numpy.array(tensor.quantization.zero_point or (0,), numpy.float32)
-        if len(scale) > 1:
-            shape = [1] * len(tensor.shape)
-            shape[tensor.quantization.axis] = -1
-            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape if len(zero_point) > 1 else ())
-        values = (values - zero_point) * scale
-    data = memoryview(numpy.ascontiguousarray(values, numpy.float32).tobytes())
-    return replace(tensor, dtype="float32", quantization=None, data=data)
+    return replace(tensor, dtype="float32", quantization=None, data=as_data(real(tensor)))
