@@ -7,83 +7,11 @@ whatever else the machine is doing; the ratios are of the medians.
 
 import argparse
 import statistics
-import subprocess
 import sys
-import threading
-import time
-import venv
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from models import visual_wake_words
-
-BENCH = Path(__file__).parent.parent / ".bench"
-PEERS = {
-    "vela": ["ethos-u-vela==5.2.0"],
-    "mlia-0.12.2": ["mlia==0.12.2", "mlia-ethos-u==0.1.0"],
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    seconds: float
-    largest_process_kib: int
-    tree_kib: int
-
-
-def environment(name: str) -> Path:
-    """The bin folder of a peer's environment, made when it is not there."""
-    folder = BENCH / name
-    if not (folder / ".ready").exists():
-        print(f"installing {' '.join(PEERS[name])} …", file=sys.stderr)
-        venv.create(folder, clear=True, with_pip=True)
-        install = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *PEERS[name]]
-        subprocess.run(install, check=True)
-        (folder / ".ready").touch()
-    return folder / "bin"
-
-
-def tree_kib(root: int, high_water: dict[int, int]) -> int:
-    """Resident memory of a process and its descendants now; notes the highest of each in `high_water`."""
-    total, todo = 0, [root]
-    while todo:
-        process = todo.pop()
-        try:
-            status = Path(f"/proc/{process}/status").read_text()
-            todo += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
-        except (OSError, ValueError):
-            continue
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        total += int(fields.get("VmRSS", "0").split()[0])
-        high_water[process] = max(high_water.get(process, 0), int(fields.get("VmHWM", "0").split()[0]))
-    return total
-
-
-def run(command: Sequence[str | Path], folder: Path, weigh: bool) -> Run:
-    """Run a command once: to time it, or to watch its memory, which takes time from it."""
-    peak = 0
-    high_water: dict[int, int] = {}
-    start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.004):
-            peak = max(peak, tree_kib(child.pid, high_water))
-
-    watcher = threading.Thread(target=watch)
-    if weigh:
-        watcher.start()
-    child.wait()
-    seconds = time.perf_counter() - start
-    done.set()
-    if weigh:
-        watcher.join()
-    if child.returncode:
-        raise SystemExit(f"exit code {child.returncode}: {' '.join(map(str, command))}")
-    return Run(seconds, max(high_water.values(), default=0), peak)
+from peers import BENCH, Run, environment, run
 
 
 def main() -> int:

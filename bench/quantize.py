@@ -11,16 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from peers import environment
 
 import mlia
 
-BENCH = Path(__file__).parent.parent / ".bench"
-REQUIREMENT = "tensorflow-cpu==2.21.*"
 SAMPLES = 100
 FORMATS = Path(mlia.__file__).parent / "graph/formats"
 # What runs in TensorFlow's environment: its converter, post-training quantization to int8.
@@ -48,17 +46,6 @@ converter.inference_input_type = converter.inference_output_type = tf.int8
 open(target, "wb").write(converter.convert())
 print(json.dumps({"seconds": time.perf_counter() - start}))
 """
-
-
-def tensorflow_python() -> Path:
-    folder = BENCH / "tensorflow"
-    if not (folder / ".ready").exists():
-        print(f"installing {REQUIREMENT} …", file=sys.stderr)
-        venv.create(folder, clear=True, with_pip=True)
-        install = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", REQUIREMENT]
-        subprocess.run(install, check=True)
-        (folder / ".ready").touch()
-    return folder / "bin/python"
 
 
 def outputs(content: bytes, samples: np.ndarray) -> np.ndarray:
@@ -99,7 +86,7 @@ def main() -> int:
         seconds = {"mlia": time.perf_counter() - start}
         np.savez(data, x=given[:SAMPLES].astype(np.float32))
         done = subprocess.run(
-            [tensorflow_python(), "-c", PEER, str(model), data, theirs, FORMATS],
+            [environment("tensorflow") / "python", "-c", PEER, str(model), data, theirs, FORMATS],
             check=True,
             capture_output=True,
             text=True,
