@@ -21,7 +21,7 @@ _HDF5, _ZIP, _PICKLE, _ONNX, _TOSA = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80
 _LFS = b"version https://git-lfs"
 
 
-def load_model(path: Path, input_shapes: InputShapes | None = None) -> Graph:
+def load_model(path: str | Path, input_shapes: InputShapes | None = None) -> Graph:
     """Read a model: TFLite as it is, other formats as TFLite.
 
     Args:
@@ -32,7 +32,7 @@ def load_model(path: Path, input_shapes: InputShapes | None = None) -> Graph:
         ModelError: missing, unreadable, damaged, or in a format that is not read.
         BackendUnavailable: the format needs a converter that is not installed.
     """
-    shapes = input_shapes or {}
+    path, shapes = Path(path), input_shapes or {}
     try:
         if path.is_dir():
             return _read_folder(path, shapes)

@@ -1,0 +1,185 @@
+"""Pruning and clustering of an integer model's weights, on the codes that are stored, each error made up for.
+
+1. Operators are taken in the order of execution. Each has the inputs that it gets in the changed model, and the
+   inputs that it had in the reference.
+2. Its weights are refit to what the reference computes, given the inputs that it has now.
+3. A share of them is removed, and a codebook is chosen for the rest; what stays makes up for what went.
+4. The bias takes what is left of the mean error.
+
+For child processes only. Without samples the same is done with nothing known of the inputs: the smallest weights
+go, the others take the nearest code.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy
+from msgspec import Struct
+
+from mlia.graph.graph import Graph, Operator
+from mlia.graph.tflite import read_tflite
+from mlia.transforms import codebook
+from mlia.transforms.activations import Stream, has_state
+from mlia.transforms.calibration import SEED, Array
+from mlia.transforms.codebook import Pattern
+from mlia.transforms.constants import real, scales, stored, with_constants
+from mlia.transforms.dequantize import bias_of
+from mlia.transforms.patches import rows_of, weights_matrix, weights_tensor
+from mlia.transforms.quantizers import plain_name
+
+MOST_SAMPLES = 256
+MOST_ROWS = 8192  # of inputs at different positions, enough for the largest usual operators
+# So much of the mean diagonal is added to H, and the more the fewer rows there are for its columns: chosen on
+# ResNet-8 and a DS-CNN by the error of samples that were held out.
+DAMPING, DAMPING_OF_FEW_ROWS = 0.01, 0.5
+
+
+class Aim(Struct, frozen=True):
+    """What one operator's weights shall become: a share of zeros in a pattern, and at most so many codes."""
+
+    operator: int
+    prune: float = 0.0
+    pattern: Pattern = "unstructured"
+    clusters: int | None = None
+
+
+class Compressed(Struct, frozen=True):
+    """New codes of weights and biases, by the index of their tensor, and what could not be made up for, and why."""
+
+    constants: dict[int, Array]
+    uncompensated: dict[int, str]
+
+
+class _Inputs(Struct, frozen=True):
+    """What an operator's inputs look like: damped covariance now, its relation to the reference's, and both means.
+
+    With C = E[(x_reference - x) x^T], weights W of the reference become W (I + C H^-1) for the inputs of now.
+    """
+
+    hessian: Array
+    relation: Array
+    mean: Array
+    reference_mean: Array
+
+
+def compress(
+    reference: bytes,
+    quantized: bytes,
+    samples: Sequence[Array],
+    aims: Sequence[Aim],
+    progress: Callable[[str], None] = lambda text: None,
+) -> Compressed:
+    """Prune and cluster the weights of some operators.
+
+    Args:
+        reference: the model to stay close to, as TFLite: the float original, or the integer model itself.
+        quantized: the integer model; operators are the reference's where the names of their outputs agree.
+        samples: an array per input of the model, (samples, *shape) in real numbers; none to make up for nothing.
+        aims: what to do with which operators; others' biases and weights stay.
+    """
+    graph, original = read_tflite(quantized), read_tflite(reference)
+    counterparts = {original.main.operator_name(operator): operator for operator in original.operators}
+    uncompensated: dict[int, str] = {}
+    streams = None
+    if samples and not has_state(graph):
+        few = [stack[:: -(-len(stack) // MOST_SAMPLES)].astype(numpy.float32) for stack in samples]
+        streams = Stream(original, few), Stream(graph, few)
+    constants: dict[int, Array] = {}
+    for aim in sorted(aims, key=lambda aim: aim.operator):
+        operator = graph.operators[aim.operator]
+        name = plain_name(graph.main.operator_name(operator))
+        progress(f"compressing {name}")
+        counterpart = counterparts.get(name)
+        inputs = None
+        if samples and streams is None:
+            uncompensated[aim.operator] = "the model keeps state between runs"
+        elif samples and (counterpart is None or counterpart.kind != operator.kind):
+            uncompensated[aim.operator] = "the reference has no operator of its name"
+        elif streams and counterpart is not None:
+            values = streams[0].input_of(original, counterpart), streams[1].input_of(graph, operator)
+            inputs = _inputs(graph, operator, original, counterpart, *values)
+            if inputs is None:
+                uncompensated[aim.operator] = f"its kind of {operator.kind} is not understood"
+        weights_graph, weights_operator = (original, counterpart) if inputs and counterpart else (graph, operator)
+        new = _compress_operator(graph, operator, weights_graph, weights_operator, aim, inputs)
+        constants |= new
+        graph = with_constants(graph, new)
+    return Compressed(constants, uncompensated)
+
+
+def _inputs(
+    graph: Graph, operator: Operator, original: Graph, counterpart: Operator, reference: Array, now: Array
+) -> _Inputs | None:
+    """The statistics of both inputs over the same positions; None where the operator's geometry is not known."""
+    random = numpy.random.default_rng(SEED)
+    before = rows_of(original.main, counterpart, reference, MOST_ROWS, numpy.random.default_rng(SEED))
+    after = rows_of(graph.main, operator, now, MOST_ROWS, random)
+    if before is None or after is None or before.shape != after.shape:
+        return None
+    count, columns = after.shape[-2:]
+    mean, reference_mean = after.mean(axis=-2), before.mean(axis=-2)
+    if bias_of(operator) is not None:  # the mean is then the bias's matter
+        before, after = before - reference_mean[..., None, :], after - mean[..., None, :]
+    transposed = numpy.swapaxes(after, -1, -2)
+    damping = DAMPING + DAMPING_OF_FEW_ROWS * columns / count
+    hessian = codebook.damped(transposed @ after / count, damping)
+    relation = numpy.swapaxes(before - after, -1, -2) @ after / count
+    return _Inputs(hessian, relation, mean, reference_mean)
+
+
+def _compress_operator(
+    graph: Graph, operator: Operator, original: Graph, counterpart: Operator, aim: Aim, inputs: _Inputs | None
+) -> dict[int, Array]:
+    index, bias = operator.inputs[1], bias_of(operator)
+    tensor = graph.main.tensors[index]
+    assert tensor.quantization is not None
+    reference = weights_matrix(operator, real(original.main.tensors[counterpart.inputs[1]]))
+    scale = weights_matrix(operator, numpy.broadcast_to(scales(tensor.quantization, tensor), tensor.shape))[:, 0]
+    reference = reference / scale[:, None]
+    hessian = inputs.hessian if inputs else numpy.eye(reference.shape[1], dtype=numpy.float32)
+    wanted = reference + _made_up(reference, inputs) if inputs else reference
+    wanted = wanted.astype(numpy.float32)
+    importance = scale.astype(numpy.float64) ** 2
+    remaining, kept = wanted, numpy.ones(wanted.shape, bool)
+    if aim.prune:
+        remaining, kept = codebook.pruned(wanted, hessian, importance, aim.prune, aim.pattern)
+    book = codebook.all_codes()
+    if aim.clusters is not None:
+        diagonal = numpy.diagonal(hessian, axis1=-2, axis2=-1)
+        each = numpy.broadcast_to(importance[:, None] * diagonal, wanted.shape)[kept]
+        book = codebook.best_codebook(remaining[kept], each, aim.clusters, with_zero=not kept.all())
+    codes = codebook.snapped(wanted, hessian, kept, remaining, book)
+    constants = {index: weights_tensor(operator, codes, tensor.shape).astype(numpy.int8)}
+    if inputs is not None and bias is not None:
+        constants[bias] = _corrected_bias(graph, bias, original, counterpart, inputs, reference, codes, scale)
+    return constants
+
+
+def _made_up(reference: Array, inputs: _Inputs) -> Array:
+    """What to add to the reference's weights for the inputs of now: W C H^-1."""
+    if inputs.hessian.ndim == 2:
+        return numpy.linalg.solve(inputs.hessian, (reference @ inputs.relation).T).T
+    related = numpy.einsum("rk,rkl->rl", reference, inputs.relation)
+    return numpy.linalg.solve(inputs.hessian, related[..., None])[..., 0]
+
+
+def _corrected_bias(
+    graph: Graph,
+    bias: int,
+    original: Graph,
+    counterpart: Operator,
+    inputs: _Inputs,
+    reference: Array,
+    codes: Array,
+    scale: Array,
+) -> Array:
+    """The bias for which the mean output is the reference's."""
+    tensor = graph.main.tensors[bias]
+    theirs = bias_of(counterpart)
+    values = real(original.main.tensors[theirs]).astype(numpy.float64) if theirs is not None else 0.0
+    shift = (reference * inputs.reference_mean).sum(axis=1) - (codes * inputs.mean).sum(axis=1)
+    quantization = tensor.quantization
+    unit = numpy.array(quantization.scale, numpy.float64) if quantization else None
+    if unit is None:
+        return stored(tensor)
+    limits = numpy.iinfo(tensor.dtype)
+    return numpy.clip(numpy.round((values + scale * shift) / unit), limits.min, limits.max).astype(tensor.dtype)
