@@ -1,0 +1,225 @@
+"""What `mlia optimize` takes, gains and costs, beside its goals and Arm's mlia: `python bench/optimize.py MODEL…`.
+
+MODEL is a float model, or `digits`, which is trained here and has labels. Calibration data are chosen by the
+shape of its input: photos for ResNet-8, synthetic speech for the keyword spotter, the tool's own noise for others.
+Each run is a process of its own: once to weigh it, then in rounds, of which the median counts (one round for the
+slow ones: fine-tuned and automatic).
+
+--peer runs Arm's mlia 0.9.2 as well, which needs python3.10; arm_optimize.py says how. It reports no cycles, so
+`mlia check` judges the model that it leaves.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import arm_optimize
+import models
+import numpy as np
+from peers import BENCH, Run, run
+from quantize import outputs
+
+import mlia
+
+U55, U85 = "ethos-u55-256", str(Path(__file__).with_name("ethos-u85-256-flash.toml"))
+PRUNED_AND_CLUSTERED = ["--pruning", "--pruning-target", "0.6", "--clustering", "--clustering-target", "16"]
+TWO_OF_FOUR = ["--pruning", "--pruning-target", "0.5", "--pruning-pattern", "2:4"]
+AUTOMATIC = ["--auto", "--max-loss", "1%"]
+RESNET, KEYWORDS, DIGITS = "ResNet-8", "keyword spotter", "digits"
+KINDS = {(32, 32, 3): RESNET, (49, 10, 1): KEYWORDS, (8, 8, 1): DIGITS}
+LEAST_GAIN = {(RESNET, U55): 1.25, (RESNET, U85): 1.4}
+LOSS = 0.01
+WORK = BENCH / "optimize"
+
+
+class Subject(NamedTuple):
+    """A model, what it is, its float TFLite form, and samples where there are some."""
+
+    path: Path
+    kind: str
+    floating: bytes
+    calibration: Path | None
+    test: Path | None
+
+
+class Outcome(NamedTuple):
+    """What one way to optimize took and gave."""
+
+    seconds: float
+    weighed: Run
+    report: SimpleNamespace
+    file: Path
+
+
+class Scores:
+    """Prints a line for each figure, with its goal where it has one, and counts the goals that were missed."""
+
+    def __init__(self) -> None:
+        self.missed = 0
+
+    def line(self, name: str, text: str, goal: str = "", met: bool = True) -> None:
+        self.missed += not met
+        print(f"  {name:19} {text}" + (f"   [goal: {goal}: {'met' if met else 'MISSED'}]" if goal else ""), flush=True)
+
+
+def subject(name: str) -> Subject:
+    trained = models.digits() if name == DIGITS else None
+    path = trained.model if trained else Path(name).resolve()
+    graph = mlia.convert(path, quantize=False).graph
+    kind = KINDS.get(tuple(graph.main.tensors[graph.main.inputs[0]].shape[1:]), "model")
+    if trained:
+        return Subject(path, kind, bytes(graph.content), trained.calibration, trained.test)
+    samples = {RESNET: models.photo_crops, KEYWORDS: models.synthetic_speech}.get(kind)
+    return Subject(path, kind, bytes(graph.content), samples() if samples else None, None)
+
+
+def ask(answer: Path, *arguments: str | Path, weigh: bool = False) -> tuple[Run, SimpleNamespace]:
+    """Run a verb of ours that answers in JSON."""
+    command = [sys.executable, "-m", "mlia", *arguments, "--format", "json"]
+    result = run(command, BENCH, weigh, answer)
+    return result, json.loads(answer.read_text(), object_hook=lambda fields: SimpleNamespace(**fields))
+
+
+def optimize(model: Subject, target: str, options: list[str], rounds: int) -> Outcome:
+    file = WORK / "optimized.tflite"
+    data = ["--calibration", model.calibration] if model.calibration else []
+    command = ["optimize", model.path, "--target-profile", target, *options, *data, "-o", file]
+    weighed, report = ask(WORK / "optimize.json", *command, weigh=True)
+    seconds = [ask(WORK / "optimize.json", *command)[0].seconds for _ in range(rounds)]
+    return Outcome(statistics.median(seconds), weighed, report, file)
+
+
+def check(path: Path, target: str, calibration: Path | None = None) -> SimpleNamespace:
+    """What `mlia check` says of the performance of a file."""
+    data = ["--calibration", calibration] if calibration else []
+    _, report = ask(WORK / "check.json", "check", path, "--target-profile", target, *data)
+    return report.targets[0].results[0].performance
+
+
+def show(model: Subject, target: str, options: list[str], outcome: Outcome, plain: Path, scores: Scores) -> None:
+    """The lines of one way to optimize a model for one target."""
+    automatic = options == AUTOMATIC
+    (comparison,) = outcome.report.comparisons
+    before, after = comparison.before, comparison.after
+    print(f"{model.kind} ({model.path.name}), {comparison.target.name}: {' '.join(options)}")
+    show_time(options, outcome, scores)
+    gain, least = before.total_cycles / after.total_cycles, LEAST_GAIN.get((model.kind, target))
+    goal = "" if automatic or not least else f"at least {least}"
+    text = f"{before.total_cycles:,} -> {after.total_cycles:,}, gain {gain:.3f} (reported {comparison.gain:.3f})"
+    scores.line("cycles", text, goal, not goal or gain >= least)
+    checked = check(model.path, target, model.calibration), check(outcome.file, target)
+    cycles = [performance.total_cycles for performance in checked]
+    agree = cycles == [before.total_cycles, after.total_cycles]
+    scores.line("mlia check", f"{cycles[0]:,} -> {cycles[1]:,}", "the same", agree)
+    share = after.compressed_weights_bytes / before.compressed_weights_bytes
+    text = f"{before.compressed_weights_bytes:,} -> {after.compressed_weights_bytes:,} bytes ({share:.2f})"
+    halved = model.kind == KEYWORDS and options[:6] == PRUNED_AND_CLUSTERED
+    scores.line("compressed weights", text, "about half" if halved else "", not halved or share <= 0.55)
+    scores.line("flash", f"{before.flash_bytes:,} -> {after.flash_bytes:,} bytes")
+    show_closeness(model, outcome, scores)
+    if automatic:
+        better = after.total_cycles < before.total_cycles or after.flash_bytes <= 0.7 * before.flash_bytes
+        scores.line("automatic", "", "fewer cycles, or at least 30 % less flash", better)
+    if model.test:
+        one, other = (accuracy(model, file.read_bytes()) for file in (plain, outcome.file))
+        goal = "at most 1 point lost" if automatic else ""
+        scores.line(
+            "accuracy, test set", f"{one:.1%} -> {other:.1%}", goal, not automatic or one - other <= LOSS + 1e-9
+        )
+
+
+def show_time(options: list[str], outcome: Outcome, scores: Scores) -> None:
+    limit = None if options == AUTOMATIC else 40 if "--finetune" in options else 3
+    largest, tree = outcome.weighed.largest_process_kib / 1024, outcome.weighed.tree_kib / 1024
+    text = f"{outcome.seconds:.2f}, largest process {largest:.0f} MiB, all together {tree:.0f} MiB"
+    scores.line("seconds", text, f"at most {limit}" if limit else "", not limit or outcome.seconds <= limit)
+
+
+def show_closeness(model: Subject, outcome: Outcome, scores: Scores) -> None:
+    """How close both models are to the float one, on the samples that the tool held out."""
+    before, after = outcome.report.fidelity_before, outcome.report.fidelity_after
+    pairs = list(zip(before.outputs, after.outputs, strict=True))
+    data = "noise" if after.is_synthetic else model.calibration.name if model.calibration else ""
+    for one, other in pairs:
+        errors = f"{one.relative_error:.3f} -> {other.relative_error:.3f}"
+        scores.line("relative error", f"{errors} of {one.name} ({after.samples} held-out samples, {data})")
+        if one.top1_agreement is not None:
+            scores.line("top-1 agreement", f"{one.top1_agreement:.1%} -> {other.top1_agreement:.1%}")
+    if after.float_accuracy is not None:
+        text = f"{before.quantized_accuracy:.1%} -> {after.quantized_accuracy:.1%}"
+        scores.line("accuracy", f"{before.float_accuracy:.1%} in float, {text}")
+
+
+def show_plain(model: Subject, scores: Scores) -> Path:
+    """The lines of plain int8, where optimizing starts; returns its file."""
+    plain = WORK / "plain.tflite"
+    data = ["--calibration", model.calibration] if model.calibration else []
+    run([sys.executable, "-m", "mlia", "convert", model.path, *data, "-o", plain], BENCH, weigh=False)
+    print(f"{model.kind} ({model.path.name}), float to int8")
+    floating, size = len(model.floating), plain.stat().st_size
+    text = f"{floating:,} -> {size:,} bytes, {floating / size:.2f} times smaller"
+    scores.line("file", text, "about 4" if model.test else "", not model.test or floating / size >= 3.5)
+    if model.test:
+        before, after = accuracy(model, model.floating), accuracy(model, plain.read_bytes())
+        scores.line("accuracy, test set", f"{before:.1%} -> {after:.1%}", "unchanged", before == after)
+    return plain
+
+
+def accuracy(model: Subject, content: bytes) -> float:
+    """The share of right answers on data that neither training, calibration nor the choice of a result has seen."""
+    test = np.load(model.test)
+    return float((outputs(content, test["image"]).argmax(axis=1) == test["labels"]).mean())
+
+
+def show_peer(model: Subject, ours: Outcome) -> None:
+    """What Arm's mlia takes for the same, and what its model is worth."""
+    theirs = arm_optimize.optimize(model.path, ["--target-profile", U55, *PRUNED_AND_CLUSTERED])
+    name = "Arm's mlia 0.9.2"
+    if isinstance(theirs, str):
+        print(f"  {name:19} {theirs}")
+        return
+    largest, ratio = theirs.weighed.largest_process_kib / 1024, ours.seconds / theirs.seconds
+    print(f"  {name:19} {theirs.seconds:.1f} s, {largest:.0f} MiB; ours takes {ratio:.2f} of its time")
+    print(f"  {'  reports':19} {'; '.join(theirs.reported)} %")
+    performance, before = check(theirs.file, U55), ours.report.comparisons[0].before
+    gain, weights = before.total_cycles / performance.total_cycles, performance.memory.compressed_weights_bytes
+    print(f"  {'  its model':19} {performance.total_cycles:,} cycles, gain {gain:.3f}; {weights:,} bytes compressed")
+    if model.calibration:
+        samples = next(iter(np.load(model.calibration).values()))[-models.SAMPLES // 5 :]
+        expected, actual = outputs(model.floating, samples), outputs(theirs.file.read_bytes(), samples)
+        error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+        top1 = (actual.argmax(axis=1) == expected.argmax(axis=1)).mean()
+        print(f"  {'':19} relative error {error:.3f}, top-1 agreement {top1:.1%} (the same held-out samples)")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("--peer", action="store_true", help="beside Arm's mlia 0.9.2")
+    parser.add_argument("--finetune", metavar="STEPS", help="the same, fine-tuned")
+    parser.add_argument("--auto", action="store_true", help="what the tool chooses by itself, too")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    scores = Scores()
+    finetune = ["--finetune", arguments.finetune] if arguments.finetune else []
+    for name in arguments.models:
+        model = subject(name)
+        plain = show_plain(model, scores)
+        runs = [(U55, [*PRUNED_AND_CLUSTERED, *finetune]), (U85, [*TWO_OF_FOUR, *finetune])]
+        for target, options in runs + ([(U55, AUTOMATIC)] if arguments.auto else []):
+            slow = finetune or options == AUTOMATIC
+            outcome = optimize(model, target, options, 1 if slow else arguments.rounds)
+            show(model, target, options, outcome, plain, scores)
+            if arguments.peer and options[:6] == PRUNED_AND_CLUSTERED:
+                show_peer(model, outcome)
+    print(f"{scores.missed} goals missed")
+    return int(scores.missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
