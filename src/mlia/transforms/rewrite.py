@@ -15,7 +15,14 @@ from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Change, Skipped
-from mlia.transforms import rewrites, rewrites_approximate, rewrites_arithmetic, rewrites_layout, rewrites_regions
+from mlia.transforms import (
+    rewrites,
+    rewrites_approximate,
+    rewrites_arithmetic,
+    rewrites_layout,
+    rewrites_operators,
+    rewrites_regions,
+)
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import infer_shapes, outputs
 from mlia.transforms.recipe import Rewrite
@@ -93,7 +100,7 @@ def _equivalent(graph: Graph, samples: Sequence[Array]) -> tuple[Graph, list[Cha
         def accept(before: Graph, step: Step) -> bool:
             reason = _objection(graph, expected, step.graph, samples)
             if reason:
-                skipped.extend(Skipped(f"{_NAME} of '{c.where}': {c.what}", f"undone: {reason}") for c in step.changes)
+                skipped.extend(_undone(step, reason))
             return not reason
 
         steps = list(_apply(graph, EQUIVALENT, accept))
@@ -106,23 +113,32 @@ def _approximated(graph: Graph, samples: Sequence[Array]) -> tuple[Graph, list[C
     changes: list[Change] = []
     skipped: list[Skipped] = []
 
+    expected: Sequence[Array] = ()
+
     def accept(before: Graph, step: Step) -> bool:
+        nonlocal expected
+        expected = expected or outputs(write_tflite(before), samples)
         try:
-            pairs = zip(*(outputs(write_tflite(model), samples) for model in (before, step.graph)), strict=True)
-            error = max(_relative_error(*pair) for pair in pairs)
-        except TransformError as reason:
-            skipped.extend(Skipped(f"{_NAME} of '{c.where}': {c.what}", f"undone: {reason}") for c in step.changes)
+            found = outputs(write_tflite(step.graph), samples)
+        except TransformError as error:
+            skipped.extend(_undone(step, str(error)))
             return False
-        text = f"relative error of the outputs {error:.2g}"
-        if error >= LARGEST_ERROR:
-            skipped.extend(Skipped(f"{_NAME} of '{c.where}': {c.what}", f"undone: {text}") for c in step.changes)
+        relative = max(map(_relative_error, expected, found))
+        text = f"relative error of the outputs {relative:.2g}"
+        if relative >= LARGEST_ERROR:
+            skipped.extend(_undone(step, text))
             return False
+        expected = found
         changes.extend(replace(change, what=f"{change.what} (approximate: {text})") for change in step.changes)
         return True
 
     for step in _apply(graph, APPROXIMATE, accept):
         graph = step.graph
     return graph, changes, skipped
+
+
+def _undone(step: Step, reason: str) -> list[Skipped]:
+    return [Skipped(f"{_NAME} of '{change.where}': {change.what}", f"undone: {reason}") for change in step.changes]
 
 
 def _apply(graph: Graph, rules: Sequence[Rule], accept: Callable[[Graph, Step], bool]) -> Iterator[Step]:
@@ -189,7 +205,7 @@ def local(find: Callable[[Network, Operator], Edit | None]) -> Rule:
     def steps(graph: Graph) -> Iterator[Step]:
         network = Network(graph.main, _seen(graph))
         for operator in graph.operators:
-            edit = find(network, operator)
+            edit = find(network, operator) if operator.inputs and operator.outputs else None
             if edit is not None:
                 changed = replace(graph, subgraphs=(edit.result(), *graph.subgraphs[1:]))
                 yield Step(find.__name__, changed, (Change(_NAME, edit.where, edit.what),))
@@ -270,11 +286,15 @@ EQUIVALENT: tuple[Rule, ...] = (
     local(rewrites_layout.merged_transposes),
     local(rewrites_regions.cancelled_transposes),
     local(rewrites_layout.transpose_into_weights),
-    local(rewrites_arithmetic.division_as_multiplication),
-    local(rewrites_arithmetic.clipping),
+    local(rewrites_operators.division_as_multiplication),
+    local(rewrites_operators.square_as_multiplication),
+    local(rewrites_operators.squared_difference_as_multiplication),
+    local(rewrites_operators.matmul_as_fully_connected),
+    local(rewrites_operators.clipping),
     fused_activations,
-    local(rewrites_arithmetic.hard_swish),
-    local(rewrites_arithmetic.leaky_relu),
+    local(rewrites_operators.hard_swish),
+    local(rewrites_operators.gelu),
+    local(rewrites_operators.leaky_relu),
     local(rewrites_arithmetic.arithmetic_into_weights),
     local(rewrites_arithmetic.arithmetic_into_next_weights),
     local(rewrites_arithmetic.padding_into_convolution),

@@ -1,18 +1,16 @@
-"""Rewrites of padding and arithmetic: what a convolution can do itself, and what one operator can do for several."""
+"""Rewrites of padding and arithmetic that a convolution can do itself."""
 
 import numpy
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.graph.fuse import TAKING
 from mlia.graph.graph import Operator
 from mlia.transforms.calibration import Array
-from mlia.transforms.rewrite_network import ACTIVATION, NONE, Edit, Network, operator
+from mlia.transforms.rewrite_network import ACTIVATION, NONE, Edit, Network
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 LINEAR = (*CONVOLUTIONS, "FULLY_CONNECTED")
 _OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-_CLOSE = 1e-6  # relative: constants such as 1/6 are rounded to float32
 
 
 def padding_into_convolution(network: Network, convolution: Operator) -> Edit | None:
@@ -59,7 +57,7 @@ def _pads_zeros(network: Network, pad: Operator) -> bool:
     return fill is not None and not fill.any()
 
 
-class _Affine(Struct, frozen=True):
+class Affine(Struct, frozen=True):
     """What ADD, SUB, MUL or DIV with a float constant does to `source`: source * scale + offset."""
 
     source: int
@@ -67,7 +65,8 @@ class _Affine(Struct, frozen=True):
     offset: Array
 
 
-def _affine(network: Network, found: Operator) -> _Affine | None:
+def affine_part(network: Network, found: Operator) -> Affine | None:
+    """An operator on float32 as that; None for any other."""
     if found.kind not in ("ADD", "SUB", "MUL", "DIV") or not network.is_float(found):
         return None
     constant, source = network.real(found.inputs[1]), found.inputs[0]
@@ -78,10 +77,10 @@ def _affine(network: Network, found: Operator) -> _Affine | None:
     if constant is None or (found.kind == "DIV" and (is_first or not constant.all())):
         return None
     if found.kind in ("MUL", "DIV"):
-        return _Affine(source, constant if found.kind == "MUL" else 1 / constant, zero)
+        return Affine(source, constant if found.kind == "MUL" else 1 / constant, zero)
     if found.kind == "SUB":
-        return _Affine(source, -one, constant) if is_first else _Affine(source, one, -constant)
-    return _Affine(source, one, constant)
+        return Affine(source, -one, constant) if is_first else Affine(source, one, -constant)
+    return Affine(source, one, constant)
 
 
 def _per_channel(values: Array, channels: int) -> Array | None:
@@ -97,7 +96,7 @@ def arithmetic_into_weights(network: Network, found: Operator) -> Edit | None:
     This is batch normalization as converters leave it. Each such operator is one more pass over the whole tensor,
     and in an integer model one more rounding. For float models: integer weights have no room for it.
     """
-    affine = _affine(network, found)
+    affine = affine_part(network, found)
     linear = network.maker(affine.source, *LINEAR) if affine is not None else None
     if affine is None or linear is None or linear.options.get(ACTIVATION, NONE) != NONE:
         return None
@@ -125,7 +124,7 @@ def arithmetic_into_next_weights(network: Network, linear: Operator) -> Edit | N
     This is how models scale their inputs. An offset only where no padding is computed: that would be offset too.
     """
     found = network.maker(linear.inputs[0], "ADD", "SUB", "MUL", "DIV") if linear.kind in LINEAR else None
-    affine = _affine(network, found) if found is not None else None
+    affine = affine_part(network, found) if found is not None else None
     parts = _weights(network, linear)
     if found is None or affine is None or parts is None or found.options.get(ACTIVATION, NONE) != NONE:
         return None
@@ -177,114 +176,3 @@ def _with_weights(network: Network, edit: Edit, linear: Operator, weights: Array
         edit.constant(name, values.astype(numpy.float32)) for name, values in zip(names, (weights, bias), strict=True)
     )
     return replace(linear, inputs=(linear.inputs[0], *indexes))
-
-
-def division_as_multiplication(network: Network, division: Operator) -> Edit | None:
-    """DIV by a constant becomes MUL by its reciprocal: Ethos-U has no division, and quantizers refuse it."""
-    affine = _affine(network, division) if division.kind == "DIV" else None
-    if affine is None:
-        return None
-    edit = Edit(network, division, "the DIV by a constant is now a MUL by its reciprocal")
-    old = network.tensor(division.inputs[1])
-    reciprocal = edit.constant(f"{old.name}/reciprocal", affine.scale.reshape(old.shape).astype(numpy.float32))
-    options = {ACTIVATION: division.options.get(ACTIVATION, NONE)}
-    edit.put(division, operator("MUL", [affine.source, reciprocal], division.outputs[0], "MulOptions", options))
-    return edit
-
-
-def _scalar(network: Network, index: int) -> float | None:
-    values = network.real(index)
-    return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
-
-
-def _product(network: Network, index: int, is_root: bool) -> tuple[float, list[int]]:
-    """A tensor as a constant times tensors, through MULs whose results nothing else reads."""
-    maker = network.maker(index, "MUL")
-    if maker is None or maker.options.get(ACTIVATION, NONE) != NONE or not (is_root or network.is_private(index)):
-        return 1.0, [index]
-    factor = 1.0
-    leaves: list[int] = []
-    for part in maker.inputs:
-        scalar = _scalar(network, part)
-        if scalar is not None:
-            factor *= scalar
-            continue
-        further, more = _product(network, part, False)
-        factor, leaves = factor * further, leaves + more
-    return factor, leaves
-
-
-def hard_swish(network: Network, found: Operator) -> Edit | None:
-    """x * RELU6(x + 3) / 6 becomes HARD_SWISH: one table look-up instead of three passes over the tensor.
-
-    MobileNetV3 has it, and converters from ONNX take it apart.
-    """
-    if found.kind != "MUL" or not network.is_float(found):
-        return None
-    factor, leaves = _product(network, found.outputs[0], True)
-    if len(leaves) != 2 or abs(factor * 6 - 1) > _CLOSE:
-        return None
-    for source, gate in (leaves, leaves[::-1]):
-        if _is_gate(network, gate, source) and network.tensor(source).shape == network.tensor(found.outputs[0]).shape:
-            edit = Edit(network, found, "x * RELU6(x + 3) / 6 is now one HARD_SWISH")
-            edit.put(found, operator("HARD_SWISH", [source], found.outputs[0], "HardSwishOptions"))
-            return edit
-    return None
-
-
-def _is_gate(network: Network, gate: int, source: int) -> bool:
-    relu = network.maker(gate, "RELU6")
-    add = network.maker(relu.inputs[0] if relu is not None else gate, "ADD")
-    affine = _affine(network, add) if add is not None else None
-    if add is None or affine is None or affine.source != source or not network.is_private(gate):
-        return False
-    expected = NONE if relu is not None else "RELU6"
-    return affine.offset.size == 1 and affine.offset.item() == 3 and add.options.get(ACTIVATION, NONE) == expected
-
-
-def leaky_relu(network: Network, found: Operator) -> Edit | None:
-    """MAXIMUM(x, alpha * x) with alpha between 0 and 1 becomes LEAKY_RELU: one operator instead of two."""
-    if found.kind != "MAXIMUM" or not network.is_float(found):
-        return None
-    for source, other in (found.inputs, found.inputs[::-1]):
-        scaled = network.maker(other, "MUL")
-        affine = _affine(network, scaled) if scaled is not None else None
-        if scaled is None or affine is None or affine.source != source or scaled.options.get(ACTIVATION, NONE) != NONE:
-            continue
-        if affine.scale.size == 1 and 0 <= affine.scale.item() <= 1 and network.is_private(other):
-            alpha = affine.scale.item()
-            edit = Edit(network, found, f"MAXIMUM of x and {alpha:g} x is now one LEAKY_RELU")
-            edit.put(found, operator("LEAKY_RELU", [source], found.outputs[0], "LeakyReluOptions", {"alpha": alpha}))
-            return edit
-    return None
-
-
-def clipping(network: Network, found: Operator) -> Edit | None:
-    """MAXIMUM with 0 becomes RELU, MINIMUM of that with 6 becomes RELU6, which the operator in front can take up."""
-    if found.kind not in ("MAXIMUM", "MINIMUM") or not network.is_float(found):
-        return None
-    for source, limit in (found.inputs, found.inputs[::-1]):
-        scalar = _scalar(network, limit)
-        if scalar is None or network.tensor(source).shape != network.tensor(found.outputs[0]).shape:
-            continue
-        if found.kind == "MAXIMUM" and scalar == 0:
-            edit = Edit(network, found, "the MAXIMUM with 0 is now a RELU")
-            edit.put(found, operator("RELU", [source], found.outputs[0]))
-            return edit
-        if found.kind == "MINIMUM" and scalar == 6 and network.is_private(source):
-            return _clipped_at_six(network, found, source)
-    return None
-
-
-def _clipped_at_six(network: Network, found: Operator, source: int) -> Edit | None:
-    edit = Edit(network, found, "the MINIMUM of RELU with 6 is now a RELU6")
-    relu = network.maker(source, "RELU")
-    if relu is not None:
-        edit.put(found, operator("RELU6", relu.inputs, found.outputs[0]))
-        return edit
-    maker = network.maker(source)
-    if maker is None or maker.kind not in TAKING or maker.options.get(ACTIVATION) != "RELU":
-        return None
-    edit.put(maker, replace(maker, outputs=found.outputs, options={**maker.options, ACTIVATION: "RELU6"}))
-    edit.put(found)
-    return edit
