@@ -27,7 +27,11 @@ def targets_page() -> str:
 
 
 def main() -> int:
-    pages = {"report.schema.json": render_schema(), "targets.md": targets_page()}
+    pages = {
+        "report.schema.json": render_schema("check"),
+        "optimization.schema.json": render_schema("optimize"),
+        "targets.md": targets_page(),
+    }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
     if "--check" in sys.argv[1:]:
         for name in stale:

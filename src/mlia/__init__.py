@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     )
     from mlia.graph.formats.torch import read_module
     from mlia.graph.load import load_model
-    from mlia.pipeline import Converted, check, convert
+    from mlia.pipeline.checking import check
+    from mlia.pipeline.converting import Converted, convert
     from mlia.report import Report
     from mlia.targets.profiles import load_target
 
@@ -37,9 +38,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "check": "mlia.pipeline",
-    "convert": "mlia.pipeline",
-    "Converted": "mlia.pipeline",
+    "check": "mlia.pipeline.checking",
+    "convert": "mlia.pipeline.converting",
+    "Converted": "mlia.pipeline.converting",
     "load_model": "mlia.graph.load",
     "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",

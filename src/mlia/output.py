@@ -23,6 +23,19 @@ def write_file(path: str | Path, content: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuse a path that cannot be written, before long work is done for it.
+
+    Raises:
+        OutputError: its folder is missing or closed to us, or it is a folder itself.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise OutputError(f"cannot write {path}: there is no folder {folder}")
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: {'it is a folder' if os.path.isdir(path) else 'permission denied'}")
+
+
 def _replace(target: Path, content: bytes) -> None:
     import tempfile
 

@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from mlia.results import Compatibility, Fidelity, Result
+from mlia.recipe import Recipe
+from mlia.results import Change, Compatibility, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
 SCHEMA_VERSION = "1.0"
@@ -85,6 +86,74 @@ class Report(Struct, frozen=True):
     mlia_version: str
     model: ModelSummary
     targets: tuple[TargetReport, ...]
+    notes: tuple[str, ...]
+
+
+class Comparison(Struct, frozen=True):
+    """The model before and after on one target.
+
+    `gain` is before / after in total cycles. `ceiling` is what weights that cost nothing to fetch would gain:
+    total / NPU cycles before. None without cycles. `explanation` says why the gain is what it is.
+    """
+
+    target: TargetSummary
+    source: Source
+    before: Figures
+    after: Figures
+    gain: float | None
+    ceiling: float | None
+    explanation: str
+
+
+class Evaluation(Struct, frozen=True):
+    """What the user's own function said of the model before and after."""
+
+    before: float
+    after: float
+
+
+class Trial(Struct, frozen=True):
+    """One recipe that was tried: what it costs on each target, in their order, and how close it is.
+
+    `objection` says which limit it breaks, and is empty when it keeps all. `score` is the user's own judge's.
+    """
+
+    recipe: Recipe
+    description: str
+    total_cycles: tuple[int | None, ...]
+    compressed_weights_bytes: tuple[int | None, ...]
+    flash_bytes: tuple[int | None, ...]
+    relative_error: float
+    sqnr_db: float | None
+    top1_agreement: float | None
+    accuracy: float | None
+    score: float | None
+    objection: str
+    is_chosen: bool
+
+
+class Optimization(Struct, frozen=True):
+    """The answer to one `mlia optimize`. `fidelity_before` is that of plain quantization.
+
+    It is None when the model was quantized already: then that model is what `fidelity_after` compares with.
+    `model` is the one before, quantized; `float_bytes` is the size of the float model as TFLite, if it was float.
+    `trials` are there when recipes were searched, in the order in which they were tried.
+    """
+
+    schema_version: str
+    mlia_version: str
+    model: ModelSummary
+    optimized: ModelSummary
+    float_bytes: int | None
+    calibration: str
+    recipe: Recipe
+    changes: tuple[Change, ...]
+    skipped: tuple[Skipped, ...]
+    fidelity_before: Fidelity | None
+    fidelity_after: Fidelity
+    evaluation: Evaluation | None
+    comparisons: tuple[Comparison, ...]
+    trials: tuple[Trial, ...]
     notes: tuple[str, ...]
 
 

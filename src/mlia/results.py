@@ -259,6 +259,25 @@ class Fidelity(Struct, frozen=True):
     quantized_accuracy: float | None = None
 
 
+class Figures(Struct, frozen=True):
+    """What one version of a model costs on one target. Cycles, latency and memory are None when nothing runs there.
+
+    `off_chip_read_bytes` counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file.
+    """
+
+    total_cycles: int | None
+    npu_cycles: int | None
+    latency_ms: float | None
+    weights_bytes: int | None
+    compressed_weights_bytes: int | None
+    sram_bytes: int | None
+    dram_bytes: int | None
+    flash_bytes: int | None
+    off_chip_read_bytes: int
+    file_bytes: int
+    cpu_operators: int
+
+
 class Result(Struct, frozen=True):
     """All that one backend says about one model on one target."""
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sample import RESULT, SAMPLE_REPORT, TARGET
 
 import mlia
-from mlia.render.json import render_json, render_schema, report_schema
+from mlia.render.json import json_schema, render_json, render_schema
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
 from mlia.report import TargetReport
@@ -52,19 +52,19 @@ def test_golden(name: str, text: str) -> None:
 
 
 def test_published_schema_is_current() -> None:
-    assert (ROOT / "docs/report.schema.json").read_text() == render_schema()
+    assert (ROOT / "docs/report.schema.json").read_text() == render_schema("check")
 
 
 @pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT])
 def test_json_follows_the_schema(report: mlia.Report) -> None:
-    jsonschema.validate(json.loads(render_json(report)), report_schema())
+    jsonschema.validate(json.loads(render_json(report)), json_schema("check"))
 
 
 @pytest.mark.parametrize("model", [SAMPLE, wake_words()[0]], ids=lambda path: path.stem)
 def test_json_of_a_real_check_follows_the_schema_and_repeats(model: Path) -> None:
     texts = [render_json(mlia.check(model, ["ethos-u55-128", "ethos-u85-256"])) for _ in range(2)]
     assert texts[0] == texts[1]
-    jsonschema.validate(json.loads(texts[0]), report_schema())
+    jsonschema.validate(json.loads(texts[0]), json_schema("check"))
 
 
 @pytest.mark.parametrize("width", [80, 100, 132, 200])

@@ -5,7 +5,15 @@ import os
 import sys
 from contextlib import suppress
 
-from mlia.cli.main import add_model_options, can_color, progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.cli.main import (
+    add_model_options,
+    add_target_options,
+    can_color,
+    progress_line,
+    refuse_overwriting,
+    terminal_width,
+    write_output,
+)
 from mlia.errors import MliaError
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
@@ -27,16 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.set_defaults(run=run, parser=parser)
     add_model_options(parser)
-    parser.add_argument(
-        "-t",
-        "--target",
-        "--target-profile",
-        dest="targets",
-        metavar="TARGET",
-        action="append",
-        required=True,
-        help="name of a target (`mlia target list`) or path of a TOML profile; repeat it to compare",
-    )
+    add_target_options(parser)
     parser.add_argument("--compatibility", action="store_true", help="where each operator runs, and why")
     parser.add_argument("--performance", action="store_true", help="cycles, latency, memory")
     parser.add_argument("--all-operators", action="store_true", help="the cost of every operator, not only the slowest")
@@ -46,9 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
         "--fail-on", choices=("never", "warning"), default="never", help="exit with 1 if an operator misses the NPU"
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="for the compiler, per target (default: 600)"
     )
 
 
@@ -77,7 +73,7 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mlia.pipeline import check
+    from mlia.pipeline.checking import check
     from mlia.report import has_findings
 
     both = arguments.compatibility == arguments.performance
@@ -138,13 +134,3 @@ def _width(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not NARROWEST <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of columns from {NARROWEST} to 1000")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
-    return seconds

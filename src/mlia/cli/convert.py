@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from mlia.pipeline import convert
+    from mlia.pipeline.converting import convert
     from mlia.render.conversion import render_conversion
 
     with progress_line() as progress:

@@ -18,6 +18,7 @@ from mlia.errors import MliaError
 VERBS = {
     "check": "which operators run on the NPU, and what they cost",
     "target": "list targets, or show one",
+    "optimize": "make the model smaller and faster, and measure what that gained and lost",
     "convert": "write the model as int8 TFLite, and say how close it is",
     "backend": "list what mlia works with, or install a converter",
     "schema": "print the JSON Schema of the JSON report",
@@ -160,11 +161,40 @@ def progress_line() -> Iterator[Callable[[str], None]]:
         sys.stderr.flush()
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """Add the targets and how long the compiler may take for each."""
+    parser.add_argument(
+        "-t",
+        "--target",
+        "--target-profile",
+        dest="targets",
+        metavar="TARGET",
+        action="append",
+        required=True,
+        help="name of a target (`mlia target list`) or path of a TOML profile; repeat it to compare",
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for the compiler, per target (default: 600)"
+    )
+
+
+def seconds(text: str) -> float:
+    """A time that an option gives."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return value
+
+
+def add_model_options(parser: argparse.ArgumentParser, can_skip_quantizing: bool = True) -> None:
     """Add the model and what is needed to read and quantize it."""
     parser.add_argument("model", metavar="MODEL", help=".tflite, .h5, .keras, SavedModel folder, .onnx, .pt2 or .tosa")
     parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
-    parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
+    if can_skip_quantizing:
+        parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
     parser.add_argument(
         "--input-shape",
         dest="input_shapes",

@@ -1,4 +1,4 @@
-"""`mlia schema`: the JSON Schema that `mlia check --format json` follows."""
+"""`mlia schema`: the JSON Schema that --format json of a verb follows."""
 
 import argparse
 
@@ -6,6 +6,7 @@ from mlia.cli.main import write_output
 
 EPILOG = """example:
   mlia schema -o report.schema.json
+  mlia schema optimize -o optimization.schema.json
 """
 
 
@@ -13,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
+    parser.add_argument("of", choices=("check", "optimize"), nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
 
@@ -20,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the schema; returns the exit code."""
     from mlia.render.json import render_schema
 
-    write_output(render_schema(), arguments.output)
+    write_output(render_schema(arguments.of), arguments.output)
     return 0

@@ -4,22 +4,23 @@ from typing import Any
 
 import msgspec
 
-from mlia.report import Report
+from mlia.report import Optimization, Report
 
-SCHEMA_ID = "mlia-report-1.0"
+# What has a schema, by the verb whose --format json follows it.
+SCHEMAS = {"check": ("mlia-report-1.0", Report), "optimize": ("mlia-optimization-1.0", Optimization)}
 
 
-def render_json(report: Report) -> str:
+def render_json(report: Report | Optimization) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
-def report_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of render_json's output."""
-    schema = msgspec.json.schema(Report)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
+def json_schema(verb: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of render_json's output for a verb."""
+    name, kind = SCHEMAS[verb]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": name, **msgspec.json.schema(kind)}
 
 
-def render_schema() -> str:
+def render_schema(verb: str) -> str:
     """The schema as indented JSON, ending with a newline."""
-    return msgspec.json.format(msgspec.json.encode(report_schema()), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(json_schema(verb)), indent=2).decode() + "\n"

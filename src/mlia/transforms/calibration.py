@@ -37,13 +37,20 @@ class Calibration(Struct, frozen=True):
 
 
 def synthetic_calibration(graph: Graph, samples: int = SYNTHETIC_SAMPLES, seed: int = SEED) -> Calibration:
-    """Seeded standard normal noise for float inputs, and small integers for integer ones."""
+    """Seeded standard normal noise for float inputs, and small integers for integer ones.
+
+    A quantized input gets noise in real numbers that fills the range which its makers measured.
+    """
     import numpy
 
     random = numpy.random.default_rng(seed)
 
     def draw(tensor: Tensor) -> Array:
         shape = (samples, *tensor.shape)
+        if tensor.quantization is not None:
+            low, high = _range(tensor)
+            noise = random.normal((low + high) / 2, (high - low) / 6, shape)
+            return numpy.clip(noise, low, high).astype(numpy.float32)
         if tensor.dtype.startswith("float"):
             return random.normal(0, 1, shape).astype(numpy.float32)
         if tensor.dtype == "bool":
@@ -56,11 +63,23 @@ def synthetic_calibration(graph: Graph, samples: int = SYNTHETIC_SAMPLES, seed: 
     return Calibration(f"synthetic ({samples} seeded samples)", True, calibrating, held_out)
 
 
+def _range(tensor: Tensor) -> tuple[float, float]:
+    """The least and largest number that a quantized tensor can hold."""
+    import numpy
+
+    assert tensor.quantization is not None
+    limits = numpy.iinfo(tensor.dtype)
+    zero_point, scale = (*tensor.quantization.zero_point, 0)[0], tensor.quantization.scale[0]
+    return (limits.min - zero_point) * scale, (limits.max - zero_point) * scale
+
+
 def load_calibration(path: Path, graph: Graph) -> Calibration:
     """The user's samples: an .npz with one array per input, or a folder with one .npy per sample.
 
     The arrays of an .npz go by the names of the model's inputs; a model with one input takes the only array
     whatever its name. The first axis counts samples. An array named labels (or y) holds classes.
+
+    The numbers are real ones, also for inputs that are quantized.
 
     Raises:
         TransformError: unreadable data, or data that does not fit the model's inputs.
@@ -155,7 +174,7 @@ def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
             f"{path}: the data for '{tensor.name}' have samples of shape {list(array.shape[1:])},"
             f" and the model takes {list(tensor.shape)}"
         )
-    return array.reshape(len(array), *tensor.shape).astype(tensor.dtype)
+    return array.reshape(len(array), *tensor.shape).astype("float32" if tensor.quantization else tensor.dtype)
 
 
 def _reason(error: Exception) -> str:

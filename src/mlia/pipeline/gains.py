@@ -1,0 +1,56 @@
+"""What a change of the model gained on a target, and why it gained no more."""
+
+from collections import defaultdict
+
+from mlia.results import Bound, Figures, Performance
+
+SMALL = 1.05  # a gain below is said to be none worth having
+OFF_CHIP = ("dram", "flash")
+
+
+def figures_of(performance: Performance, cpu_operators: int, file_bytes: int) -> Figures:
+    """The figures that are compared, out of one compilation."""
+    memory = performance.memory
+    return Figures(
+        total_cycles=performance.total_cycles,
+        npu_cycles=performance.npu_cycles,
+        latency_ms=performance.latency_ms,
+        weights_bytes=memory.weights_bytes if memory else None,
+        compressed_weights_bytes=memory.compressed_weights_bytes if memory else None,
+        sram_bytes=memory.sram_bytes if memory else None,
+        dram_bytes=memory.dram_bytes if memory else None,
+        flash_bytes=memory.flash_bytes if memory else None,
+        off_chip_read_bytes=sum(each.read_bytes for each in performance.traffic if each.memory in OFF_CHIP),
+        file_bytes=file_bytes,
+        cpu_operators=cpu_operators,
+    )
+
+
+def explain(performance: Performance, before: Figures, after: Figures) -> str:
+    """Why the gain in cycles is what it is, from what the operators waited for before."""
+    if not before.total_cycles or not before.npu_cycles or not after.total_cycles:
+        return "nothing runs on the NPU, so there are no cycles to compare"
+    gain = before.total_cycles / after.total_cycles
+    busy = min(before.npu_cycles / before.total_cycles, 1.0)
+    ceiling = before.total_cycles / before.npu_cycles
+    where = _bounds(performance)
+    told = (
+        f"the NPU computed in {100 * busy:.0f} % of the cycles before ({where}), so weights that cost nothing to"
+        f" fetch would gain about {ceiling:.2f}x"
+    )
+    if gain < 1 / SMALL:
+        return f"it became slower; {told}"
+    if gain < SMALL:
+        return f"no gain in time worth having; {told}"
+    return told
+
+
+def _bounds(performance: Performance) -> str:
+    """What the operators waited for, by their share of all cycles."""
+    cycles: dict[Bound, int] = defaultdict(int)
+    for operator in performance.operators:
+        if operator.total_cycles and operator.bound_by is not None:
+            cycles[operator.bound_by] += operator.total_cycles
+    total = sum(cycles.values())
+    shares = sorted(cycles.items(), key=lambda item: -item[1])
+    return ", ".join(f"{100 * share / total:.0f} % bound by {bound}" for bound, share in shares[:2])

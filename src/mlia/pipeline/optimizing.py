@@ -1,0 +1,66 @@
+"""optimize(): a model and a recipe in, a smaller and faster model out, with what it gained and what it lost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
+from mlia.graph.graph import Graph, InputShapes
+from mlia.pipeline.limits import Limits
+from mlia.pipeline.parallel import map_in_parallel
+from mlia.pipeline.searching import search
+from mlia.pipeline.task import Candidate, Evaluate, Optimized, Progress, Task, begin
+from mlia.recipe import Recipe, checked, load_recipe
+from mlia.targets.target import Target
+from mlia.transforms.aims import check_layers
+
+
+def optimize(
+    model: str | Path | Graph,
+    target: str | Target | Sequence[str | Target],
+    recipe: Recipe | str | Path | None = None,
+    *,
+    limits: Limits | None = None,
+    calibration: str | Path | None = None,
+    evaluate: Evaluate | None = None,
+    input_shapes: InputShapes | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Progress = lambda text: None,
+) -> Optimized:
+    """Make a model smaller and faster by a recipe, and measure what that gained and lost.
+
+    Args:
+        model: path of a model in any format that mlia reads, or a Graph that was read before; float or integer.
+        target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
+        recipe: what to do, or the path of a TOML file that says it; None searches for one.
+        limits: what a recipe that is searched must keep.
+        calibration: .npz or folder of .npy with samples; a fifth of them is held out and judges the result. Without
+            it, seeded noise is used.
+        evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
+            reported, and in a search it is what `max_loss` limits.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        timeout_s: how long the compiler may take, for each compilation.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TargetError: no such target, or an impossible one.
+        TransformError: the recipe asks for what cannot be, or a step of it cannot be done at all.
+        BackendError: the compiler refused a model, crashed, or took too long.
+    """
+    if recipe is not None and not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    task = begin(model, target, calibration, input_shapes or {}, timeout_s, progress)
+    if recipe is None:
+        found = search(task, limits or Limits(), evaluate)
+        return task.finish(found.plain, found.chosen, evaluate, found.trials, found.notes)
+    check_layers(checked(recipe), task.original.graph)
+    before, after = _before_and_after(task, recipe)
+    return task.finish(before, after, evaluate)
+
+
+def _before_and_after(task: Task, recipe: Recipe) -> tuple[Candidate, Candidate]:
+    def make(wanted: Recipe | None) -> Candidate:
+        return task.plain() if wanted is None else task.candidate(wanted)
+
+    before, after = map_in_parallel(make, (None, recipe))
+    return before, after

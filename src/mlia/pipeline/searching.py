@@ -1,0 +1,271 @@
+"""The search for a recipe: the fastest model that keeps the limits, out of many that are made and measured.
+
+1. Each transform alone, from careful to bold.
+2. The ones that keep the limits and gain most, together.
+3. By operator: the weights that most is waited for, and that matter least, are compressed more than the others.
+"""
+
+import math
+import re
+import time
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mlia.errors import BackendError, TransformError
+from mlia.pipeline.limits import Limits, Verdicts, checked_limits, worst
+from mlia.pipeline.parallel import attempt_in_parallel
+from mlia.pipeline.task import Candidate, Evaluate, Task
+from mlia.recipe import Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, describe
+from mlia.report import Trial
+from mlia.transforms.aims import aims_of
+
+AS_FAST = 1.01  # of two about as fast, the smaller one is better
+SMALLER = 0.98  # of compressed weights, where there is nothing to gain in time
+STRONG = Layer("", pruning=0.6, clustering=16)
+GENTLE = Clustering(32)
+MOST_OPERATORS = 24  # whose sensitivity is measured
+CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
+PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
+KEEPS: tuple[Channels, ...] = tuple(Channels(keep) for keep in ("dead", 0.875, 0.75, 0.5))
+
+
+class Found(Struct, frozen=True):
+    """What a search found: the model before, the chosen one (which may be the same), and all that was tried."""
+
+    plain: Candidate
+    chosen: Candidate
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...]
+
+
+def search(task: Task, limits: Limits, evaluate: Evaluate | None) -> Found:
+    """Try recipes in rounds, each built on what the ones before taught, until the time is up or none is left.
+
+    Raises:
+        TransformError: a limit is absurd, or the model cannot be optimized at all.
+        BackendError: the compiler does not take the model.
+    """
+    return _Search(task, checked_limits(limits), evaluate).run()
+
+
+class _Search:
+    def __init__(self, task: Task, limits: Limits, evaluate: Evaluate | None) -> None:
+        self._task, self._evaluate = task, evaluate
+        self._deadline = time.monotonic() + limits.time_budget_s
+        self._scores: dict[bytes, float] = {}
+        self._tried: dict[Recipe, Candidate] = {}
+        self._failed: dict[Recipe, str] = {}
+        self._asked: list[Recipe] = []
+        self._notes: list[str] = []
+        self._plain = task.plain()
+        self._judge(self._plain)
+        self._verdicts = Verdicts(limits, self._plain, self._scores)
+
+    def run(self) -> Found:
+        """Search, and choose."""
+        try:
+            for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
+                self._try(recipes())
+        except KeyboardInterrupt:
+            self._notes.append("interrupted: this is the best of what was tried until then")
+        better = [each for each in self._tried.values() if self._is_better(each)]
+        chosen = self._best(better) if better else self._plain
+        if not better:
+            self._notes.append(self._why_nothing())
+        if missed := self._verdicts.missed_budget(chosen):
+            self._notes.append(f"no recipe keeps all limits: {missed}")
+        self._notes += [f"could not try {describe(recipe)}: {reason}" for recipe, reason in self._failed.items()]
+        trials = tuple(self._trial(each, each is chosen) for each in (self._plain, *self._tried.values()))
+        return Found(self._plain, chosen, trials, tuple(self._notes))
+
+    def _single_steps(self) -> list[Recipe]:
+        """Each transform alone."""
+        singles = [Recipe(clustering=codes) for codes in CODES]
+        singles += PRUNED
+        singles += [Recipe(channels=channels) for channels in KEEPS]
+        singles += [Recipe(rewrite=Rewrite()), Recipe(quantize=Quantize(per_tensor_fc=True))]
+        if any(target.npu.family == "ethos-u85" for target in self._task.targets):
+            singles.append(Recipe(pruning=Pruning(pattern="2:4")))
+        return singles
+
+    def _combinations(self) -> list[Recipe]:
+        """What changes the graph, as far as it helps, with each way to compress that does."""
+        allowed = [each for each in self._tried.values() if self._is_better(each)]
+        structures = self._front([each for each in allowed if _has_structure(each.recipe)])
+        codes = self._front([each for each in allowed if not _has_structure(each.recipe)])
+        pairs = [(left.recipe, right.recipe) for left in structures for right in codes]
+        pairs += [(left.recipe, right.recipe) for left in structures for right in structures if left is not right]
+        return [_joined(left, right) for left, right in pairs]
+
+    def _by_operator(self) -> list[Recipe]:
+        """Strong compression for the operators where it gains most for what it costs, gentle for the others."""
+        ranked = self._ranked_operators()
+        everything = Recipe(clustering=GENTLE)
+        recipes = []
+        for count in sorted({math.ceil(len(ranked) * share) for share in (0.25, 0.5, 0.75, 0.9)}):
+            chosen = tuple(replace(STRONG, match=f"^{re.escape(name)}$") for name in ranked[:count])
+            recipes += [replace(everything, layers=chosen)] if chosen else []
+        return recipes
+
+    def _ranked_operators(self) -> list[str]:
+        """Names of operators, those first whose strong compression saves most for the error that it brings."""
+        graph = self._plain.graph
+        aims, _ = aims_of(graph, Recipe(clustering=Clustering(2)))
+        waits = self._waits()
+        largest = sorted(aims, key=lambda aim: -waits.get(aim.operator, 0))[:MOST_OPERATORS]
+        names = [graph.main.operator_name(graph.operators[aim.operator]) for aim in largest]
+        recipes = [Recipe(layers=(replace(STRONG, match=f"^{re.escape(name)}$"),)) for name in names]
+        floor = worst(self._plain.fidelity).relative_error
+        worth = {}
+        for name, aim, candidate in zip(names, largest, self._make(recipes, {}), strict=True):
+            if isinstance(candidate, Candidate):
+                added = max(worst(candidate.fidelity).relative_error ** 2 - floor**2, 1e-9)
+                worth[name] = (1 + waits.get(aim.operator, 0)) / added
+        return sorted(worth, key=lambda name: -worth[name])
+
+    def _waits(self) -> dict[int, int]:
+        """By operator: cycles in which the NPU waits on the first target, or bytes of weights where it never does."""
+        operators = [each for each in self._plain.costs[0].performance.operators if each.subgraph == 0]
+        waits = {each.index: (each.total_cycles or 0) - (each.npu_cycles or 0) for each in operators}
+        if any(wait > 0 for wait in waits.values()):
+            return waits
+        return {each.index: each.compressed_weights_bytes or 0 for each in operators}
+
+    def _try(self, recipes: Iterable[Recipe]) -> None:
+        new = [recipe for recipe in dict.fromkeys(recipes) if recipe not in self._tried and recipe not in self._failed]
+        made = self._make(new, self._tried)
+        self._failed |= {
+            recipe: str(each) for recipe, each in zip(new, made, strict=True) if isinstance(each, Exception)
+        }
+        # In the order in which they were asked for, not in which they were done.
+        self._tried = {recipe: self._tried[recipe] for recipe in [*self._asked, *new] if recipe in self._tried}
+        self._asked += new
+
+    def _make(self, recipes: Sequence[Recipe], keep: dict[Recipe, Candidate]) -> list[Candidate | Exception | None]:
+        """A candidate of each recipe, or why there is none; None where the time was up. `keep` has them at once."""
+
+        def make(recipe: Recipe) -> Candidate | None:
+            if time.monotonic() > self._deadline:
+                return None
+            left = max(self._deadline - time.monotonic(), 0)
+            self._task.progress(f"{len(self._tried)} recipes tried, {left:.0f} s left: {describe(recipe)}")
+            candidate = self._task.candidate(recipe)
+            self._judge(candidate)
+            keep[recipe] = candidate
+            return candidate
+
+        made = attempt_in_parallel(make, recipes, (TransformError, BackendError))
+        if any(each is None for each in made) and not self._notes:
+            self._notes.append("the time budget ended the search; more may be found with a larger --time-budget")
+        return made
+
+    def _judge(self, candidate: Candidate) -> None:
+        if self._evaluate is not None:
+            content = bytes(candidate.graph.content)
+            self._scores[content] = float(self._evaluate(content))
+
+    def _is_better(self, candidate: Candidate) -> bool:
+        """Within the limits, nowhere slower than before, and faster or smaller."""
+        if self._verdicts.objection(candidate) is not None:
+            return False
+        speeds = [_ratio(old, new) for old, new in _cycles(self._plain, candidate)]
+        if any(speed > 1 for speed in speeds):
+            return False
+        return self._cost(candidate) < 1 / AS_FAST or self._weights(candidate) < SMALLER
+
+    def _cost(self, candidate: Candidate) -> float:
+        """Cycles after / before, as the geometric mean over targets."""
+        return _mean([_ratio(old, new) for old, new in _cycles(self._plain, candidate)])
+
+    def _weights(self, candidate: Candidate) -> float:
+        """Compressed weights after / before, as the geometric mean over targets."""
+        return _mean([_ratio(old, new) for old, new in _compressed(self._plain, candidate)])
+
+    def _best(self, candidates: Sequence[Candidate]) -> Candidate:
+        """The fastest; of those about as fast the smallest; of those about as small the closest."""
+        fastest = min(map(self._cost, candidates))
+        fast = [each for each in candidates if self._cost(each) <= fastest * AS_FAST]
+        smallest = min(map(self._weights, fast))
+        small = [each for each in fast if self._weights(each) <= smallest * AS_FAST]
+        return min(small, key=lambda each: worst(each.fidelity).relative_error)
+
+    def _front(self, candidates: Sequence[Candidate], most: int = 3) -> list[Candidate]:
+        """The fastest few, none of which another beats in speed and size and closeness."""
+
+        def figures(each: Candidate) -> tuple[float, ...]:
+            return self._cost(each), self._weights(each), worst(each.fidelity).relative_error
+
+        def beaten(each: Candidate) -> bool:
+            mine = figures(each)
+            others = [figures(other) for other in candidates if other is not each]
+            return any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
+
+        return sorted((each for each in candidates if not beaten(each)), key=self._cost)[:most]
+
+    def _why_nothing(self) -> str:
+        objections = [self._verdicts.objection(each) for each in self._tried.values()]
+        if not objections:
+            return "nothing was tried in the time that there was: the model is returned as it was"
+        kept = sum(objection is None for objection in objections)
+        if not kept:
+            nearest = min(self._tried.values(), key=lambda each: worst(each.fidelity).relative_error)
+            reason = self._verdicts.objection(nearest)
+            return f"no recipe keeps the limits, the model is returned as it was; the closest: {reason}"
+        return f"{kept} recipes keep the limits, and none is faster or smaller: the model is returned as it was"
+
+    def _trial(self, candidate: Candidate, is_chosen: bool) -> Trial:
+        found, performances = worst(candidate.fidelity), [cost.performance for cost in candidate.costs]
+        memories = [performance.memory for performance in performances]
+        return Trial(
+            recipe=candidate.recipe,
+            description=describe(candidate.recipe),
+            total_cycles=tuple(performance.total_cycles for performance in performances),
+            compressed_weights_bytes=tuple(each.compressed_weights_bytes if each else None for each in memories),
+            flash_bytes=tuple(each.flash_bytes if each else None for each in memories),
+            relative_error=found.relative_error,
+            sqnr_db=found.sqnr_db,
+            top1_agreement=found.top1_agreement,
+            accuracy=candidate.fidelity.quantized_accuracy,
+            score=self._scores.get(bytes(candidate.graph.content)),
+            objection=self._verdicts.objection(candidate) or "",
+            is_chosen=is_chosen,
+        )
+
+
+def _has_structure(recipe: Recipe) -> bool:
+    """Whether it changes more than codes."""
+    return bool(recipe.channels or recipe.rewrite or recipe.quantize)
+
+
+def _joined(left: Recipe, right: Recipe) -> Recipe:
+    """Both; where both say something about a step, the left."""
+    return Recipe(
+        quantize=left.quantize or right.quantize,
+        rewrite=left.rewrite or right.rewrite,
+        channels=left.channels or right.channels,
+        pruning=left.pruning or right.pruning,
+        clustering=left.clustering or right.clustering,
+        layers=left.layers or right.layers,
+    )
+
+
+def _cycles(before: Candidate, after: Candidate) -> list[tuple[int, int]]:
+    pairs = zip(before.costs, after.costs, strict=True)
+    return [(old.performance.total_cycles or 0, new.performance.total_cycles or 0) for old, new in pairs]
+
+
+def _compressed(before: Candidate, after: Candidate) -> list[tuple[int, int]]:
+    memories = [
+        (old.performance.memory, new.performance.memory) for old, new in zip(before.costs, after.costs, strict=True)
+    ]
+    return [(old.compressed_weights_bytes, new.compressed_weights_bytes) for old, new in memories if old and new]
+
+
+def _ratio(before: int, after: int) -> float:
+    return after / before if before else 1.0
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios and min(ratios) > 0 else 1.0

@@ -1,0 +1,91 @@
+"""What a run starts with and tells of it: the model as it is read, its summary and the target's."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
+from mlia.graph.load import load_model
+from mlia.report import Conversion, MemorySummary, ModelSummary, TargetSummary, TensorSummary
+from mlia.targets.target import Memory, Target
+
+
+def name_of(model: str | Path | Graph) -> str:
+    """What the report calls the model: the name of its file or folder."""
+    if isinstance(model, Graph):
+        return model.description or "unnamed model"
+    name = Path(model).name or Path(model).resolve().name
+    return name.encode(errors="replace").decode()
+
+
+def load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
+    """The model with its inputs fixed: other formats are converted for them, TFLite is changed."""
+    graph = model if isinstance(model, Graph) else load_model(Path(model), input_shapes)
+    if not input_shapes or graph.provenance != Provenance():
+        return graph
+    from mlia.transforms.shapes import with_input_shapes
+
+    return with_input_shapes(graph, input_shapes)
+
+
+def summarize_model(name: str, graph: Graph, conversion: Conversion | None) -> ModelSummary:
+    """The user\'s model, with what was done to it."""
+    return ModelSummary(
+        name=name,
+        format=graph.provenance.format,
+        size_bytes=len(graph.content),
+        sha256=sha256(graph.content).hexdigest(),
+        operators=sum(len(subgraph.operators) for subgraph in graph.subgraphs),
+        subgraphs=len(graph.subgraphs),
+        inputs=_summarize_tensors(graph.main, graph.main.inputs),
+        outputs=_summarize_tensors(graph.main, graph.main.outputs),
+        conversion=conversion,
+    )
+
+
+def _summarize_tensors(subgraph: Subgraph, indexes: Sequence[int]) -> tuple[TensorSummary, ...]:
+    tensors = [subgraph.tensors[index] for index in indexes]
+    return tuple(TensorSummary(tensor.name, tensor.shape_signature or tensor.shape, tensor.dtype) for tensor in tensors)
+
+
+def summarize_target(target: Target) -> TargetSummary:
+    """The target, with what the figures depend on."""
+    mode = target.memory_mode
+    ports: dict[str, Memory] = {"axi0": target.system_config.axi0, "axi1": target.system_config.axi1}
+    holds = {"constants": mode.constants, "arena": mode.arena, "cache": mode.cache}
+    return TargetSummary(
+        name=target.name,
+        npu=target.npu.name,
+        macs_per_cycle=target.npu.macs_per_cycle,
+        clock_mhz=target.npu.clock_mhz,
+        system_config=target.system_config.name,
+        memory_mode=mode.name,
+        vela_config_source=target.vela_config_source,
+        memories=tuple(
+            MemorySummary(
+                name=memory.name,
+                holds=tuple(what for what, where in holds.items() if where == port),
+                bandwidth_gb_s=memory.bandwidth_gb_s(target.npu),
+                read_latency_cycles=memory.read_latency_cycles,
+                write_latency_cycles=memory.write_latency_cycles,
+            )
+            for port, memory in ports.items()
+            if port in holds.values()
+        ),
+        host=target.host.name,
+        host_clock_mhz=target.host.clock_mhz,
+    )
+
+
+def notes_on(graph: Graph) -> tuple[str, ...]:
+    """What a reader must know of how the model was taken."""
+    notes = []
+    if dynamic := [
+        graph.main.tensors[index].name for index in graph.main.inputs if graph.main.tensors[index].is_dynamic
+    ]:
+        notes.append(f"the size of input {', '.join(dynamic)} is dynamic; analyzed with 1 where it is open")
+    if len(graph.subgraphs) > 1:
+        notes.append(
+            f"the model has {len(graph.subgraphs)} subgraphs; operators of further ones are shown as 1:0, 1:1, …"
+        )
+    return tuple(notes)

@@ -1,0 +1,188 @@
+"""One model to optimize: what was measured of it, and where its changed versions are made, compiled and compared."""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from msgspec import Struct
+
+import mlia
+from mlia.backends.vela import Vela
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, InputShapes
+from mlia.output import write_file
+from mlia.pipeline.gains import explain, figures_of
+from mlia.pipeline.parallel import map_in_parallel
+from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.recipe import Recipe
+from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
+from mlia.results import Change, Compatibility, Fidelity, Performance, Skipped
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
+from mlia.transforms.apply import Original, Workbench, measured
+from mlia.transforms.calibration import load_calibration, synthetic_calibration
+from mlia.transforms.prepare import as_read
+
+Progress = Callable[[str], None]
+Evaluate = Callable[[bytes], float]
+TAKEN = ("float32", "float16", "int8", "int16")
+
+
+class Optimized(Struct, frozen=True):
+    """The optimized model, and the report of what it gained and lost."""
+
+    graph: Graph
+    report: Optimization
+
+    def save(self, path: str | Path) -> None:
+        """Write the TFLite file, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_file(Path(path), bytes(self.graph.content))
+
+
+class Cost(Struct, frozen=True):
+    """What a model costs on one target, and how many of its operators run on the CPU there."""
+
+    performance: Performance
+    cpu_operators: int
+
+
+class Candidate(Struct, frozen=True):
+    """A model that a recipe made, and what was measured of it."""
+
+    recipe: Recipe
+    graph: Graph
+    changes: tuple[Change, ...]
+    skipped: tuple[Skipped, ...]
+    costs: tuple[Cost, ...]
+    fidelity: Fidelity
+
+
+class Task:
+    """Makes and measures changed versions of one model. Each content is compiled once for each target."""
+
+    def __init__(
+        self, name: str, original: Original, targets: Sequence[Target], timeout_s: float, progress: Progress
+    ) -> None:
+        self.name = name
+        self.original = original
+        self.targets = tuple(targets)
+        self.progress = progress
+        self._workbench = Workbench(original, progress)
+        self._backend = Vela(timeout_s)
+        self._costs: dict[tuple[str, str], Cost] = {}
+
+    def plain(self) -> Candidate:
+        """The model without any recipe: quantized, if it was not."""
+        graph = self._workbench.plain()
+        return Candidate(Recipe(), graph, (), (), self._cost(graph), self.original.closeness(graph))
+
+    def candidate(self, recipe: Recipe) -> Candidate:
+        """The model that a recipe makes, compiled and run.
+
+        Raises:
+            TransformError: a step of the recipe cannot be done at all.
+            BackendError: the compiler refused the model, crashed, or took too long.
+        """
+        made = self._workbench.apply(recipe)
+        costs, fidelity = self._cost(made.graph), self.original.closeness(made.graph)
+        return Candidate(recipe, made.graph, made.changes, made.skipped, costs, fidelity)
+
+    def _cost(self, graph: Graph) -> tuple[Cost, ...]:
+        digest = sha256(graph.content).hexdigest()
+
+        def run(target: Target) -> Cost:
+            key = (digest, target.name)
+            if key not in self._costs:
+                self._costs[key] = _compiled(self._backend, graph, target)
+            return self._costs[key]
+
+        return map_in_parallel(run, self.targets)
+
+    def finish(
+        self,
+        before: Candidate,
+        after: Candidate,
+        evaluate: Evaluate | None,
+        trials: tuple[Trial, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> Optimized:
+        """The result, with the difference told."""
+        evaluation = None
+        if evaluate is not None:
+            self.progress("evaluating")
+            evaluation = Evaluation(*(float(evaluate(bytes(each.graph.content))) for each in (before, after)))
+        conversion = as_read(self.original.graph)
+        report = Optimization(
+            schema_version=SCHEMA_VERSION,
+            mlia_version=mlia.__version__,
+            model=summarize_model(self.name, before.graph, conversion),
+            optimized=summarize_model(self.name, after.graph, None),
+            float_bytes=len(self.original.graph.content) if self.original.is_float else None,
+            calibration=self.original.calibration.description,
+            recipe=after.recipe,
+            changes=after.changes,
+            skipped=after.skipped,
+            fidelity_before=before.fidelity if self.original.is_float else None,
+            fidelity_after=after.fidelity,
+            evaluation=evaluation,
+            comparisons=tuple(
+                _compare(target, old, new, len(before.graph.content), len(after.graph.content))
+                for target, old, new in zip(self.targets, before.costs, after.costs, strict=True)
+            ),
+            trials=trials,
+            notes=(*notes, *notes_on(self.original.graph), *self._notes()),
+        )
+        return Optimized(after.graph, report)
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        if self.original.calibration.is_synthetic:
+            notes.append(
+                "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you"
+                " deploy the model"
+            )
+        if not self.original.is_float:
+            notes.append("the model was quantized already: closeness is to the model that was given")
+        return tuple(notes)
+
+
+def begin(
+    model: str | Path | Graph,
+    target: str | Target | Sequence[str | Target],
+    calibration: str | Path | None,
+    input_shapes: InputShapes,
+    timeout_s: float,
+    progress: Progress,
+) -> Task:
+    """Read the model and the samples, and run the one on the other."""
+    asked = [target] if isinstance(target, str | Target) else list(target)
+    targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
+    progress(f"reading {name_of(model)}")
+    graph = load(model, input_shapes)
+    if not any(tensor.dtype in TAKEN for tensor in graph.main.tensors):
+        raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
+    samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)
+    progress(f"running {name_of(model)}")
+    return Task(name_of(model), measured(graph, samples), targets, timeout_s, progress)
+
+
+def _compiled(backend: Vela, graph: Graph, target: Target) -> Cost:
+    result = backend.run(graph, target)
+    if not isinstance(result.performance, Performance) or not isinstance(result.compatibility, Compatibility):
+        reason = getattr(result.performance, "reason", "it was not compiled")
+        raise TransformError(f"the model cannot be optimized: {reason}")
+    return Cost(result.performance, result.compatibility.cpu_operators)
+
+
+def _compare(target: Target, before: Cost, after: Cost, before_bytes: int, after_bytes: int) -> Comparison:
+    """What a target makes of both models."""
+    old = figures_of(before.performance, before.cpu_operators, before_bytes)
+    new = figures_of(after.performance, after.cpu_operators, after_bytes)
+    gain = old.total_cycles / new.total_cycles if old.total_cycles and new.total_cycles else None
+    ceiling = old.total_cycles / old.npu_cycles if old.total_cycles and old.npu_cycles else None
+    explanation = explain(before.performance, old, new)
+    return Comparison(summarize_target(target), after.performance.source, old, new, gain, ceiling, explanation)

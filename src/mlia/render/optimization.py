@@ -1,0 +1,212 @@
+"""An optimization as text: what was done, what it gained on each target, and what it lost."""
+
+from collections.abc import Callable, Sequence
+
+from mlia.recipe import describe
+from mlia.render.text import (
+    LABEL,
+    NOTHING,
+    Column,
+    Page,
+    count,
+    display_names,
+    fraction,
+    kibibytes,
+    milliseconds,
+    percent,
+    plural,
+    source_text,
+)
+from mlia.report import Comparison, Optimization, Trial
+from mlia.results import Change, Fidelity, Figures, Skipped, TensorFidelity
+
+FEW = 12  # changes that are shown one by one without being asked for
+_CHANGES = (
+    Column("operator", align_right=False, flexible=True),
+    Column("what", align_right=False, flexible=True),
+)
+_FIGURES = (Column("", align_right=False), Column("before"), Column("after"), Column("gain"))
+_TRIALS = (
+    Column("", align_right=False),
+    Column("cycles"),
+    Column("gain"),
+    Column("weights KiB", rank=2),
+    Column("rel. error"),
+    Column("top-1 %", rank=1),
+    Column("accuracy %", rank=3),
+    Column("recipe", align_right=False, flexible=True),
+)
+
+
+def render_optimization(report: Optimization, path: str, recipe_path: str, width: int, verbose: bool) -> str:
+    """The report of `mlia optimize`."""
+    page = Page(width, color=False)
+    page.title(f"{report.model.name} -> {path}: {kibibytes(report.optimized.size_bytes)} KiB")
+    conversion = report.model.conversion
+    if conversion is not None:
+        page.paragraph(f"{conversion.source_format}, {conversion.route}", "source", LABEL)
+    page.paragraph(report.calibration, "calibration", LABEL)
+    page.paragraph(describe(report.recipe), "recipe", LABEL)
+    page.paragraph(f"saved in {recipe_path}; --recipe repeats it", "", LABEL)
+    for note in report.notes:
+        page.paragraph(note, "note", LABEL)
+    if report.trials:
+        _show_trials(page, report, verbose)
+    _show_changes(page, report.changes, verbose)
+    _show_skipped(page, report.skipped, verbose)
+    for comparison in report.comparisons:
+        _show_comparison(page, comparison, report)
+    _show_fidelity(page, report)
+    return page.text
+
+
+def _show_changes(page: Page, changes: Sequence[Change], verbose: bool) -> None:
+    page.heading("What was done")
+    if not changes:
+        page.paragraph("nothing")
+        return
+    told: dict[str, list[str]] = {}
+    for change in changes:
+        told.setdefault(change.where, []).append(change.what)
+    shown = list(told) if verbose else list(told)[:FEW]
+    names = display_names(shown)
+    page.table(_CHANGES, [(name, "; ".join(told[where])) for where, name in zip(shown, names, strict=True)])
+    if len(shown) < len(told):
+        page.paragraph(f"… and {len(told) - len(shown)} more operators: --verbose shows them")
+
+
+def _show_skipped(page: Page, skipped: Sequence[Skipped], verbose: bool) -> None:
+    """One reason is told once for all that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for each in skipped:
+        reasons.setdefault(each.reason, []).append(each.what)
+    if reasons:
+        page.gap()
+        page.paragraph("Left alone:")
+    for reason, what in reasons.items():
+        names = what if verbose or len(what) <= FEW else [*what[:FEW], f"{len(what) - FEW} more"]
+        page.paragraph(f"- {', '.join(_short(names))}: {reason}", hang=4)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """A fused operator's name is all names of its parts; the first is enough."""
+    return [name.split(";")[0] for name in names]
+
+
+def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -> None:
+    target, before, after = comparison.target, comparison.before, comparison.after
+    page.heading(f"Target {target.name} ({source_text(comparison.source)})")
+    page.table(_FIGURES, [row for row in _figure_rows(before, after) if row is not None])
+    told = comparison.explanation
+    gain = f"{comparison.gain:.2f}x in time" if comparison.gain is not None else "no cycles"
+    page.paragraph(f"{gain}: {told}", hang=2)
+    if before.file_bytes == after.file_bytes and before.compressed_weights_bytes != after.compressed_weights_bytes:
+        page.paragraph("TFLite stores a byte for each weight; what Vela writes to flash is compressed.")
+
+
+def _figure_rows(before: Figures, after: Figures) -> list[tuple[str, ...] | None]:
+    def row(label: str, show: Callable[[float], str], old: float | None, new: float | None) -> tuple[str, ...] | None:
+        if not old and not new:
+            return None
+        gain = f"{old / new:.2f}x" if old and new else NOTHING
+        return label, *(NOTHING if value is None else show(value) for value in (old, new)), gain
+
+    def whole(value: float) -> str:
+        return count(int(value))
+
+    def size(value: float) -> str:
+        return kibibytes(int(value))
+
+    return [
+        row("total cycles", whole, before.total_cycles, after.total_cycles),
+        row("NPU busy, cycles", whole, before.npu_cycles, after.npu_cycles),
+        row("latency ms", milliseconds, before.latency_ms, after.latency_ms),
+        row("weights KiB", size, before.weights_bytes, after.weights_bytes),
+        row("compressed weights KiB", size, before.compressed_weights_bytes, after.compressed_weights_bytes),
+        row("flash KiB", size, before.flash_bytes, after.flash_bytes),
+        row("DRAM KiB", size, before.dram_bytes, after.dram_bytes),
+        row("SRAM KiB", size, before.sram_bytes, after.sram_bytes),
+        row("read off-chip KiB", size, before.off_chip_read_bytes, after.off_chip_read_bytes),
+        row("TFLite file KiB", size, before.file_bytes, after.file_bytes),
+        row("operators on the CPU", whole, before.cpu_operators, after.cpu_operators),
+    ]
+
+
+def _show_fidelity(page: Page, report: Optimization) -> None:
+    before, after = report.fidelity_before, report.fidelity_after
+    original = "the float model" if before is not None else "the model that was given"
+    marked = ", synthetic calibration" if after.is_synthetic else ""
+    page.heading(f"Closeness to {original}, {plural(after.samples, 'held-out sample')}{marked}")
+    columns = [Column("", align_right=False), Column("quantized"), Column("optimized")]
+    rows = _fidelity_rows(before, after)
+    if before is None:
+        columns, rows = [columns[0], columns[2]], [(row[0], row[2]) for row in rows]
+    page.table(columns, rows)
+    if report.float_bytes is not None:
+        ratio = report.float_bytes / report.model.size_bytes
+        page.paragraph(
+            f"As TFLite the float model has {kibibytes(report.float_bytes)} KiB, the quantized one"
+            f" {kibibytes(report.model.size_bytes)} KiB: {ratio:.1f}x smaller."
+        )
+    if after.float_accuracy is not None:
+        page.paragraph(f"The accuracy of {original} is {percent(100 * after.float_accuracy)} %.")
+    if report.evaluation is not None:
+        page.paragraph(f"Your own judge: {report.evaluation.before:g} before, {report.evaluation.after:g} after.")
+
+
+def _fidelity_rows(before: Fidelity | None, after: Fidelity) -> list[tuple[str, ...]]:
+    def both(show: Callable[[TensorFidelity], str], position: int) -> tuple[str, str]:
+        return (NOTHING if before is None else show(before.outputs[position])), show(after.outputs[position])
+
+    rows: list[tuple[str, ...]] = []
+    names = display_names([output.name for output in after.outputs])
+    for position, name in enumerate(names):
+        of = f" of {name}" if len(names) > 1 else ""
+        rows.append((f"relative error{of}", *both(lambda each: f"{each.relative_error:.4f}", position)))
+        rows.append((f"SQNR dB{of}", *both(_sqnr, position)))
+        rows.append((f"top-1 agreement %{of}", *both(lambda each: fraction(each.top1_agreement), position)))
+    if after.quantized_accuracy is not None:
+        accuracy = fraction(before.quantized_accuracy) if before is not None else NOTHING
+        rows.append(("accuracy %", accuracy, fraction(after.quantized_accuracy)))
+    return rows
+
+
+def _sqnr(each: TensorFidelity) -> str:
+    return NOTHING if each.sqnr_db is None else f"{each.sqnr_db:.1f}"
+
+
+def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
+    """The trade-off: of all that was tried, what nothing else beats in speed and size and closeness."""
+    target = report.comparisons[0].target.name
+    trials = report.trials if verbose else [trial for trial in report.trials if _is_worth_showing(trial, report.trials)]
+    kept = sum(not trial.objection for trial in report.trials)
+    page.heading(
+        f"Searched {plural(len(report.trials), 'recipe')}, {kept} within the limits; gain against closeness on {target}"
+    )
+    ordered = sorted(trials, key=lambda trial: (trial.total_cycles[0] or 0, trial.relative_error))
+    page.table(_TRIALS, [_trial_row(trial, report.trials[0]) for trial in ordered])
+    page.paragraph("> is the chosen one, x breaks a limit.")
+
+
+def _is_worth_showing(trial: Trial, trials: Sequence[Trial]) -> bool:
+    def figures(each: Trial) -> tuple[float, ...]:
+        return each.total_cycles[0] or 0, each.compressed_weights_bytes[0] or 0, each.relative_error
+
+    mine = figures(trial)
+    others = (figures(other) for other in trials)
+    beaten = any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
+    return trial.is_chosen or trial is trials[0] or not beaten
+
+
+def _trial_row(trial: Trial, plain: Trial) -> tuple[str, ...]:
+    cycles, before = trial.total_cycles[0], plain.total_cycles[0]
+    return (
+        ">" if trial.is_chosen else "x" if trial.objection else "",
+        count(cycles),
+        f"{before / cycles:.2f}x" if cycles and before else NOTHING,
+        kibibytes(trial.compressed_weights_bytes[0]),
+        f"{trial.relative_error:.4f}",
+        fraction(trial.top1_agreement),
+        fraction(trial.accuracy),
+        "(as it was)" if trial is plain else trial.description,
+    )
