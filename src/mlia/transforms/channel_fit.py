@@ -17,7 +17,9 @@ from mlia.transforms.calibration import Array
 ROWS_PER_FEATURE, FEWEST_ROWS, MOST_ROWS = 4, 1024, 4096
 MOST_FEATURES = 1536  # more would take seconds: elimination is cubic in them
 STEPS = 64  # of an elimination: with more lanes to remove, several at each
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # relative to the variance of each feature
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the variance of each feature
+ELIMINATION_RIDGE = 1e-2  # of four models, closest at it or near it
+DEAD_RIDGE = 1e-8  # among channels that never change, which are alike or different, and not a matter of samples
 CHOSEN_RIDGE = 1e-2  # where there are too few samples to choose one
 HELD_OUT = 5  # every fifth sample judges the ridge
 NEGLIGIBLE = 1e-9  # of the variance of an output: float32 rounding
@@ -51,7 +53,7 @@ class Reader:
         if self._operator.kind == "FULLY_CONNECTED":
             return values.reshape(int(numpy.prod(self._output[:-1])), -1)[positions]
         _, height, width, _ = self._sizes
-        batch, top, left = numpy.unravel_index(positions, self._output[:3])
+        batch, top, left = (numpy.asarray(part) for part in numpy.unravel_index(positions, self._output[:3]))
         rows, columns = self._along("h", height, values.shape[1]), self._along("w", width, values.shape[2])
         padded = numpy.pad(values, ((0, 0), rows.padding, columns.padding, (0, 0)))
         y = top[:, None] * rows.stride + numpy.arange(height) * rows.dilation
@@ -86,34 +88,40 @@ class Elimination:
     What a lane costs is the growth of the squared error of the output, relative to its variance, when the weights
     of all other features are free to make up for it: tr(W' [H^-1]^-1 W) over the features of the lane, H being their
     covariance (Hassibi and Stork 1993, "Second order derivatives for network pruning: Optimal Brain Surgeon", for
-    several weights at once). With `compensate` false, or for very many features, it is the lane's own contribution
-    to that variance, tr(W' H W).
+    several weights at once). Without a ridge, or for very many features, nothing makes up for it: the cost is the
+    variance of what the lane adds, tr(W' H W).
     """
 
-    def __init__(self, rows: Array, matrix: Array, blocks: Sequence[Array], compensate: bool) -> None:
-        covariance = _covariance(rows)
-        self._total = float((matrix * (covariance @ matrix)).sum())
+    def __init__(
+        self,
+        rows: Array,
+        matrix: Array,
+        blocks: Sequence[Array],
+        *,
+        variance: float,
+        ridge: float | None = ELIMINATION_RIDGE,
+    ) -> None:
+        """`blocks` are the features of each lane; `variance` is that of the whole output, summed over channels."""
+        self.lanes = len(blocks)
+        self._variance = variance
         self._blocks: Any = None
-        sizes = {len(block) for block in blocks}
-        if compensate and len(sizes) == 1 and len(matrix) <= MOST_FEATURES:
+        if ridge is not None and len({len(block) for block in blocks}) == 1 and len(matrix) <= MOST_FEATURES:
             self._blocks = numpy.stack(blocks)
-            self._inverse = numpy.linalg.inv(_ridged(covariance, RIDGES[0]))
+            self._inverse = numpy.linalg.inv(_ridged_covariance(rows, ridge))
             self._matrix = matrix.copy()
-            return
-        self._own = numpy.array(
-            [(matrix[block] * (covariance[numpy.ix_(block, block)] @ matrix[block])).sum() for block in blocks]
-        )
+        else:
+            self._own = numpy.array([(rows[:, block] @ matrix[block]).var(0).sum() for block in blocks])
 
     def costs(self, left: Array) -> Array:
         """What each of these lanes (numbers of blocks) would cost now."""
-        if self._total <= 0:
+        if self._variance <= 0:
             return numpy.zeros(len(left))
         if self._blocks is None:
-            return numpy.asarray(self._own[left] / self._total)
+            return numpy.asarray(self._own[left] / self._variance)
         blocks = self._blocks[left]
         weights = self._matrix[blocks]
         inverses = self._inverse[blocks[:, :, None], blocks[:, None, :]]
-        return numpy.asarray((weights * numpy.linalg.solve(inverses, weights)).sum((1, 2)) / self._total)
+        return numpy.asarray((weights * numpy.linalg.solve(inverses, weights)).sum((1, 2)) / self._variance)
 
     def remove(self, lane: int) -> None:
         """Take a lane out and let the others make up for it."""
@@ -126,11 +134,9 @@ class Elimination:
         self._inverse -= share @ columns.T
 
 
-def order_of_removal(
-    eliminations: Sequence[Elimination], candidates: Array, count: int, most: float = numpy.inf
-) -> list[int]:
+def order_of_removal(eliminations: Sequence[Elimination], count: int, most: float = numpy.inf) -> list[int]:
     """Which lanes to remove, cheapest first: at most `count`, while what they cost together stays below `most`."""
-    left = candidates
+    left = numpy.arange(eliminations[0].lanes)
     removed: list[int] = []
     spent = 0.0
     at_once = max(1, count // STEPS)
@@ -182,14 +188,24 @@ def fit(rows: Sequence[Array], target: Sequence[Array], matrix: Array) -> Fit:
 class _Regression:
     def __init__(self, rows: Array, target: Array) -> None:
         self._mean, self._target_mean = rows.mean(0), target.mean(0)
-        self._covariance = _covariance(rows)
-        self._product = (rows - self._mean).T @ (target - self._target_mean) / len(rows)
+        self._rows, self._target = rows - self._mean, target - self._target_mean
+        self._penalties = {ridge: _penalty(rows, self._rows, ridge) for ridge in RIDGES}
+        # Of the two ways to write the solution, the one with the smaller system.
+        self._is_wide = rows.shape[1] > len(rows)
+        self._product = self._rows.T @ self._target / len(rows)
+        self._covariance = None if self._is_wide else self._rows.T @ self._rows / len(rows)
 
     def solve(self, ridge: float | None) -> tuple[Array, Array]:
         """Weights and bias; without a ridge, the bias alone."""
         if ridge is None:
             return numpy.zeros_like(self._product), self._target_mean
-        weights = numpy.linalg.solve(_ridged(self._covariance, ridge), self._product)
+        penalty = self._penalties[ridge]
+        if self._is_wide:
+            scaled = self._rows / penalty
+            system = self._rows @ scaled.T / len(scaled) + numpy.eye(len(scaled))
+            weights = scaled.T @ numpy.linalg.solve(system, self._target) / len(scaled)
+        else:
+            weights = numpy.linalg.solve(self._covariance + numpy.diag(penalty), self._product)
         return weights, self._target_mean - self._mean @ weights
 
     def error_on(self, rows: Array, target: Array, ridge: float | None) -> float:
@@ -197,15 +213,15 @@ class _Regression:
         return float(((target - rows @ weights - bias) ** 2).mean())
 
 
-def _covariance(rows: Array) -> Array:
+def _ridged_covariance(rows: Array, ridge: float) -> Array:
     centered = rows - rows.mean(0, dtype=numpy.float64)
-    return centered.T @ centered / len(rows)
+    return centered.T @ centered / len(rows) + numpy.diag(_penalty(rows, centered, ridge))
 
 
-def _ridged(covariance: Array, ridge: float) -> Array:
-    """Invertible: with a part of each feature's own variance added, and a little to those that have none."""
-    variance = numpy.diag(covariance)
-    return covariance + numpy.diag(ridge * variance + (1e-9 * variance.mean() or 1.0))
+def _penalty(rows: Array, centered: Array, ridge: float) -> Array:
+    """A part of each feature's own variance, and above what rounding makes of those that have none."""
+    variance = (centered**2).mean(0)
+    return ridge * variance + 1e-8 * variance.mean() + 1e-10 * float((rows**2).mean(dtype=numpy.float64)) + 1e-30
 
 
 def _root(error: float, total: float) -> float:

@@ -20,14 +20,23 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import ACTING, Graph, Subgraph
 from mlia.graph.tflite_writer import write_tflite
+from mlia.recipe import Channels, Dead, Recipe
 from mlia.results import Change, Skipped
 from mlia.transforms.calibration import Array
 from mlia.transforms.channel_cut import Draft, without_lanes
-from mlia.transforms.channel_fit import NEGLIGIBLE, Elimination, Reader, as_matrix, fit, order_of_removal
+from mlia.transforms.channel_fit import (
+    DEAD_RIDGE,
+    ELIMINATION_RIDGE,
+    NEGLIGIBLE,
+    Elimination,
+    Reader,
+    as_matrix,
+    fit,
+    order_of_removal,
+)
 from mlia.transforms.channel_groups import Group, Structure, channel_structure
 from mlia.transforms.constants import reread, stored
 from mlia.transforms.interpreter import Model, first_line, samples_of
-from mlia.transforms.recipe import Channels, Dead, Recipe
 from mlia.transforms.transform import Transformed
 
 NAME = "channels"
@@ -50,7 +59,7 @@ def remove_channels(graph: Graph, samples: Sequence[Array], recipe: Recipe) -> T
             Where operators share their channels and say different things, the gentlest is done to all.
 
     Raises:
-        TransformError: a share that is not above 0 and up to 1, or LiteRT cannot run the model.
+        TransformError: LiteRT cannot run the model, or what it computes is not finite.
     """
     if len(graph.subgraphs) > 1:
         return Transformed(graph, (), (Skipped("channels", "the model has several subgraphs"),))
@@ -85,6 +94,16 @@ class _Observed(Struct, frozen=True):
     lanes: Array  # of each feature
     matrix: Array
     bias: Array
+    variance: float  # of the output, summed over its channels
+
+    def elimination(self, lanes: Sequence[int], compensate: bool, only_dead: bool) -> Elimination:
+        """Removal of these lanes; of dead ones only others of them make up for."""
+        rows, features = numpy.concatenate(self.rows), numpy.arange(len(self.lanes))
+        if only_dead:
+            features = numpy.flatnonzero(numpy.isin(self.lanes, lanes))
+        blocks = [numpy.flatnonzero(self.lanes[features] == lane) for lane in lanes]
+        ridge = (DEAD_RIDGE if only_dead else ELIMINATION_RIDGE) if compensate else None
+        return Elimination(rows[:, features], self.matrix[features], blocks, variance=self.variance, ridge=ridge)
 
 
 def _tasks(main: Subgraph, structure: Structure, recipe: Recipe) -> tuple[list[_Task], tuple[Skipped, ...]]:
@@ -95,12 +114,14 @@ def _tasks(main: Subgraph, structure: Structure, recipe: Recipe) -> tuple[list[_
         names = [main.operator_name(main.operators[index]) for index in group.producers]
         where, count = ", ".join(names), len(group.lanes)
         keep = _keep(names, recipe)
-        if keep is False:
+        if keep is None:
             continue
         reason = group.pinned
-        if not reason and not group.readers:
+        if keep is False:
+            reason = "the recipe leaves it alone"
+        elif not reason and not group.readers:
             reason = "nothing reads its channels"
-        if not reason and count <= multiple:
+        elif not reason and count <= multiple:
             reason = f"{count} channels, and a multiple of {multiple} is kept"
         if reason:
             skipped.append(Skipped(where, reason))
@@ -109,15 +130,14 @@ def _tasks(main: Subgraph, structure: Structure, recipe: Recipe) -> tuple[list[_
     return tasks, tuple(skipped)
 
 
-def _keep(names: Sequence[str], recipe: Recipe) -> float | Dead | bool:
-    """What to keep of channels that these operators share; False leaves them alone."""
+def _keep(names: Sequence[str], recipe: Recipe) -> float | bool | Dead | None:
+    """What to keep of channels that these operators share. False leaves them alone, None is not asked for any."""
     asked = [said for name in names if (said := recipe.layer(name).channels) is not None]
     if not asked and recipe.channels:
         asked = [recipe.channels.keep]
-    for keep in asked:
-        if not isinstance(keep, str | bool) and not 0 < keep <= 1:
-            raise TransformError(f"the share of channels to keep is {keep:g}; it has to be above 0 and up to 1")
-    if not asked or False in asked:
+    if not asked:
+        return None
+    if False in asked:
         return False
     if "dead" in asked:
         return "dead"
@@ -203,56 +223,51 @@ def _observed(
 ) -> _Observed:
     operator = main.operators[index]
     lowest, highest = extremes
+    if not (numpy.isfinite(lowest).all() and numpy.isfinite(highest).all()):
+        name = main.operator_name(operator)
+        raise TransformError(f"the input of '{name}' is not finite on the calibration data")
     spread = (highest - lowest).reshape(-1, lowest.shape[-1]).max(0)
     is_changing = spread > CHANGELESS * max(float(abs(lowest).max()), float(abs(highest).max()))
     lanes = structure.tensors[operator.inputs[0]]
     weights = stored(main.tensors[operator.inputs[1]])
+    matrix = as_matrix(weights)
     bias = main.tensor(operator.inputs[2]) if len(operator.inputs) > 2 else None
     return _Observed(
         reader=reader,
         rows=tuple(rows),
         changing=frozenset(lanes[is_changing].tolist()),
         lanes=reader.lanes(structure.readers[index]),
-        matrix=as_matrix(weights),
+        matrix=matrix,
+        variance=float((numpy.concatenate(rows) @ matrix).var(0).sum()),
         bias=stored(bias) if bias is not None else numpy.zeros(len(weights), numpy.float32),
     )
 
 
 def _choose(task: _Task, observed: Mapping[int, _Observed], compensate: bool) -> _Choice | Skipped:
     """Which lanes of a group to remove."""
-    lanes, multiple = task.group.lanes, task.multiple
-    count = len(lanes)
+    lanes, count, multiple = task.group.lanes, len(task.group.lanes), task.multiple
     read = [observed[index] for index in task.group.readers]
     is_dead = numpy.array([not any(lane in one.changing for one in read) for lane in lanes])
     if is_dead.all():
-        return Skipped(task.where, "none of its channels changes over the samples, which says more about them")
-    wanted = count - _rounded_up(task.keep * count, multiple) if not isinstance(task.keep, str) else int(is_dead.sum())
-    if wanted <= 0 and isinstance(task.keep, str):
-        return Skipped(task.where, f"all {count} channels change over the samples")
-    eliminations = (
-        [
-            Elimination(
-                numpy.concatenate(one.rows),
-                one.matrix,
-                [numpy.flatnonzero(one.lanes == lane) for lane in lanes],
-                compensate,
-            )
-            for one in read
-        ]
-        if wanted > 0
-        else []
-    )
-    if isinstance(task.keep, str):
-        order = order_of_removal(eliminations, numpy.flatnonzero(is_dead), wanted, DEAD_COST)
+        return Skipped(task.where, "none of its channels changes over the samples, so they say nothing about it")
+    only_dead = isinstance(task.keep, str)
+    stay = int((~is_dead).sum()) if isinstance(task.keep, str) else task.keep * count
+    told = f"{is_dead.sum()} of {count} channels never change" if only_dead else f"{count} channels"
+    if _rounded_up(stay, multiple) >= count:
+        return Skipped(task.where, f"{told}, and a multiple of {multiple} is kept")
+    considered = numpy.flatnonzero(is_dead) if only_dead else numpy.arange(count)
+    eliminations = [
+        one.elimination([lanes[position] for position in considered], compensate, only_dead) for one in read
+    ]
+    if only_dead:
+        order = order_of_removal(eliminations, len(considered), DEAD_COST)
         order = order[: max(0, count - _rounded_up(count - len(order), multiple))]
     else:
-        order = order_of_removal(eliminations, numpy.arange(count), wanted)
+        order = order_of_removal(eliminations, count - _rounded_up(stay, multiple))
     if not order:
-        found = (
-            f"{is_dead.sum()} of {count} channels never change" if isinstance(task.keep, str) else f"{count} channels"
-        )
-        return Skipped(task.where, f"{found}, and a multiple of {multiple} is kept")
-    return _Choice(task, tuple(lanes[position] for position in order), int(is_dead[order].sum()))
+        return Skipped(task.where, f"{told}, but the borders that they are padded with make them count")
+    chosen = considered[order]
+    return _Choice(task, tuple(lanes[position] for position in chosen), int(is_dead[chosen].sum()))
 
 
 def _rounded_up(count: float, multiple: int) -> int:
@@ -263,10 +278,8 @@ def _rounded_up(count: float, multiple: int) -> int:
 def _removed_part(observed: _Observed, removed: frozenset[int]) -> tuple[Array, bool]:
     """What the removed lanes add to the output on average, (outputs,), and whether that is all they add."""
     gone = numpy.isin(observed.lanes, list(removed))
-    parts = numpy.concatenate(observed.rows).astype(numpy.float64)
-    lost = parts[:, gone] @ observed.matrix[gone]
-    total = float((parts @ observed.matrix).var(0).mean())
-    return lost.mean(0), bool(lost.var(0).mean() <= NEGLIGIBLE * total)
+    lost = numpy.concatenate(observed.rows)[:, gone] @ observed.matrix[gone]
+    return lost.mean(0), bool(lost.var(0).sum() <= NEGLIGIBLE * observed.variance)
 
 
 class _Target:
