@@ -106,7 +106,7 @@ def show(model: Subject, target: str, options: list[str], outcome: Outcome, plai
     (comparison,) = outcome.report.comparisons
     before, after = comparison.before, comparison.after
     print(f"{model.kind} ({model.path.name}), {comparison.target.name}: {' '.join(options)}")
-    show_time(options, outcome, scores)
+    show_time(model, options, outcome, scores)
     gain, least = before.total_cycles / after.total_cycles, LEAST_GAIN.get((model.kind, target))
     goal = "" if automatic or not least else f"at least {least}"
     text = f"{before.total_cycles:,} -> {after.total_cycles:,}, gain {gain:.3f} (reported {comparison.gain:.3f})"
@@ -132,8 +132,10 @@ def show(model: Subject, target: str, options: list[str], outcome: Outcome, plai
         )
 
 
-def show_time(options: list[str], outcome: Outcome, scores: Scores) -> None:
-    limit = None if options == AUTOMATIC else 40 if "--finetune" in options else 3
+def show_time(model: Subject, options: list[str], outcome: Outcome, scores: Scores) -> None:
+    limit = 40 if "--finetune" in options else 3
+    if options == AUTOMATIC or model.kind not in (RESNET, KEYWORDS):
+        limit = 0
     largest, tree = outcome.weighed.largest_process_kib / 1024, outcome.weighed.tree_kib / 1024
     text = f"{outcome.seconds:.2f}, largest process {largest:.0f} MiB, all together {tree:.0f} MiB"
     scores.line("seconds", text, f"at most {limit}" if limit else "", not limit or outcome.seconds <= limit)
@@ -213,7 +215,11 @@ def main() -> int:
         runs = [(U55, [*PRUNED_AND_CLUSTERED, *finetune]), (U85, [*TWO_OF_FOUR, *finetune])]
         for target, options in runs + ([(U55, AUTOMATIC)] if arguments.auto else []):
             slow = finetune or options == AUTOMATIC
-            outcome = optimize(model, target, options, 1 if slow else arguments.rounds)
+            try:
+                outcome = optimize(model, target, options, 1 if slow else arguments.rounds)
+            except SystemExit as failure:
+                scores.line("failed", str(failure), "a result", met=False)
+                continue
             show(model, target, options, outcome, plain, scores)
             if arguments.peer and options[:6] == PRUNED_AND_CLUSTERED:
                 show_peer(model, outcome)

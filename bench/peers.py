@@ -62,7 +62,8 @@ def tree_kib(root: int, high_water: dict[int, int]) -> int:
         process = todo.pop()
         try:
             status = Path(f"/proc/{process}/status").read_text()
-            todo += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+            for children in Path(f"/proc/{process}/task").glob("*/children"):  # each thread has its own
+                todo += map(int, children.read_text().split())
         except (OSError, ValueError):
             continue
         fields = dict(line.split(":", 1) for line in status.splitlines())
