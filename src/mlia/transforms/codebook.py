@@ -33,7 +33,7 @@ def damped(hessian: Array, damping: float) -> Array:
 
 
 def pruned(
-    weights: Array, hessian: Array, row_importance: Array, share: float, pattern: Pattern
+    weights: Array, hessian: Array, inverse: Array, row_importance: Array, share: float, pattern: Pattern
 ) -> tuple[Array, Array]:
     """Weights with a share of them zero, the rest making up for it, and the mask of those that stay.
 
@@ -42,8 +42,9 @@ def pruned(
     """
     kept = numpy.ones(weights.shape, bool)
     remaining = weights
+    costs = numpy.diagonal(inverse, axis1=-2, axis2=-1)
     for stage in range(1, STAGES + 1):
-        saliency = _saliency(numpy.where(kept, remaining, 0), hessian, row_importance)
+        saliency = numpy.where(kept, remaining, 0).astype(numpy.float64) ** 2 / costs * row_importance[:, None]
         if pattern == "2:4":
             if stage > GROUP - KEPT_OF_GROUP:
                 break
@@ -54,12 +55,6 @@ def pruned(
             kept = _best(saliency, math.ceil(removed * weights.size - ROUNDING))
         remaining = _descend(weights, hessian, kept, remaining, None, REFIT_SWEEPS)
     return remaining, kept
-
-
-def _saliency(weights: Array, hessian: Array, row_importance: Array) -> Array:
-    inverse = numpy.linalg.inv(hessian.astype(numpy.float64))
-    diagonal = numpy.diagonal(inverse, axis1=-2, axis2=-1)
-    return weights.astype(numpy.float64) ** 2 / diagonal * row_importance[:, None]
 
 
 def _best(saliency: Array, removed: int) -> Array:
@@ -88,7 +83,7 @@ def snapped(weights: Array, hessian: Array, kept: Array, start: Array, book: Arr
 
 def _descend(weights: Array, hessian: Array, kept: Array, start: Array, book: Array | None, sweeps: int) -> Array:
     codes = numpy.where(kept, start, 0).astype(numpy.float32)
-    slope = _times(codes - weights, hessian)
+    slope = times(codes - weights, hessian)
     diagonal = numpy.diagonal(hessian, axis1=-2, axis2=-1)
     middles = (book[1:] + book[:-1]) / 2 if book is not None else None
     for _ in range(sweeps):
@@ -103,7 +98,8 @@ def _descend(weights: Array, hessian: Array, kept: Array, start: Array, book: Ar
     return codes
 
 
-def _times(rows: Array, hessian: Array) -> Array:
+def times(rows: Array, hessian: Array) -> Array:
+    """Each row times the matrix, or times its own."""
     return rows @ hessian if hessian.ndim == 2 else numpy.einsum("rk,rkl->rl", rows, hessian)
 
 

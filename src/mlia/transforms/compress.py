@@ -21,13 +21,13 @@ from mlia.transforms import codebook
 from mlia.transforms.activations import Stream, has_state
 from mlia.transforms.calibration import SEED, Array
 from mlia.transforms.codebook import Pattern
-from mlia.transforms.constants import real, scales, stored, with_constants
+from mlia.transforms.constants import patched, real, scales, stored
 from mlia.transforms.dequantize import bias_of
 from mlia.transforms.patches import rows_of, weights_matrix, weights_tensor
 from mlia.transforms.quantizers import plain_name
 
 MOST_SAMPLES = 256
-MOST_ROWS = 8192  # of inputs at different positions, enough for the largest usual operators
+MOST_ROWS, ROWS_PER_COLUMN = 4096, 6  # of inputs at different positions, at most the larger of both
 # So much of the mean diagonal is added to H, and the more the fewer rows there are for its columns: chosen on
 # ResNet-8 and a DS-CNN by the error of samples that were held out.
 DAMPING, DAMPING_OF_FEW_ROWS = 0.01, 0.5
@@ -50,12 +50,13 @@ class Compressed(Struct, frozen=True):
 
 
 class _Inputs(Struct, frozen=True):
-    """What an operator's inputs look like: damped covariance now, its relation to the reference's, and both means.
+    """What an operator's inputs look like: damped covariance H now, C = E[(x_reference - x) x^T], and both means.
 
-    With C = E[(x_reference - x) x^T], weights W of the reference become W (I + C H^-1) for the inputs of now.
+    Weights W of the reference become W (I + C H^-1) for the inputs of now.
     """
 
     hessian: Array
+    inverse: Array
     relation: Array
     mean: Array
     reference_mean: Array
@@ -102,7 +103,7 @@ def compress(
         weights_graph, weights_operator = (original, counterpart) if inputs and counterpart else (graph, operator)
         new = _compress_operator(graph, operator, weights_graph, weights_operator, aim, inputs)
         constants |= new
-        graph = with_constants(graph, new)
+        graph = patched(graph, new)
     return Compressed(constants, uncompensated)
 
 
@@ -110,12 +111,13 @@ def _inputs(
     graph: Graph, operator: Operator, original: Graph, counterpart: Operator, reference: Array, now: Array
 ) -> _Inputs | None:
     """The statistics of both inputs over the same positions; None where the operator's geometry is not known."""
-    random = numpy.random.default_rng(SEED)
-    before = rows_of(original.main, counterpart, reference, MOST_ROWS, numpy.random.default_rng(SEED))
-    after = rows_of(graph.main, operator, now, MOST_ROWS, random)
+    columns = weights_matrix(operator, stored(graph.main.tensors[operator.inputs[1]])).shape[1]
+    most = max(MOST_ROWS, ROWS_PER_COLUMN * columns)
+    before = rows_of(original.main, counterpart, reference, most, numpy.random.default_rng(SEED))
+    after = rows_of(graph.main, operator, now, most, numpy.random.default_rng(SEED))
     if before is None or after is None or before.shape != after.shape:
         return None
-    count, columns = after.shape[-2:]
+    count = after.shape[-2]
     mean, reference_mean = after.mean(axis=-2), before.mean(axis=-2)
     if bias_of(operator) is not None:  # the mean is then the bias's matter
         before, after = before - reference_mean[..., None, :], after - mean[..., None, :]
@@ -123,7 +125,7 @@ def _inputs(
     damping = DAMPING + DAMPING_OF_FEW_ROWS * columns / count
     hessian = codebook.damped(transposed @ after / count, damping)
     relation = numpy.swapaxes(before - after, -1, -2) @ after / count
-    return _Inputs(hessian, relation, mean, reference_mean)
+    return _Inputs(hessian, numpy.linalg.inv(hessian), relation, mean, reference_mean)
 
 
 def _compress_operator(
@@ -135,13 +137,14 @@ def _compress_operator(
     reference = weights_matrix(operator, real(original.main.tensors[counterpart.inputs[1]]))
     scale = weights_matrix(operator, numpy.broadcast_to(scales(tensor.quantization, tensor), tensor.shape))[:, 0]
     reference = reference / scale[:, None]
-    hessian = inputs.hessian if inputs else numpy.eye(reference.shape[1], dtype=numpy.float32)
+    unknown = numpy.eye(reference.shape[1], dtype=numpy.float32)
+    hessian, inverse = (inputs.hessian, inputs.inverse) if inputs else (unknown, unknown)
     wanted = reference + _made_up(reference, inputs) if inputs else reference
     wanted = wanted.astype(numpy.float32)
     importance = scale.astype(numpy.float64) ** 2
     remaining, kept = wanted, numpy.ones(wanted.shape, bool)
     if aim.prune:
-        remaining, kept = codebook.pruned(wanted, hessian, importance, aim.prune, aim.pattern)
+        remaining, kept = codebook.pruned(wanted, hessian, inverse, importance, aim.prune, aim.pattern)
     book = codebook.all_codes()
     if aim.clusters is not None:
         diagonal = numpy.diagonal(hessian, axis1=-2, axis2=-1)
@@ -156,10 +159,7 @@ def _compress_operator(
 
 def _made_up(reference: Array, inputs: _Inputs) -> Array:
     """What to add to the reference's weights for the inputs of now: W C H^-1."""
-    if inputs.hessian.ndim == 2:
-        return numpy.linalg.solve(inputs.hessian, (reference @ inputs.relation).T).T
-    related = numpy.einsum("rk,rkl->rl", reference, inputs.relation)
-    return numpy.linalg.solve(inputs.hessian, related[..., None])[..., 0]
+    return codebook.times(codebook.times(reference, inputs.relation), inputs.inverse)
 
 
 def _corrected_bias(

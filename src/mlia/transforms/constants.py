@@ -54,11 +54,16 @@ def as_data(array: Array) -> memoryview:
 
 def with_constants(graph: Graph, contents: Mapping[int, Array]) -> Graph:
     """The graph with other contents of these constants of its main subgraph, by index; types and shapes stay."""
+    return reread(patched(graph, contents))
+
+
+def patched(graph: Graph, contents: Mapping[int, Array]) -> Graph:
+    """Like with_constants, but the graph's file is still the old one: for models on the way to others."""
     tensors = list(graph.main.tensors)
     for index, array in contents.items():
         assert array.shape == tensors[index].shape
         tensors[index] = replace(tensors[index], data=as_data(array.astype(tensors[index].dtype)))
-    return reread(replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)), *graph.subgraphs[1:])))
+    return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)), *graph.subgraphs[1:]))
 
 
 def reread(graph: Graph) -> Graph:
