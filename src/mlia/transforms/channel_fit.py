@@ -121,13 +121,14 @@ class Elimination:
         blocks = self._blocks[left]
         weights = self._matrix[blocks]
         inverses = self._inverse[blocks[:, :, None], blocks[:, None, :]]
-        return numpy.asarray((weights * numpy.linalg.solve(inverses, weights)).sum((1, 2)) / self._variance)
+        restored = numpy.linalg.solve(inverses, weights) if blocks.shape[1] > 1 else weights / inverses
+        return numpy.asarray((weights * restored).sum((1, 2)) / self._variance)
 
-    def remove(self, lane: int) -> None:
-        """Take a lane out and let the others make up for it."""
+    def remove(self, lanes: Sequence[int]) -> None:
+        """Take lanes out and let the others make up for them."""
         if self._blocks is None:
             return
-        block = self._blocks[lane]
+        block = self._blocks[lanes].reshape(-1)
         columns = self._inverse[:, block]
         share = columns @ numpy.linalg.inv(self._inverse[numpy.ix_(block, block)])
         self._matrix -= share @ self._matrix[block]
@@ -143,13 +144,14 @@ def order_of_removal(eliminations: Sequence[Elimination], count: int, most: floa
     while len(left) and len(removed) < count:
         costs = numpy.sum([elimination.costs(left) for elimination in eliminations], axis=0)
         cheapest = numpy.argsort(costs, kind="stable")[: min(at_once, count - len(removed))]
-        for position in cheapest:
-            spent += float(costs[position])
-            if spent > most:
-                return removed
-            removed.append(int(left[position]))
-            for elimination in eliminations:
-                elimination.remove(removed[-1])
+        totals = spent + numpy.cumsum(costs[cheapest])
+        chosen = left[cheapest[totals <= most]].tolist()
+        removed += chosen
+        if len(chosen) < len(cheapest):
+            break
+        spent = float(totals[-1])
+        for elimination in eliminations:
+            elimination.remove(chosen)
         left = numpy.delete(left, cheapest)
     return removed
 
