@@ -42,7 +42,7 @@ def cancelled_transposes(network: Network, transpose: Operator) -> Edit | None:
         return None
     for both_ways in (True, False):
         region = _grow(network, transpose.outputs[0], order, both_ways)
-        if region.operators and _gain(network, region) > 0:
+        if region.operators and _pays(network, region):
             edit = _moved(network, transpose, region)
             if edit is not None:
                 return edit
@@ -127,25 +127,26 @@ def _needs_order(network: Network, region: _Region, index: int) -> bool:
     return index in network.seen or any(not _closes(network, region, reader) for reader in strangers)
 
 
-def _gain(network: Network, region: _Region) -> int:
-    """How many elements fewer are transposed. A TRANSPOSE that another one or weights will take up is free."""
-    gain = 0
+def _pays(network: Network, region: _Region) -> bool:
+    """Whether fewer elements are transposed, by no more TRANSPOSEs. One that another or weights take up is free."""
+    gained: list[int] = []
+    lost: list[int] = []
     for index in region.entering:
         elements = network.tensor(index).elements
         turned = permutation(network, network.maker(index))
         is_free = turned is not None and index not in network.seen and not _strangers(network, region, index)
-        if turned == region.order:
-            gain += elements if is_free else 0
-        else:
-            gain -= 0 if is_free else elements
+        if turned == region.order and is_free:
+            gained.append(elements)
+        elif turned != region.order and not is_free:
+            lost.append(elements)
     for index in region.made:
         elements = network.tensor(index).elements
         strangers = _strangers(network, region, index)
-        gain += elements * sum(_closes(network, region, reader) for reader in strangers)
+        gained.extend(elements for reader in strangers if _closes(network, region, reader))
         others = [reader for reader in strangers if permutation(network, reader) is None]
         if index in network.seen or (others and flattened(network, index) is None):
-            gain -= elements
-    return gain
+            lost.append(elements)
+    return sum(gained) > sum(lost) and len(gained) >= len(lost)
 
 
 def _moved(network: Network, start: Operator, region: _Region) -> Edit | None:
