@@ -24,7 +24,7 @@ from mlia.transforms.aims import aims_of
 AS_FAST = 1.01  # of two about as fast, the smaller one is better
 SMALLER = 0.98  # of compressed weights, where there is nothing to gain in time
 STRONG = Layer("", pruning=0.6, clustering=16)
-GENTLE = Clustering(32)
+SHARES = (0.25, 0.5, 0.75, 0.9)  # of the operators that are compressed more than the others
 MOST_OPERATORS = 24  # whose sensitivity is measured
 CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
 PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
@@ -102,11 +102,15 @@ class _Search:
     def _by_operator(self) -> list[Recipe]:
         """Strong compression for the operators where it gains most for what it costs, gentle for the others."""
         ranked = self._ranked_operators()
-        everything = Recipe(clustering=GENTLE)
+        allowed = [each for each in self._tried.values() if self._is_better(each) and _has_one_codebook(each.recipe)]
+        gentle = self._best(allowed).recipe.clustering if allowed else None
+        bolder = [codes for codes in CODES if gentle is None or codes.target < gentle.target]
+        strongs = [Layer("", clustering=codes.target) for codes in bolder] + [STRONG]
         recipes = []
-        for count in sorted({math.ceil(len(ranked) * share) for share in (0.25, 0.5, 0.75, 0.9)}):
-            chosen = tuple(replace(STRONG, match=f"^{re.escape(name)}$") for name in ranked[:count])
-            recipes += [replace(everything, layers=chosen)] if chosen else []
+        for strong in strongs:
+            for count in sorted({math.ceil(len(ranked) * share) for share in SHARES}):
+                chosen = tuple(replace(strong, match=f"^{re.escape(name)}$") for name in ranked[:count])
+                recipes += [Recipe(clustering=gentle, layers=chosen)] if chosen else []
         return recipes
 
     def _ranked_operators(self) -> list[str]:
@@ -237,6 +241,11 @@ class _Search:
 def _has_structure(recipe: Recipe) -> bool:
     """Whether it changes more than codes."""
     return bool(recipe.channels or recipe.rewrite or recipe.quantize)
+
+
+def _has_one_codebook(recipe: Recipe) -> bool:
+    """Whether it clusters all operators alike, and does nothing else."""
+    return recipe == Recipe(clustering=recipe.clustering)
 
 
 def _joined(left: Recipe, right: Recipe) -> Recipe:

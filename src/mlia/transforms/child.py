@@ -28,9 +28,11 @@ class Child:
     """One child process, which answers one request at a time."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         command = [sys.executable, "-P", "-m", "mlia.transforms.child"]
-        # Into a file: nobody reads it while the child works, and a full pipe would stop it.
+        # Several children share the cores: numpy's threads would wait for each other, ten times as long as they work.
+        # Errors go into a file: nobody reads it while the child works, and a full pipe would stop it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
