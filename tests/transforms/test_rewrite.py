@@ -14,11 +14,11 @@ import mlia
 from mlia.graph.graph import Graph, Operator, Quantization, Signature, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.recipe import Rewrite
 from mlia.results import Performance
 from mlia.testing import Sketch, quantize_synthetically
 from mlia.transforms import rewrite as driver
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.recipe import Rewrite
 from mlia.transforms.rewrite import rewrite
 from mlia.transforms.rewrite_network import Edit, Network
 from mlia.transforms.transform import Transformed

@@ -1,1 +1,0 @@
-from mlia.recipe import *  # noqa
