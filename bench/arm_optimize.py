@@ -21,7 +21,7 @@ AS_H5 = "import sys, tensorflow as tf; tf.keras.models.load_model(sys.argv[1], c
 class Optimized(NamedTuple):
     """What it took, the rows of its own table, and the model that it left."""
 
-    seconds: float
+    timed: Run
     weighed: Run
     reported: list[str]
     file: Path
@@ -43,8 +43,8 @@ def optimize(model: Path, options: list[str]) -> Optimized | str:
         path = folder / f"{model.name}.h5"
         run([programs / "python", "-c", AS_H5, model, path], folder, weigh=False)
     command = [programs / "mlia", "optimize", path, *options]
-    seconds = run(command, folder, weigh=False).seconds
+    timed = run(command, folder, weigh=False)
     weighed = run(command, folder, weigh=True, log=folder / "said.txt")
     rows = [row for row in (folder / "said.txt").read_text().splitlines() if row.startswith("│") and "used" in row]
     file = folder / "mlia-output/converted_model.tflite"
-    return Optimized(seconds, weighed, [" ".join(row.replace("│", " ").split()) for row in rows], file)
+    return Optimized(timed, weighed, [" ".join(row.replace("│", " ").split()) for row in rows], file)

@@ -50,6 +50,7 @@ class Outcome(NamedTuple):
     """What one way to optimize took and gave."""
 
     seconds: float
+    cpu_seconds: float
     weighed: Run
     report: SimpleNamespace
     file: Path
@@ -89,8 +90,10 @@ def optimize(model: Subject, target: str, options: list[str], rounds: int) -> Ou
     data = ["--calibration", model.calibration] if model.calibration else []
     command = ["optimize", model.path, "--target-profile", target, *options, *data, "-o", file]
     weighed, report = ask(WORK / "optimize.json", *command, weigh=True)
-    seconds = [ask(WORK / "optimize.json", *command)[0].seconds for _ in range(rounds)]
-    return Outcome(statistics.median(seconds), weighed, report, file)
+    timed = [ask(WORK / "optimize.json", *command)[0] for _ in range(rounds)]
+    seconds = statistics.median(result.seconds for result in timed)
+    cpu_seconds = statistics.median(result.cpu_seconds for result in timed)
+    return Outcome(seconds, cpu_seconds, weighed, report, file)
 
 
 def check(path: Path, target: str, calibration: Path | None = None) -> SimpleNamespace:
@@ -137,7 +140,8 @@ def show_time(model: Subject, options: list[str], outcome: Outcome, scores: Scor
     if options == AUTOMATIC or model.kind not in (RESNET, KEYWORDS):
         limit = 0
     largest, tree = outcome.weighed.largest_process_kib / 1024, outcome.weighed.tree_kib / 1024
-    text = f"{outcome.seconds:.2f}, largest process {largest:.0f} MiB, all together {tree:.0f} MiB"
+    memory = f"largest process {largest:.0f} MiB, all together {tree:.0f} MiB"
+    text = f"{outcome.seconds:.2f} (CPU {outcome.cpu_seconds:.2f}), {memory}"
     scores.line("seconds", text, f"at most {limit}" if limit else "", not limit or outcome.seconds <= limit)
 
 
@@ -184,8 +188,8 @@ def show_peer(model: Subject, ours: Outcome) -> None:
     if isinstance(theirs, str):
         print(f"  {name:19} {theirs}")
         return
-    largest, ratio = theirs.weighed.largest_process_kib / 1024, ours.seconds / theirs.seconds
-    print(f"  {name:19} {theirs.seconds:.1f} s, {largest:.0f} MiB; ours takes {ratio:.2f} of its time")
+    largest, ratio = theirs.weighed.largest_process_kib / 1024, ours.seconds / theirs.timed.seconds
+    print(f"  {name:19} {theirs.timed.seconds:.1f} s, {largest:.0f} MiB; ours takes {ratio:.2f} of its time")
     print(f"  {'  reports':19} {'; '.join(theirs.reported)} %")
     performance, before = check(theirs.file, U55), ours.report.comparisons[0].before
     gain, weights = before.total_cycles / performance.total_cycles, performance.memory.compressed_weights_bytes

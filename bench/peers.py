@@ -1,6 +1,7 @@
 """Peers in environments of their own below .bench/, and commands that are timed or weighed."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ PYTHON = {"mlia-0.9.2": "python3.10"}  # it pins TensorFlow 2.15.1, which has wh
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    cpu_seconds: float  # of it and its descendants; a busy machine changes this less
     largest_process_kib: int
     tree_kib: int
 
@@ -82,7 +84,7 @@ def run(command: Sequence[str | Path], folder: Path, weigh: bool, log: Path | No
     high_water: dict[int, int] = {}
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])
     with open(log or os.devnull, "wb") as output, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=errors, env=os.environ | {"PATH": path})
         done = threading.Event()
 
@@ -103,4 +105,6 @@ def run(command: Sequence[str | Path], folder: Path, weigh: bool, log: Path | No
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
             raise SystemExit(f"exit code {child.returncode}: {' '.join(map(str, command))}\n{said}")
-    return Run(seconds, max(high_water.values(), default=0), peak)
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    return Run(seconds, cpu_seconds, max(high_water.values(), default=0), peak)
