@@ -31,8 +31,11 @@ def division_as_multiplication(network: Network, division: Operator) -> Edit | N
 
 
 def _scalar(network: Network, index: int) -> float | None:
+    """The one number that a constant holds, everywhere; None when it holds several."""
     values = network.real(index)
-    return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
+    if values is None or not values.size or (values != values.flat[0]).any():
+        return None
+    return float(values.flat[0])
 
 
 def _product(network: Network, index: int, is_root: bool) -> tuple[float, list[int]]:
