@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -230,7 +231,7 @@ def recipe_toml(recipe: Recipe) -> str:
 def _assignments(table: dict[str, Any]) -> list[str]:
     # A JSON string, number or truth is one in TOML as well, but for a letter that JSON need not escape.
     return [
-        f"{key} = {json.dumps(value).replace(chr(127), chr(92) + 'u007f')}"
+        f"{key} = {json.dumps(value, ensure_ascii=False).replace(chr(127), chr(92) + 'u007f')}"
         for key, value in table.items()
         if value is not None
     ]
@@ -263,3 +264,24 @@ def describe(recipe: Recipe) -> str:
         )
         words.append(f"--layer '{layer.match}:{said}'")
     return " ".join(words) or "--quantize int8"
+
+
+def brief(recipe: Recipe) -> str:
+    """What a recipe does, in the fewest words: operators that differ are counted, not named."""
+    words = []
+    if recipe.quantize:
+        words.append(recipe.quantize.activations + " per-tensor FC" * recipe.quantize.per_tensor_fc)
+    if recipe.rewrite:
+        words.append("rewrite" + " approximate" * recipe.rewrite.approximate)
+    if recipe.channels:
+        words.append("no dead channels" if recipe.channels.keep == "dead" else f"{recipe.channels.keep:g} of channels")
+    if recipe.pruning:
+        words.append("2:4" if recipe.pruning.pattern == "2:4" else f"{recipe.pruning.target:g} zero")
+    if recipe.clustering:
+        words.append(f"{recipe.clustering.target} codes")
+    if recipe.finetune:
+        words.append(f"{recipe.finetune.steps} steps")
+    for layer, operators in Counter(msgspec.structs.replace(layer, match="") for layer in recipe.layers).items():
+        zero = f"{layer.pruning:g} zero, " if layer.pruning else ""
+        words.append(f"{zero}{layer.clustering} codes in {operators}" if layer.clustering else f"{operators} else")
+    return ", ".join(words) or "nothing"

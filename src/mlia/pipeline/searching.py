@@ -17,7 +17,7 @@ from mlia.errors import BackendError, TransformError
 from mlia.pipeline.limits import Limits, Verdicts, checked_limits, worst
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.pipeline.task import Candidate, Evaluate, Task
-from mlia.recipe import Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, describe
+from mlia.recipe import Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
 from mlia.report import Trial
 from mlia.transforms.aims import aims_of
 
@@ -76,7 +76,7 @@ class _Search:
             self._notes.append(self._why_nothing())
         if missed := self._verdicts.missed_budget(chosen):
             self._notes.append(f"no recipe keeps all limits: {missed}")
-        self._notes += [f"could not try {describe(recipe)}: {reason}" for recipe, reason in self._failed.items()]
+        self._notes += [f"could not try {brief(recipe)}: {reason}" for recipe, reason in self._failed.items()]
         trials = tuple(self._trial(each, each is chosen) for each in (self._plain, *self._tried.values()))
         return Found(self._plain, chosen, trials, tuple(self._notes))
 
@@ -154,7 +154,7 @@ class _Search:
             if time.monotonic() > self._deadline:
                 return None
             left = max(self._deadline - time.monotonic(), 0)
-            self._task.progress(f"{len(self._tried)} recipes tried, {left:.0f} s left: {describe(recipe)}")
+            self._task.progress(f"{len(self._tried)} recipes tried, {left:.0f} s left: {brief(recipe)}")
             candidate = self._task.candidate(recipe)
             self._judge(candidate)
             keep[recipe] = candidate
@@ -224,7 +224,7 @@ class _Search:
         memories = [performance.memory for performance in performances]
         return Trial(
             recipe=candidate.recipe,
-            description=describe(candidate.recipe),
+            description=brief(candidate.recipe),
             total_cycles=tuple(performance.total_cycles for performance in performances),
             compressed_weights_bytes=tuple(each.compressed_weights_bytes if each else None for each in memories),
             flash_bytes=tuple(each.flash_bytes if each else None for each in memories),

@@ -101,6 +101,8 @@ class Workbench:
         layers = tuple(layer for layer in recipe.layers if layer.channels is not None)
         wanted = None if self._original.is_float and recipe.quantize == Quantize() else recipe.quantize
         key = Recipe(quantize=wanted, rewrite=recipe.rewrite, channels=recipe.channels, layers=layers)
+        if recipe.channels is not None:
+            key = replace(key, compensate=recipe.compensate)
         if key not in self._prepared:
             self._prepared[key] = self._made_integer(key)
         return self._prepared[key]

@@ -1,0 +1,154 @@
+"""Compression runs in child processes; here too, because the functions need LiteRT."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, Operator, OptionValue
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.recipe import Clustering, Layer, Pruning, Recipe
+from mlia.testing import Sketch
+from mlia.transforms.activations import Stream
+from mlia.transforms.aims import aims_of, check_layers
+from mlia.transforms.calibration import Array, synthetic_calibration
+from mlia.transforms.child import call
+from mlia.transforms.compress import Aim, compress
+from mlia.transforms.constants import real, stored, with_constants
+from mlia.transforms.dequantize import WEIGHTED, bias_of
+from mlia.transforms.fidelity import Difference
+from mlia.transforms.interpreter import outputs
+from mlia.transforms.patches import is_depthwise, rows_of, weights_matrix
+from mlia.transforms.quantize import quantize
+
+
+def branches() -> Graph:
+    """Convolutions of many geometries, an addition, and a fully connected end."""
+    net = Sketch("branches", seed=4)
+    x = net.input("image", (1, 12, 10, 3))
+    x = net.convolution(x, filters=16, kernel=(3, 3), stride=(2, 1), name="first")
+    left = net.convolution(x, filters=16, kernel=(3, 5), name="wide")
+    right = net.depthwise(x, kernel=(3, 3), name="depthwise")
+    right = net.convolution(right, filters=16, activation="NONE", name="pointwise")
+    options: dict[str, OptionValue] = {"fused_activation_function": "RELU"}
+    x = net.operator("ADD", [left, right], (1, 6, 10, 16), "sum", options_table="AddOptions", options=options)
+    x = net.average_pool(x, kernel=(6, 10), name="pool")
+    x = net.reshape(x, (1, 16), name="flatten")
+    return read_tflite(write_tflite(net.graph([net.fully_connected(x, units=5, name="dense")])))
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]:
+    graph = branches()
+    calibration = synthetic_calibration(graph)
+    return graph, quantize(graph, calibration).graph, calibration.calibrating, calibration.held_out
+
+
+def error(original: Graph, changed: Graph, samples: tuple[Array, ...]) -> float:
+    difference = Difference()
+    for expected, found in zip(
+        *(call(outputs, bytes(g.content), samples)[0] for g in (original, changed)), strict=True
+    ):
+        difference.add(expected, found)
+    return difference.figures("output").relative_error
+
+
+def test_rows_times_weights_are_what_the_operator_computes() -> None:
+    graph = branches()
+    samples = synthetic_calibration(graph, samples=3).calibrating
+    stream = Stream(graph, samples)
+    for operator in graph.operators:
+        if operator.kind not in WEIGHTED:
+            continue
+        values = stream.input_of(graph, operator)
+        rows = rows_of(graph.main, operator, values, 10_000, np.random.default_rng(0))
+        bias = bias_of(operator)
+        assert rows is not None
+        assert bias is not None
+        weights = weights_matrix(operator, real(graph.main.tensors[operator.inputs[1]]))
+        computed = np.einsum("ork,ok->ro", rows, weights) if is_depthwise(operator) else rows @ weights.T
+        computed = computed + real(graph.main.tensors[bias])
+        if operator.options.get("fused_activation_function") == "RELU":
+            computed = np.maximum(computed, 0)
+        expected = Stream(graph, samples).input_of(graph, reader_of(graph, operator))
+        np.testing.assert_allclose(computed, expected.reshape(computed.shape), rtol=1e-4, atol=1e-4)
+
+
+def reader_of(graph: Graph, operator: Operator) -> Operator:
+    """The operator that reads this one's output first, or an identity behind the last."""
+    output = operator.outputs[0]
+    for reader in graph.operators:
+        if output in reader.inputs:
+            return Operator(reader.index, reader.kind, (output,), reader.outputs)
+    return Operator(len(graph.operators), "RESHAPE", (output,), ())
+
+
+def test_pruned_and_clustered_as_asked(pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]) -> None:
+    floating, quantized, samples, held_out = pair
+    aims, skipped = aims_of(quantized, Recipe(pruning=Pruning(0.6), clustering=Clustering(16)))
+    assert {item.what for item in skipped} == {"pruning of first", "pruning of depthwise"}
+    found = {}
+    for given in (samples, ()):
+        made = call(compress, bytes(floating.content), bytes(quantized.content), given, aims)
+        assert not made.uncompensated
+        changed = with_constants(quantized, made.constants)
+        for aim in aims:
+            weights = stored(changed.main.tensors[changed.operators[aim.operator].inputs[1]])
+            assert len(np.unique(weights)) <= 16
+            if aim.prune:
+                assert (weights == 0).mean() >= 0.6
+        found[bool(given)] = error(floating, changed, held_out)
+    assert found[True] < 0.7 * found[False]
+
+
+def test_twice_the_same(pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]) -> None:
+    floating, quantized, samples, _ = pair
+    aims, _ = aims_of(quantized, Recipe(clustering=Clustering(8)))
+    made = [call(compress, bytes(floating.content), bytes(quantized.content), samples, aims) for _ in range(2)]
+    for index, array in made[0].constants.items():
+        assert (array == made[1].constants[index]).all()
+
+
+def test_the_integer_model_can_be_its_own_reference(
+    pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]],
+) -> None:
+    _, quantized, samples, held_out = pair
+    aims, _ = aims_of(quantized, Recipe(clustering=Clustering(32)))
+    made = call(compress, bytes(quantized.content), bytes(quantized.content), samples, aims)
+    assert error(quantized, with_constants(quantized, made.constants), held_out) < 0.1
+
+
+def test_models_with_state_are_not_compensated(shared: Path) -> None:
+    graph = read_tflite((shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes())
+    aims, _ = aims_of(graph, Recipe(clustering=Clustering(16)))
+    samples = synthetic_calibration(graph, samples=4).calibrating
+    made = call(compress, bytes(graph.content), bytes(graph.content), samples, aims)
+    assert set(made.uncompensated.values()) == {"the model keeps state between runs"}
+
+
+def test_overrides_reach_their_operators(pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]) -> None:
+    quantized = pair[1]
+    layers = (
+        Layer("^first$", pruning=0.3),
+        Layer("wise$", pruning=False, clustering=4),
+        Layer("dense", clustering=False),
+    )
+    aims, skipped = aims_of(quantized, Recipe(pruning=Pruning(0.5), clustering=Clustering(8), layers=layers))
+    names = {quantized.main.operator_name(quantized.operators[aim.operator]): aim for aim in aims}
+    assert names["first"].prune == 0.3
+    assert (names["pointwise"].prune, names["pointwise"].clusters) == (0, 4)
+    assert (names["dense"].prune, names["dense"].clusters) == (0.5, None)
+    assert {item.what for item in skipped} >= {"pruning of pointwise", "clustering of dense"}
+    with pytest.raises(TransformError, match="'nowhere' is found in no operator with weights; there are first, wide"):
+        check_layers(Recipe(layers=(Layer("nowhere", pruning=0.5),)), quantized)
+
+
+def test_weights_that_cannot_be_changed_alone_are_left(
+    pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]],
+) -> None:
+    aims, skipped = aims_of(pair[0], Recipe(clustering=Clustering(8)))
+    assert not aims
+    assert {item.reason for item in skipped} == {"they are float32, not int8"}
+    assert Aim(0).clusters is None
