@@ -137,7 +137,8 @@ class Optimization(Struct, frozen=True):
 
     It is None when the model was quantized already: then that model is what `fidelity_after` compares with.
     `model` is the one before, quantized; `float_bytes` is the size of the float model as TFLite, if it was float.
-    `trials` are there when recipes were searched, in the order in which they were tried.
+    `trials` are there when recipes were searched, in the order in which they were tried; `suggestions` when the
+    recipe gained nothing in time: what was tried that does.
     """
 
     schema_version: str
@@ -154,6 +155,7 @@ class Optimization(Struct, frozen=True):
     evaluation: Evaluation | None
     comparisons: tuple[Comparison, ...]
     trials: tuple[Trial, ...]
+    suggestions: tuple[Trial, ...]
     notes: tuple[str, ...]
 
 

@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from mlia.errors import TransformError
 from mlia.pipeline.task import Candidate
-from mlia.results import Fidelity, TensorFidelity
 
 DEFAULT_LOSS = 0.01
 # Of the outputs, where nothing better tells what is lost; more where quantization alone has more.
@@ -87,7 +86,7 @@ class Verdicts(Struct, frozen=True):
         return None
 
     def _of_closeness(self, candidate: Candidate) -> str | None:
-        limits, found = self.limits, worst(candidate.fidelity)
+        limits, found = self.limits, candidate.worst
         if limits.min_sqnr_db is not None and found.sqnr_db is not None and found.sqnr_db < limits.min_sqnr_db:
             return f"SQNR {found.sqnr_db:.1f} dB is below {limits.min_sqnr_db:g} dB"
         largest = self.largest_error
@@ -114,7 +113,7 @@ class Verdicts(Struct, frozen=True):
         limits = self.limits
         if limits.max_relative_error is not None or self.largest_loss is None or self.has_accuracy:
             return limits.max_relative_error
-        return max(DEFAULT_ERROR, ALLOWANCE * worst(self.plain.fidelity).relative_error)
+        return max(DEFAULT_ERROR, ALLOWANCE * self.plain.error)
 
     @property
     def has_accuracy(self) -> bool:
@@ -129,9 +128,4 @@ class Verdicts(Struct, frozen=True):
         old, new = self.plain.fidelity, candidate.fidelity
         if old.quantized_accuracy is not None and new.quantized_accuracy is not None:
             return old.quantized_accuracy - new.quantized_accuracy
-        return (worst(old).top1_agreement or 0.0) - (worst(new).top1_agreement or 0.0)
-
-
-def worst(fidelity: Fidelity) -> TensorFidelity:
-    """The output that is farthest from the original's."""
-    return max(fidelity.outputs, key=lambda output: output.relative_error)
+        return (self.plain.worst.top1_agreement or 0.0) - (candidate.worst.top1_agreement or 0.0)

@@ -3,15 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
+from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph, InputShapes
+from mlia.pipeline.gains import SMALL
 from mlia.pipeline.limits import Limits
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.searching import search
-from mlia.pipeline.task import Candidate, Evaluate, Optimized, Progress, Task, begin
-from mlia.recipe import Recipe, checked, load_recipe
+from mlia.pipeline.task import Candidate, Evaluate, Optimized, Progress, Task, begin, trial_of
+from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
+from mlia.report import Trial
 from mlia.targets.target import Target
 from mlia.transforms.aims import check_layers
+
+SUGGESTED_KEEP = 0.75
 
 
 def optimize(
@@ -52,10 +59,11 @@ def optimize(
     task = begin(model, target, calibration, input_shapes or {}, timeout_s, progress)
     if recipe is None:
         found = search(task, limits or Limits(), evaluate)
-        return task.finish(found.plain, found.chosen, evaluate, found.trials, found.notes)
+        return task.finish(found.plain, found.chosen, evaluate, trials=found.trials, notes=found.notes)
     check_layers(checked(recipe), task.original.graph)
     before, after = _before_and_after(task, recipe)
-    return task.finish(before, after, evaluate)
+    suggestions, notes = _suggestions(task, before, after)
+    return task.finish(before, after, evaluate, suggestions=suggestions, notes=notes)
 
 
 def _before_and_after(task: Task, recipe: Recipe) -> tuple[Candidate, Candidate]:
@@ -64,3 +72,19 @@ def _before_and_after(task: Task, recipe: Recipe) -> tuple[Candidate, Candidate]
 
     before, after = map_in_parallel(make, (None, recipe))
     return before, after
+
+
+def _suggestions(task: Task, before: Candidate, after: Candidate) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
+    """What gains time where the recipe does not, because the NPU computes rather than waits: fewer channels."""
+    cycles = before.cycles, after.cycles
+    if after.recipe.channels is not None or any(old >= SMALL * new for old, new in zip(*cycles, strict=True)):
+        return (), ()
+    recipe = replace(after.recipe, channels=Channels(SUGGESTED_KEEP), finetune=None)
+    try:
+        candidate = task.candidate(recipe)
+    except (TransformError, BackendError) as error:
+        return (), (f"could not try {brief(recipe)}: {error}",)
+    faster = any(new and old > new for old, new in zip(cycles[0], candidate.cycles, strict=True))
+    if not faster:
+        return (), (f"{brief(recipe)} was tried and gains no time either",)
+    return (trial_of(candidate, None, "", False),), ()

@@ -14,9 +14,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.errors import BackendError, TransformError
-from mlia.pipeline.limits import Limits, Verdicts, checked_limits, worst
+from mlia.pipeline.limits import Limits, Verdicts, checked_limits
 from mlia.pipeline.parallel import attempt_in_parallel
-from mlia.pipeline.task import Candidate, Evaluate, Task
+from mlia.pipeline.task import Candidate, Evaluate, Task, trial_of
 from mlia.recipe import Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
 from mlia.report import Trial
 from mlia.transforms.aims import aims_of
@@ -121,11 +121,11 @@ class _Search:
         largest = sorted(aims, key=lambda aim: -waits.get(aim.operator, 0))[:MOST_OPERATORS]
         names = [graph.main.operator_name(graph.operators[aim.operator]) for aim in largest]
         recipes = [Recipe(layers=(replace(STRONG, match=f"^{re.escape(name)}$"),)) for name in names]
-        floor = worst(self._plain.fidelity).relative_error
+        floor = self._plain.error
         worth = {}
         for name, aim, candidate in zip(names, largest, self._make(recipes, {}), strict=True):
             if isinstance(candidate, Candidate):
-                added = max(worst(candidate.fidelity).relative_error ** 2 - floor**2, 1e-9)
+                added = max(candidate.error**2 - floor**2, 1e-9)
                 worth[name] = (1 + waits.get(aim.operator, 0)) / added
         return sorted(worth, key=lambda name: -worth[name])
 
@@ -174,14 +174,14 @@ class _Search:
         """Within the limits, nowhere slower than before, and faster or smaller."""
         if self._verdicts.objection(candidate) is not None:
             return False
-        speeds = [_ratio(old, new) for old, new in _cycles(self._plain, candidate)]
+        speeds = [_ratio(old, new) for old, new in zip(self._plain.cycles, candidate.cycles, strict=True)]
         if any(speed > 1 for speed in speeds):
             return False
         return self._cost(candidate) < 1 / AS_FAST or self._weights(candidate) < SMALLER
 
     def _cost(self, candidate: Candidate) -> float:
         """Cycles after / before, as the geometric mean over targets."""
-        return _mean([_ratio(old, new) for old, new in _cycles(self._plain, candidate)])
+        return _mean([_ratio(old, new) for old, new in zip(self._plain.cycles, candidate.cycles, strict=True)])
 
     def _weights(self, candidate: Candidate) -> float:
         """Compressed weights after / before, as the geometric mean over targets."""
@@ -193,13 +193,13 @@ class _Search:
         fast = [each for each in candidates if self._cost(each) <= fastest * AS_FAST]
         smallest = min(map(self._weights, fast))
         small = [each for each in fast if self._weights(each) <= smallest * AS_FAST]
-        return min(small, key=lambda each: worst(each.fidelity).relative_error)
+        return min(small, key=lambda each: each.error)
 
     def _front(self, candidates: Sequence[Candidate], most: int = 3) -> list[Candidate]:
         """The fastest few, none of which another beats in speed and size and closeness."""
 
         def figures(each: Candidate) -> tuple[float, ...]:
-            return self._cost(each), self._weights(each), worst(each.fidelity).relative_error
+            return self._cost(each), self._weights(each), each.error
 
         def beaten(each: Candidate) -> bool:
             mine = figures(each)
@@ -208,34 +208,20 @@ class _Search:
 
         return sorted((each for each in candidates if not beaten(each)), key=self._cost)[:most]
 
+    def _trial(self, candidate: Candidate, is_chosen: bool) -> Trial:
+        score = self._scores.get(bytes(candidate.graph.content))
+        return trial_of(candidate, score, self._verdicts.objection(candidate) or "", is_chosen)
+
     def _why_nothing(self) -> str:
         objections = [self._verdicts.objection(each) for each in self._tried.values()]
         if not objections:
             return "nothing was tried in the time that there was: the model is returned as it was"
         kept = sum(objection is None for objection in objections)
         if not kept:
-            nearest = min(self._tried.values(), key=lambda each: worst(each.fidelity).relative_error)
+            nearest = min(self._tried.values(), key=lambda each: each.error)
             reason = self._verdicts.objection(nearest)
             return f"no recipe keeps the limits, the model is returned as it was; the closest: {reason}"
         return f"{kept} recipes keep the limits, and none is faster or smaller: the model is returned as it was"
-
-    def _trial(self, candidate: Candidate, is_chosen: bool) -> Trial:
-        found, performances = worst(candidate.fidelity), [cost.performance for cost in candidate.costs]
-        memories = [performance.memory for performance in performances]
-        return Trial(
-            recipe=candidate.recipe,
-            description=brief(candidate.recipe),
-            total_cycles=tuple(performance.total_cycles for performance in performances),
-            compressed_weights_bytes=tuple(each.compressed_weights_bytes if each else None for each in memories),
-            flash_bytes=tuple(each.flash_bytes if each else None for each in memories),
-            relative_error=found.relative_error,
-            sqnr_db=found.sqnr_db,
-            top1_agreement=found.top1_agreement,
-            accuracy=candidate.fidelity.quantized_accuracy,
-            score=self._scores.get(bytes(candidate.graph.content)),
-            objection=self._verdicts.objection(candidate) or "",
-            is_chosen=is_chosen,
-        )
 
 
 def _has_structure(recipe: Recipe) -> bool:
@@ -258,11 +244,6 @@ def _joined(left: Recipe, right: Recipe) -> Recipe:
         clustering=left.clustering or right.clustering,
         layers=left.layers or right.layers,
     )
-
-
-def _cycles(before: Candidate, after: Candidate) -> list[tuple[int, int]]:
-    pairs = zip(before.costs, after.costs, strict=True)
-    return [(old.performance.total_cycles or 0, new.performance.total_cycles or 0) for old, new in pairs]
 
 
 def _compressed(before: Candidate, after: Candidate) -> list[tuple[int, int]]:

@@ -14,9 +14,9 @@ from mlia.output import write_file
 from mlia.pipeline.gains import explain, figures_of
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
-from mlia.recipe import Recipe
+from mlia.recipe import Recipe, brief
 from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
-from mlia.results import Change, Compatibility, Fidelity, Performance, Skipped
+from mlia.results import Change, Compatibility, Fidelity, Performance, Skipped, TensorFidelity
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
 from mlia.transforms.apply import Original, Workbench, measured
@@ -59,6 +59,21 @@ class Candidate(Struct, frozen=True):
     skipped: tuple[Skipped, ...]
     costs: tuple[Cost, ...]
     fidelity: Fidelity
+
+    @property
+    def worst(self) -> TensorFidelity:
+        """The output that is farthest from the original's."""
+        return max(self.fidelity.outputs, key=lambda output: output.relative_error)
+
+    @property
+    def error(self) -> float:
+        """The relative error of that output."""
+        return self.worst.relative_error
+
+    @property
+    def cycles(self) -> tuple[int, ...]:
+        """Total cycles on each target; 0 where nothing runs on the NPU."""
+        return tuple(cost.performance.total_cycles or 0 for cost in self.costs)
 
 
 class Task:
@@ -108,6 +123,7 @@ class Task:
         after: Candidate,
         evaluate: Evaluate | None,
         trials: tuple[Trial, ...] = (),
+        suggestions: tuple[Trial, ...] = (),
         notes: tuple[str, ...] = (),
     ) -> Optimized:
         """The result, with the difference told."""
@@ -134,6 +150,7 @@ class Task:
                 for target, old, new in zip(self.targets, before.costs, after.costs, strict=True)
             ),
             trials=trials,
+            suggestions=suggestions,
             notes=(*notes, *notes_on(self.original.graph), *self._notes()),
         )
         return Optimized(after.graph, report)
@@ -148,6 +165,26 @@ class Task:
         if not self.original.is_float:
             notes.append("the model was quantized already: closeness is to the model that was given")
         return tuple(notes)
+
+
+def trial_of(candidate: Candidate, score: float | None, objection: str, is_chosen: bool) -> Trial:
+    """A candidate as the report tells it."""
+    performances = [cost.performance for cost in candidate.costs]
+    memories = [performance.memory for performance in performances]
+    return Trial(
+        recipe=candidate.recipe,
+        description=brief(candidate.recipe),
+        total_cycles=tuple(performance.total_cycles for performance in performances),
+        compressed_weights_bytes=tuple(each.compressed_weights_bytes if each else None for each in memories),
+        flash_bytes=tuple(each.flash_bytes if each else None for each in memories),
+        relative_error=candidate.error,
+        sqnr_db=candidate.worst.sqnr_db,
+        top1_agreement=candidate.worst.top1_agreement,
+        accuracy=candidate.fidelity.quantized_accuracy,
+        score=score,
+        objection=objection,
+        is_chosen=is_chosen,
+    )
 
 
 def begin(

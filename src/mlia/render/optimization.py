@@ -30,11 +30,11 @@ _TRIALS = (
     Column("", align_right=False),
     Column("cycles"),
     Column("gain"),
-    Column("weights KiB", rank=2),
+    Column("weights KiB", rank=1),
     Column("rel. error"),
-    Column("top-1 %", rank=1),
+    Column("top-1 %", rank=2),
     Column("accuracy %", rank=3),
-    Column("recipe", align_right=False, flexible=True),
+    Column("recipe", align_right=False),
 )
 
 
@@ -57,6 +57,8 @@ def render_optimization(report: Optimization, path: str, recipe_path: str, width
     for comparison in report.comparisons:
         _show_comparison(page, comparison, report)
     _show_fidelity(page, report)
+    if report.suggestions:
+        _show_suggestions(page, report)
     return page.text
 
 
@@ -184,8 +186,15 @@ def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
         f"Searched {plural(len(report.trials), 'recipe')}, {kept} within the limits; gain against closeness on {target}"
     )
     ordered = sorted(trials, key=lambda trial: (trial.total_cycles[0] or 0, trial.relative_error))
-    page.table(_TRIALS, [_trial_row(trial, report.trials[0]) for trial in ordered])
+    _show_trial_rows(page, ordered, report.trials[0].total_cycles[0])
     page.paragraph("> is the chosen one, x breaks a limit.")
+
+
+def _show_suggestions(page: Page, report: Optimization) -> None:
+    page.heading("Tried as well, because the recipe gains no time")
+    plain = report.comparisons[0].before
+    _show_trial_rows(page, report.suggestions, plain.total_cycles)
+    page.paragraph("Fewer channels make the NPU compute less; --finetune and real data win closeness back.")
 
 
 def _is_worth_showing(trial: Trial, trials: Sequence[Trial]) -> bool:
@@ -198,8 +207,15 @@ def _is_worth_showing(trial: Trial, trials: Sequence[Trial]) -> bool:
     return trial.is_chosen or trial is trials[0] or not beaten
 
 
-def _trial_row(trial: Trial, plain: Trial) -> tuple[str, ...]:
-    cycles, before = trial.total_cycles[0], plain.total_cycles[0]
+def _show_trial_rows(page: Page, trials: Sequence[Trial], before: int | None) -> None:
+    """A row each, without columns that say nothing."""
+    rows = [_trial_row(trial, before) for trial in trials]
+    told = [index for index in range(len(_TRIALS)) if any(row[index] not in ("", NOTHING) for row in rows)]
+    page.table([_TRIALS[index] for index in told], [[row[index] for index in told] for row in rows])
+
+
+def _trial_row(trial: Trial, before: int | None) -> tuple[str, ...]:
+    cycles = trial.total_cycles[0]
     return (
         ">" if trial.is_chosen else "x" if trial.objection else "",
         count(cycles),
@@ -208,5 +224,5 @@ def _trial_row(trial: Trial, plain: Trial) -> tuple[str, ...]:
         f"{trial.relative_error:.4f}",
         fraction(trial.top1_agreement),
         fraction(trial.accuracy),
-        "(as it was)" if trial is plain else trial.description,
+        trial.description,
     )

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 from msgspec import Struct
@@ -80,6 +81,8 @@ class Workbench:
         self._original = original
         self._progress = progress
         self._prepared: dict[Recipe, _Prepared] = {}
+        self._making = Lock()
+        self._locks: dict[Recipe, Lock] = {}
 
     def plain(self) -> Graph:
         """The model as it would be deployed without any recipe."""
@@ -103,9 +106,12 @@ class Workbench:
         key = Recipe(quantize=wanted, rewrite=recipe.rewrite, channels=recipe.channels, layers=layers)
         if recipe.channels is not None:
             key = replace(key, compensate=recipe.compensate)
-        if key not in self._prepared:
-            self._prepared[key] = self._made_integer(key)
-        return self._prepared[key]
+        with self._making:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:  # threads that want the same wait for the first of them
+            if key not in self._prepared:
+                self._prepared[key] = self._made_integer(key)
+            return self._prepared[key]
 
     def _made_integer(self, recipe: Recipe) -> _Prepared:
         samples = self._original.calibration.calibrating
