@@ -152,15 +152,9 @@ def _pays(network: Network, region: _Region) -> bool:
 def _moved(network: Network, start: Operator, region: _Region) -> Edit | None:
     order, back = region.order, inverse(region.order)
     members = [member for member in network.operators if member.index in region.operators]
-    closing = [
-        reader
-        for index in region.made
-        for reader in _strangers(network, region, index)
-        if _closes(network, region, reader)
-    ]
-    kinds = ", ".join(dict.fromkeys(member.kind for member in members))
-    ends = f" and {len(closing)} that undid it" if closing else ""
-    edit = Edit(network, start, f"without this TRANSPOSE{ends}: {kinds} behind it in the order of axes in front of it")
+    kinds = list(dict.fromkeys(member.kind for member in members))
+    more = f" and {len(kinds) - 3} more" if len(kinds) > 3 else ""
+    edit = Edit(network, start, f"no TRANSPOSE around {', '.join(kinds[:3])}{more}")
     now: dict[int, int] = {}  # the tensor that replaces one in the region
     first: dict[int, list[Operator]] = {}  # TRANSPOSEs to execute in front of a member
     behind: dict[int, list[Operator]] = {}
