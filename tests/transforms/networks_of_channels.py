@@ -74,6 +74,12 @@ def gate(net: Sketch, x: int, name: str) -> int:
     return net.operator("MUL", [x, y], net.shape(x), name, options_table="MulOptions")
 
 
+def flattening(net: Sketch, x: int, name: str) -> int:
+    """FULLY_CONNECTED straight on an image."""
+    inputs = [x, constant_with(net, (24, int(np.prod(net.shape(x))))), constant_with(net, (24,))]
+    return net.operator("FULLY_CONNECTED", inputs, (1, 24), name, options_table="FullyConnectedOptions")
+
+
 def padded(net: Sketch, x: int, name: str) -> int:
     sizes = net.constant(f"{name}/sizes", np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.int32))
     batch, height, width, channels = net.shape(x)
@@ -120,8 +126,11 @@ def network(draw: st.DrawFn) -> Graph:
     x = net.convolution(net.input("in", (1, SIDE, SIDE, 3)), filters=16, kernel=(3, 3), name="stem")
     for number, kind in enumerate(draw(st.lists(st.sampled_from(KINDS), max_size=4))):
         x = block(net, x, kind, f"{number} {kind}")
-    if draw(st.booleans()):
+    end = draw(st.sampled_from(["mean", "reshape", "flatten"]))
+    if end == "mean":
         x = net.fully_connected(mean(net, x, "mean"), units=24, activation="RELU", name="hidden")
-    else:
+    elif end == "reshape":
         x = net.reshape(x, (1, int(np.prod(net.shape(x)))), "flat")
+    else:
+        x = flattening(net, x, "hidden")
     return net.graph([net.fully_connected(x, units=5, name="last")])

@@ -138,6 +138,16 @@ def test_what_is_joined_with_an_input_is_pinned() -> None:
     assert "fixed" in found["conv"].pinned
 
 
+def test_what_is_joined_with_pinned_channels_is_pinned() -> None:
+    net = Sketch("joined")
+    x = net.input("in", (1, 8, 8, 3))
+    free, pinned = (net.convolution(x, filters=16, name=name) for name in ("free", "pinned"))
+    y = net.softmax(pinned, "probabilities")
+    x = net.operator("ADD", [free, pinned], net.shape(free), "add", options_table="AddOptions")
+    found = groups(net.graph([net.convolution(x, filters=4, name="last"), y]))
+    assert "feeds SOFTMAX" in found["free, pinned"].pinned
+
+
 def test_convolutions_in_groups_pin_what_they_read() -> None:
     net = Sketch("grouped")
     x = net.convolution(net.input("in", (1, 8, 8, 3)), filters=16, name="conv")

@@ -111,6 +111,24 @@ def test_constants_go_into_the_bias_where_nothing_is_padded() -> None:
     assert distance(graph, made.graph, images(graph, seed=1)) < 1e-5
 
 
+def test_constants_go_only_into_the_biases_that_are_left() -> None:
+    net = Sketch("pointwise")
+    x = net.convolution(net.input("image", (1, 8, 8, 3)), filters=32, name="first")
+    x = net.convolution(x, filters=32, name="second")
+    graph = finished(net, net.fully_connected(mean(net, x, "mean"), units=4, name="last"))
+    graph = with_dead(with_dead(graph, "first", 16, 3.0), "second", 16, 2.0)
+    made = remove_channels(graph, images(graph), DEAD)
+    assert widths(made.graph) == {"first": 16, "second": 16, "last": 4}
+    assert distance(graph, made.graph, images(graph)) < 1e-5  # one more never changes in these, but does in others
+
+
+def test_what_is_exact_in_one_place_is_fitted_in_another() -> None:
+    graph = with_dead(chain(), "third", 20, 3.0)
+    layers = (Layer("first", channels=0.5), Layer("second", channels=False))
+    made = remove_channels(graph, images(graph), replace(DEAD, layers=layers))
+    assert [change.where for change in made.changes] == ["first", "third", "second", "last"]
+
+
 def test_a_missing_bias_is_added() -> None:
     graph = with_dead(chain(), "third", 20, 3.0)
     *before, last = graph.operators
@@ -171,11 +189,12 @@ def test_the_choice_beats_the_first_half() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep", "multiple", "stay"), [(0.5, 8, 16), (0.3, 8, 16), (0.01, 8, 8), (0.7, 1, 21), (0.7, 4, 24)]
+    ("filters", "keep", "multiple", "stay"),
+    [(30, 0.5, 8, 16), (30, 0.3, 8, 16), (30, 0.01, 8, 8), (30, 0.7, 1, 21), (30, 0.7, 4, 24), (25, 0.28, 1, 7)],
 )
-def test_shares_are_rounded_up_to_multiples(keep: float, multiple: int, stay: int) -> None:
-    graph = chain(filters=30)
-    made = remove_channels(graph, images(graph), Recipe(channels=Channels(keep, multiple)))
+def test_shares_are_rounded_up_to_multiples(filters: int, keep: float, multiple: int, stay: int) -> None:
+    graph = chain(filters)
+    made = remove_channels(graph, images(graph, 16), Recipe(channels=Channels(keep, multiple)))
     assert set(widths(made.graph).values()) == {stay, 4}
 
 
@@ -230,7 +249,10 @@ def test_a_trunk_loses_the_same_channels_everywhere() -> None:
     assert distance(graph, made.graph, images(graph, seed=1)) < 0.5
     gentle = remove_channels(graph, images(graph), half(layers=(Layer("outer1", channels=0.75),)))
     assert widths(gentle.graph) == {**narrow, "stem": 24, "outer0": 24, "outer1": 24}
-    alone = remove_channels(graph, images(graph), half(layers=(Layer("outer1", channels=False),)))
+    layers = (Layer("outer", channels=0.5), Layer("outer1", channels=0.75))
+    assert widths(remove_channels(graph, images(graph), half(layers=layers)).graph) == widths(gentle.graph)
+    layers = (Layer("outer", channels=0.5), Layer("outer1", channels=False))
+    alone = remove_channels(graph, images(graph), half(layers=layers))
     assert widths(alone.graph) == {**narrow, "stem": 32, "outer0": 32, "outer1": 32}
 
 
@@ -261,6 +283,21 @@ def test_samples_that_say_nothing_leave_all_as_it_is(value: float, recipe: Recip
         "none of its channels changes over the samples, so they say nothing about it",
         "is an output of the model",
     }
+
+
+def test_models_may_have_several_inputs() -> None:
+    net = Sketch("two")
+    sides = [net.convolution(net.input(name, (1, 6, 6, 3)), filters=16, name=f"of {name}") for name in ("a", "b")]
+    x = net.convolution(add(net, *sides, "sum"), filters=32, kernel=(3, 3), name="joined")
+    table = "ConcatenationOptions"
+    x = net.operator("CONCATENATION", [x, sides[1]], (1, 6, 6, 48), "both", options={"axis": -1}, options_table=table)
+    graph = finished(net, net.convolution(x, filters=4, name="last"))
+    random = np.random.default_rng(0)
+    samples = tuple(random.normal(0, scale, (16, 1, 6, 6, 3)).astype(np.float32) for scale in (1, 5))
+    made = remove_channels(graph, samples, half())
+    assert widths(made.graph) == {"of a": 8, "of b": 8, "joined": 16, "last": 4}
+    bare = remove_channels(graph, samples, half(compensate=False))
+    assert distance(graph, made.graph, samples) < distance(graph, bare.graph, samples)
 
 
 def test_one_sample_is_enough_to_run() -> None:
