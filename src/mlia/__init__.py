@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from mlia.graph.load import load_model
     from mlia.pipeline.checking import check
     from mlia.pipeline.converting import Converted, convert
-    from mlia.report import Report
+    from mlia.pipeline.limits import Limits
+    from mlia.pipeline.optimizing import optimize
+    from mlia.pipeline.task import Optimized
+    from mlia.recipe import Recipe
+    from mlia.report import Optimization, Report
     from mlia.targets.profiles import load_target
 
 __version__ = "0.1.0"
@@ -24,9 +28,13 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Converted",
+    "Limits",
     "MliaError",
     "ModelError",
+    "Optimization",
+    "Optimized",
     "OutputError",
+    "Recipe",
     "Report",
     "TargetError",
     "TransformError",
@@ -34,6 +42,7 @@ __all__ = [
     "convert",
     "load_model",
     "load_target",
+    "optimize",
     "read_module",
 ]
 
@@ -45,6 +54,11 @@ _HOMES = {
     "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",
     "Report": "mlia.report",
+    "optimize": "mlia.pipeline.optimizing",
+    "Optimized": "mlia.pipeline.task",
+    "Optimization": "mlia.report",
+    "Limits": "mlia.pipeline.limits",
+    "Recipe": "mlia.recipe",
 }
 
 

@@ -156,7 +156,12 @@ def _default_output(model: str) -> str:
 
 def _given(arguments: argparse.Namespace, options: dict[str, str]) -> list[str]:
     """The options among these that the user gave."""
-    return [option for name, option in options.items() if getattr(arguments, name) not in (None, False, [])]
+    return [option for name, option in options.items() if not _is_unsaid(getattr(arguments, name))]
+
+
+def _is_unsaid(value: object) -> bool:
+    """Whether an option has what it has when nobody gives it; a zero that somebody gave is to be refused."""
+    return value is None or value is False or value == []
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe | None:

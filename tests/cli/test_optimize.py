@@ -1,0 +1,135 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from mlia.graph.tflite import read_tflite
+from mlia.render.json import json_schema
+from mlia.transforms.constants import stored
+
+MLIA = Path(sys.executable).with_name("mlia")
+FLOAT = ROOT / "examples/ds_cnn_small_float.tflite"
+INTEGER = ROOT / "examples/ds_cnn_small_int8.tflite"
+BOTH = ("--pruning", "--pruning-target", "0.6", "--clustering", "--clustering-target", "16")
+
+
+def mlia(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, timeout=300, cwd=folder)
+
+
+def cycles_of(path: Path, folder: Path) -> int:
+    done = mlia("check", path, "-t", "ethos-u55-256", "--format", "json", folder=folder)
+    found = json.loads(done.stdout)["targets"][0]["results"][0]["performance"]["total_cycles"]
+    assert isinstance(found, int)
+    return found
+
+
+@pytest.mark.parametrize("model", [FLOAT, INTEGER], ids=["float", "int8"])
+def test_the_gain_is_what_two_checks_say(model: Path, tmp_path: Path) -> None:
+    done = mlia("optimize", model, "--target-profile", "ethos-u55-256", *BOTH, "--format", "json", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, json_schema("optimize"))
+    written = tmp_path / f"{model.stem}_optimized.tflite"
+    (comparison,) = report["comparisons"]
+    assert comparison["before"]["total_cycles"] == cycles_of(model, tmp_path)
+    assert comparison["after"]["total_cycles"] == cycles_of(written, tmp_path)
+    assert comparison["gain"] == comparison["before"]["total_cycles"] / comparison["after"]["total_cycles"]
+    assert comparison["after"]["compressed_weights_bytes"] < 0.6 * comparison["before"]["compressed_weights_bytes"]
+    graph = read_tflite(written.read_bytes())
+    for operator in graph.operators:
+        if operator.kind in ("CONV_2D", "FULLY_CONNECTED"):
+            codes = stored(graph.main.tensors[operator.inputs[1]])
+            assert len(np.unique(codes)) <= 16
+            assert operator.index == 0 or (codes == 0).mean() >= 0.6
+    assert (report["fidelity_before"] is None) == (model == INTEGER)
+
+
+def test_the_saved_recipe_makes_the_same_model(tmp_path: Path) -> None:
+    options = (*BOTH, "--layer", "dense:pruning=off", "-o", "first.tflite")
+    first = mlia("optimize", FLOAT, "-t", "ethos-u55-256", *options, "--format", "json", folder=tmp_path)
+    assert first.returncode == 0
+    recipe = ("--recipe", "first.recipe.toml", "-o", "again.tflite")
+    again = mlia("optimize", FLOAT, "-t", "ethos-u55-256", *recipe, "--format", "json", folder=tmp_path)
+    assert (tmp_path / "first.tflite").read_bytes() == (tmp_path / "again.tflite").read_bytes()
+    assert first.stdout == again.stdout
+
+
+def test_several_targets_and_a_report_for_people(tmp_path: Path) -> None:
+    targets = ("-t", "ethos-u55-128", "-t", "ethos-u85-256")
+    done = mlia("optimize", FLOAT, *targets, "--clustering", "--report", "report.txt", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    text = (tmp_path / "report.txt").read_text()
+    for line in (
+        "recipe      --clustering --clustering-target 16",
+        "Target ethos-u55-128 (estimated by Vela",
+        "Target ethos-u85-256 (estimated by Vela",
+        "no gain in time worth having; the NPU computed in",
+        "Closeness to the float model, 64 held-out samples, synthetic calibration",
+        "Tried as well, because the recipe gains no time",
+        "noise is no data",
+    ):
+        assert line in text
+
+
+def test_labels_give_accuracies(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", mfcc=random.normal(size=(40, 49, 10, 1)), labels=random.integers(0, 12, 40))
+    options = ("--clustering-target", "64", "--calibration", "data.npz")
+    done = mlia("optimize", FLOAT, "-t", "ethos-u55-128", *options, folder=tmp_path)
+    assert done.returncode == 0
+    assert "accuracy %" in done.stdout
+    assert "synthetic" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say what to do"),
+        (("--pruning-target", "1.5"), "above 0 and below 1; 1.5 is not"),
+        (("--clustering-target", "1"), "from 2 to 255; 1 is not"),
+        (("--pruning-pattern", "2:4", "--pruning-target", "0.6"), "prunes exactly half"),
+        (("--channels", "most"), "neither a share"),
+        (("--channels", "0"), "above 0 and below 1"),
+        (("--channels-multiple", "8"), "goes with --channels"),
+        (("--allow", "approximate"), "goes with --rewrite"),
+        (("--finetune", "0"), "fine-tuning steps"),
+        (("--pruning", "--layer", "nowhere:pruning=0.2"), "'nowhere' is found in no operator"),
+        (("--pruning", "--layer", "dense"), "is not like PATTERN"),
+        (("--pruning", "--layer", "(:pruning=0.2"), "not a regular expression"),
+        (("--auto", "--pruning"), "leave out --pruning"),
+        (("--auto", "--max-loss", "2"), "not a loss"),
+        (("--auto", "--max-rel-error", "-1"), "above 0"),
+        (("--auto", "--time-budget", "0"), "not a number of seconds"),
+        (("--pruning", "--max-loss", "1%"), "goes with --auto"),
+        (("--recipe", "none.toml"), "cannot read the recipe"),
+        (("--recipe", "none.toml", "--pruning"), "leave out --pruning"),
+        (("--pruning", "--calibration", "none.npz"), "cannot read the calibration data"),
+        (("--pruning", "--calibration", "wrong.npz"), "and the model takes"),
+        (("--pruning", "-o", "nowhere/model.tflite"), "there is no folder"),
+        (("--pruning", "-o", "."), "it is a folder"),
+        (("--pruning", "--report", "nowhere/report.txt"), "there is no folder"),
+        (("--pruning", "-o", str(FLOAT)), "it is the model"),
+    ],
+)
+def test_wrong_options_cost_one_line(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "wrong.npz", x=np.zeros((10, 5, 5, 1)))
+    done = mlia("optimize", FLOAT, "-t", "ethos-u55-256", *options, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", FLOAT.read_bytes()[:3000], b"\x00" * 64])
+def test_damaged_models_cost_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(content)
+    done = mlia("optimize", "model.tflite", "-t", "ethos-u55-256", "--pruning", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
