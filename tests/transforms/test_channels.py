@@ -17,6 +17,7 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Channels, Layer, Recipe
 from mlia.results import Compatibility, Performance
 from mlia.testing import Sketch
+from mlia.transforms import channels
 from mlia.transforms.calibration import Array, Calibration, synthetic_calibration
 from mlia.transforms.channel_cut import Draft
 from mlia.transforms.channels import remove_channels
@@ -298,6 +299,16 @@ def test_models_may_have_several_inputs() -> None:
     assert widths(made.graph) == {"of a": 8, "of b": 8, "joined": 16, "last": 4}
     bare = remove_channels(graph, samples, half(compensate=False))
     assert distance(graph, made.graph, samples) < distance(graph, bare.graph, samples)
+
+
+def test_samples_that_do_not_fit_in_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = trunk()
+    largest = max(tensor.elements for tensor in graph.main.tensors)
+    monkeypatch.setattr(channels, "MEMORY_BYTES", 16 * largest * 10)
+    made = remove_channels(graph, images(graph, 64), half())
+    assert "54 of 64 samples" in {skipped.what for skipped in made.skipped}
+    few = tuple(stack[:10] for stack in images(graph, 64))
+    assert made.graph.content == remove_channels(graph, few, half()).graph.content
 
 
 def test_one_sample_is_enough_to_run() -> None:

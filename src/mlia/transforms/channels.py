@@ -56,7 +56,7 @@ def remove_channels(graph: Graph, samples: Sequence[Array], recipe: Recipe) -> T
             as fit in memory.
         recipe: `channels` says how many to keep and in which multiples, `layers` what is different for an operator
             with a matching name, and `compensate` whether weights may be fitted to make up for what is removed.
-            Where operators share their channels and say different things, the gentlest is done to all.
+            Where operators share their channels and are told different things, the gentlest is done to all.
 
     Raises:
         TransformError: LiteRT cannot run the model, or what it computes is not finite.
@@ -69,7 +69,11 @@ def remove_channels(graph: Graph, samples: Sequence[Array], recipe: Recipe) -> T
     tasks, skipped = _tasks(graph.main, structure, recipe)
     if not tasks:
         return Transformed(graph, (), skipped)
-    return _remove(graph, structure, tasks, _affordable(graph.main, samples), recipe.compensate, skipped)
+    used = _affordable(graph.main, samples)
+    if len(used[0]) < len(samples[0]):
+        left_out = f"{len(samples[0]) - len(used[0])} of {len(samples[0])} samples"
+        skipped = (*skipped, Skipped(left_out, "more do not fit in memory while channels are chosen"))
+    return _remove(graph, structure, tasks, used, recipe.compensate, skipped)
 
 
 class _Task(Struct, frozen=True):
