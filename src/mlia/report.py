@@ -138,7 +138,8 @@ class Optimization(Struct, frozen=True):
     It is None when the model was quantized already: then that model is what `fidelity_after` compares with.
     `model` is the one before, quantized; `float_bytes` is the size of the float model as TFLite, if it was float.
     `trials` are there when recipes were searched, in the order in which they were tried; `suggestions` when the
-    recipe gained nothing in time: what was tried that does.
+    recipe gained nothing in time: what was tried that does. `missed_limit` is the limit of latency or flash that
+    the result of a search misses, and empty when it keeps all.
     """
 
     schema_version: str
@@ -156,6 +157,7 @@ class Optimization(Struct, frozen=True):
     comparisons: tuple[Comparison, ...]
     trials: tuple[Trial, ...]
     suggestions: tuple[Trial, ...]
+    missed_limit: str
     notes: tuple[str, ...]
 
 

@@ -25,7 +25,7 @@ EPILOG = """examples:
 
 Writes the optimized model, and beside it the recipe that makes it again. The report goes to stdout; all else to
 stderr. Without --calibration, seeded noise stands for data: speed and memory are right, closeness is of noise.
-exit codes: 0 fine; 2 could not run, or --auto found nothing that keeps the limits
+exit codes: 0 fine; 1 --auto found nothing within the limits of latency and flash; 2 could not run
 """
 if TYPE_CHECKING:
     from mlia.pipeline.limits import Limits
@@ -145,7 +145,7 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
         width = max(terminal_width(), 80)
         text = render_optimization(made.report, output, beside, width, arguments.verbose)
     write_output(text, arguments.report)
-    return 0
+    return 1 if made.report.missed_limit else 0
 
 
 def _default_output(model: str) -> str:

@@ -59,7 +59,14 @@ def optimize(
     task = begin(model, target, calibration, input_shapes or {}, timeout_s, progress)
     if recipe is None:
         found = search(task, limits or Limits(), evaluate)
-        return task.finish(found.plain, found.chosen, evaluate, trials=found.trials, notes=found.notes)
+        return task.finish(
+            found.plain,
+            found.chosen,
+            evaluate,
+            trials=found.trials,
+            missed_limit=found.missed_limit,
+            notes=found.notes,
+        )
     check_layers(checked(recipe), task.original.graph)
     before, after = _before_and_after(task, recipe)
     suggestions, notes = _suggestions(task, before, after)

@@ -32,11 +32,15 @@ KEEPS: tuple[Channels, ...] = tuple(Channels(keep) for keep in ("dead", 0.875, 0
 
 
 class Found(Struct, frozen=True):
-    """What a search found: the model before, the chosen one (which may be the same), and all that was tried."""
+    """What a search found: the model before, the chosen one (which may be the same), and all that was tried.
+
+    `missed_limit` is the limit of latency or flash that the chosen one misses; empty when it keeps all.
+    """
 
     plain: Candidate
     chosen: Candidate
     trials: tuple[Trial, ...]
+    missed_limit: str
     notes: tuple[str, ...]
 
 
@@ -74,11 +78,10 @@ class _Search:
         chosen = self._best(better) if better else self._plain
         if not better:
             self._notes.append(self._why_nothing())
-        if missed := self._verdicts.missed_budget(chosen):
-            self._notes.append(f"no recipe keeps all limits: {missed}")
+        missed = self._verdicts.missed_budget(chosen) or ""
         self._notes += [f"could not try {brief(recipe)}: {reason}" for recipe, reason in self._failed.items()]
         trials = tuple(self._trial(each, each is chosen) for each in (self._plain, *self._tried.values()))
-        return Found(self._plain, chosen, trials, tuple(self._notes))
+        return Found(self._plain, chosen, trials, missed, tuple(self._notes))
 
     def _single_steps(self) -> list[Recipe]:
         """Each transform alone."""

@@ -124,6 +124,7 @@ class Task:
         evaluate: Evaluate | None,
         trials: tuple[Trial, ...] = (),
         suggestions: tuple[Trial, ...] = (),
+        missed_limit: str = "",
         notes: tuple[str, ...] = (),
     ) -> Optimized:
         """The result, with the difference told."""
@@ -151,6 +152,7 @@ class Task:
             ),
             trials=trials,
             suggestions=suggestions,
+            missed_limit=missed_limit,
             notes=(*notes, *notes_on(self.original.graph), *self._notes()),
         )
         return Optimized(after.graph, report)

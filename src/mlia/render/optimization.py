@@ -48,6 +48,8 @@ def render_optimization(report: Optimization, path: str, recipe_path: str, width
     page.paragraph(report.calibration, "calibration", LABEL)
     page.paragraph(describe(report.recipe), "recipe", LABEL)
     page.paragraph(f"saved in {recipe_path}; --recipe repeats it", "", LABEL)
+    if report.missed_limit:
+        page.paragraph(f"no recipe keeps all limits: {report.missed_limit}", "missed", LABEL)
     for note in report.notes:
         page.paragraph(note, "note", LABEL)
     if report.trials:

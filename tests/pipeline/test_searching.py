@@ -1,0 +1,123 @@
+"""The search, on the small sample and its noise."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import mlia
+from mlia.errors import TransformError
+from mlia.pipeline import task
+from mlia.pipeline.task import Candidate, Task
+from mlia.recipe import Clustering, Recipe
+from mlia.report import Optimization
+
+FLOAT = ROOT / "examples/ds_cnn_small_float.tflite"
+BUDGET_S = 8.0
+
+
+def chosen_of(report: Optimization) -> tuple[int | None, ...]:
+    (chosen,) = (trial for trial in report.trials if trial.is_chosen)
+    assert chosen.recipe == report.recipe
+    assert not chosen.objection
+    return chosen.total_cycles
+
+
+def test_the_fastest_within_the_limits_is_chosen() -> None:
+    limits = mlia.Limits(max_relative_error=0.04, time_budget_s=BUDGET_S)
+    made = mlia.optimize(FLOAT, ["ethos-u55-256", "ethos-u85-256"], limits=limits)
+    report = made.report
+    assert report.fidelity_after.outputs[0].relative_error <= 0.04
+    cycles = chosen_of(report)
+    for comparison, found in zip(report.comparisons, cycles, strict=True):
+        assert comparison.after.total_cycles == found
+        assert comparison.before.total_cycles is not None
+        assert found is not None
+        assert found <= comparison.before.total_cycles
+    before, after = report.comparisons[0].before, report.comparisons[0].after
+    assert before.compressed_weights_bytes is not None
+    assert after.compressed_weights_bytes is not None
+    assert after.compressed_weights_bytes < 0.9 * before.compressed_weights_bytes
+    assert len(report.trials) > 2
+    assert any(trial.objection for trial in report.trials)
+    again = mlia.optimize(FLOAT, "ethos-u55-256", report.recipe)
+    assert bytes(again.graph.content) == bytes(made.graph.content)
+
+
+def test_where_nothing_helps_the_input_comes_back() -> None:
+    plain = mlia.convert(FLOAT).graph.content
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(max_relative_error=1e-9, time_budget_s=3))
+    assert bytes(made.graph.content) == bytes(plain)
+    assert made.report.recipe == Recipe()
+    assert any("no recipe keeps the limits" in note and "is above" in note for note in made.report.notes)
+
+
+def test_no_time_is_said() -> None:
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(time_budget_s=1e-6))
+    assert any("time budget ended the search" in note for note in made.report.notes)
+    assert any("nothing was tried" in note for note in made.report.notes)
+    assert len(made.report.trials) == 1
+
+
+def test_the_user_s_own_judge_decides() -> None:
+    plain = bytes(mlia.convert(FLOAT).graph.content)
+    judged: list[bytes] = []
+
+    def evaluate(content: bytes) -> float:
+        judged.append(content)
+        return 1.0 if content == plain else 0.5
+
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(time_budget_s=3), evaluate=evaluate)
+    assert bytes(made.graph.content) == plain
+    assert len(judged) > 2
+    assert made.report.evaluation is not None
+    assert (made.report.evaluation.before, made.report.evaluation.after) == (1.0, 1.0)
+    assert any("a loss of 50.0 %" in trial.objection for trial in made.report.trials)
+
+
+def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate: Callable[[Task, Recipe], Candidate] = task.Task.candidate
+
+    def interrupted(self: Task, recipe: Recipe) -> Candidate:
+        if recipe.clustering != Clustering(32):
+            raise KeyboardInterrupt
+        return candidate(self, recipe)
+
+    monkeypatch.setattr(task.Task, "candidate", interrupted)
+    monkeypatch.setattr("mlia.pipeline.searching.CODES", (Clustering(32), Clustering(8)))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(max_relative_error=0.5))
+    assert made.report.recipe == Recipe(clustering=Clustering(32))
+    assert any("interrupted" in note for note in made.report.notes)
+
+
+def test_a_step_that_cannot_be_done_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate: Callable[[Task, Recipe], Candidate] = task.Task.candidate
+
+    def refused(self: Task, recipe: Recipe) -> Candidate:
+        if recipe.channels:
+            raise TransformError("no channels today")
+        return candidate(self, recipe)
+
+    monkeypatch.setattr(task.Task, "candidate", refused)
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(time_budget_s=BUDGET_S))
+    assert any("no channels today" in note for note in made.report.notes)
+
+
+def test_a_limit_that_is_missed_is_exit_code_1(tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("mlia"), "optimize", FLOAT, "-t", "ethos-u55-256", "--auto"]
+    options = ["--max-flash-kib", "1", "--time-budget", "3", "--format", "json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "KiB of flash is above 1 KiB" in json.loads(done.stdout)["missed_limit"]
+    assert (tmp_path / "ds_cnn_small_float_optimized.tflite").exists()
+
+
+@pytest.mark.parametrize("limits", [mlia.Limits(max_flash_kib=-1), mlia.Limits(min_sqnr_db=float("nan"))])
+def test_absurd_limits_are_refused(limits: mlia.Limits) -> None:
+    with pytest.raises(TransformError, match="the limit"):
+        mlia.optimize(FLOAT, "ethos-u55-256", limits=limits)
