@@ -209,13 +209,13 @@ def test_any_network_runs_with_fewer_channels(graph: Graph, keep: float, multipl
     halves = {name for skipped in made.skipped for name in skipped.what.split(", ")}
     assert bool(made.changes) == (made.graph is not graph)
     for name, width in before.items():
-        joined = [
-            change.where for change in made.changes if name in change.where.split(", ") and "removed" in change.what
-        ]
-        if name in halves or len(joined) != 1:
+        told = [change.what for change in made.changes if name in change.where.split(", ") and "removed" in change.what]
+        if name in halves or len(told) != 1:
             assert after[name] <= width  # part of it is joined with other channels than the rest
-        else:
-            assert after[name] == min(width, max(1, ceil(keep * width / multiple - 1e-9)) * multiple)
+            continue
+        removed, lanes = (int(word) for word in told[0].split()[:3:2])
+        assert lanes - removed == max(1, ceil(keep * lanes / multiple - 1e-9)) * multiple
+        assert after[name] * lanes == width * (lanes - removed)  # behind a depthwise multiplier, a lane has several
 
 
 def test_overrides_say_what_is_done_to_each() -> None:
