@@ -12,13 +12,13 @@ from peers import BENCH
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch, quantize_synthetically
 
-SAMPLES = 250  # of them a fifth is held out by the tool and judges the result
+SAMPLES = 250  # for the tool; a fifth of them it holds out, to choose and to judge by
+TEST = 200  # and for us, to judge it by
 
 
-class Trained(NamedTuple):
-    """A float model, calibration data with labels, and a test set that neither training nor the tool has seen."""
+class Samples(NamedTuple):
+    """Files of calibration data, and of a test set that neither training nor the tool has seen."""
 
-    model: Path
     calibration: Path
     test: Path
 
@@ -39,13 +39,13 @@ def visual_wake_words() -> bytes:
     return quantize_synthetically(write_tflite(net.graph([x])))
 
 
-def digits() -> Trained:
-    """A small CNN, trained on scikit-learn's 8 x 8 digits with Keras on JAX: 79,000 weights.
+def digits() -> tuple[Path, Samples]:
+    """A small CNN and labelled samples. It is trained on scikit-learn's 8 x 8 digits with Keras on JAX: 79,000 weights.
 
     Of the 1,797 digits, shuffled, 697 train, 800 calibrate (the tool holds out 160 of them), 300 test.
     """
     folder = _kept("digits", "keras", "jax", "scikit-learn")
-    trained = Trained(folder / "digits.keras", folder / "calibration.npz", folder / "test.npz")
+    model, samples = folder / "digits.keras", Samples(folder / "calibration.npz", folder / "test.npz")
     if not (folder / ".ready").exists():
         from sklearn.datasets import load_digits
 
@@ -53,11 +53,11 @@ def digits() -> Trained:
         order = np.random.default_rng(0).permutation(len(images))
         images = (images.reshape(-1, 8, 8, 1) / 16).astype(np.float32)[order]
         labels = labels[order]
-        _train(images[:697], labels[:697], trained.model)
-        np.savez(trained.calibration, image=images[697:1497], labels=labels[697:1497])
-        np.savez(trained.test, image=images[1497:], labels=labels[1497:])
+        _train(images[:697], labels[:697], model)
+        np.savez(samples.calibration, input=images[697:1497], labels=labels[697:1497])
+        np.savez(samples.test, input=images[1497:], labels=labels[1497:])
         (folder / ".ready").touch()
-    return trained
+    return model, samples
 
 
 def _train(images: np.ndarray, labels: np.ndarray, target: Path) -> None:
@@ -81,19 +81,20 @@ def _train(images: np.ndarray, labels: np.ndarray, target: Path) -> None:
     model.save(target)
 
 
-def photo_crops() -> Path:
-    """Samples for ResNet-8 (32 x 32 x 3, 0..255): crops from scikit-learn's two photos, of three sizes, some mirrored.
+def photo_crops() -> Samples:
+    """For ResNet-8 (32 x 32 x 3, 0..255): crops from scikit-learn's two photos, of four sizes, some mirrored.
 
-    The last fifth comes from the right quarter of the photos, the others from the rest, so none overlap.
+    What the tool holds out and what tests it comes from the right quarter of the photos, the rest from elsewhere.
     """
-    file = _kept("photos", "scikit-learn") / "crops.npz"
-    if not file.exists():
+    folder = _kept("photos", "scikit-learn")
+    samples = Samples(folder / "calibration.npz", folder / "test.npz")
+    if not samples.test.exists():
         from sklearn.datasets import load_sample_images
 
         photos = load_sample_images().images
         random = np.random.default_rng(0)
         crops = []
-        for number in range(SAMPLES):
+        for number in range(SAMPLES + TEST):
             photo, shrink = photos[number % 2], int(random.integers(1, 5))
             height, width, _ = photo.shape
             edge, size = width * 3 // 4, 32 * shrink
@@ -101,22 +102,28 @@ def photo_crops() -> Path:
             y, x = random.integers(0, height - size + 1), random.integers(left, right - size + 1)
             crop = photo[y : y + size, x : x + size].reshape(32, shrink, 32, shrink, 3).mean(axis=(1, 3))
             crops.append(crop[:, ::-1] if random.integers(2) else crop)
-        np.savez(file, image=np.stack(crops).astype(np.float32))
-    return file
+        _save(np.stack(crops), samples)
+    return samples
 
 
-def synthetic_speech() -> Path:
-    """Samples for the keyword spotter (49 x 10 x 1): MFCCs of synthetic vowels and hisses, since no speech ships here.
+def synthetic_speech() -> Samples:
+    """For the keyword spotter (49 x 10 x 1): MFCCs of synthetic vowels and hisses, since no speech ships here.
 
     Each second holds one to four voiced or hissing pieces in noise. Features as in MLPerf Tiny: 30 ms windows each
     20 ms at 16 kHz, 40 mel bands from 20 to 4,000 Hz, natural logarithm, and the first 10 of the DCT.
     """
-    file = _kept("speech", "numpy") / "mfcc.npz"
-    if not file.exists():
+    folder = _kept("speech", "numpy")
+    samples = Samples(folder / "calibration.npz", folder / "test.npz")
+    if not samples.test.exists():
         random = np.random.default_rng(0)
-        features = [_mfcc(_utterance(random)) for _ in range(SAMPLES)]
-        np.savez(file, mfcc=np.stack(features)[..., None].astype(np.float32))
-    return file
+        features = [_mfcc(_utterance(random)) for _ in range(SAMPLES + TEST)]
+        _save(np.stack(features)[..., None], samples)
+    return samples
+
+
+def _save(values: np.ndarray, samples: Samples) -> None:
+    np.savez(samples.calibration, input=values[:SAMPLES].astype(np.float32))
+    np.savez(samples.test, input=values[SAMPLES:].astype(np.float32))
 
 
 def _utterance(random: np.random.Generator, rate: int = 16_000) -> np.ndarray:
