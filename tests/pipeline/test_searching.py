@@ -28,10 +28,10 @@ def chosen_of(report: Optimization) -> tuple[int | None, ...]:
 
 
 def test_the_fastest_within_the_limits_is_chosen() -> None:
-    limits = mlia.Limits(max_relative_error=0.04, time_budget_s=BUDGET_S)
+    limits = mlia.Limits(max_relative_error=0.02, time_budget_s=BUDGET_S)
     made = mlia.optimize(FLOAT, ["ethos-u55-256", "ethos-u85-256"], limits=limits)
     report = made.report
-    assert report.fidelity_after.outputs[0].relative_error <= 0.04
+    assert report.fidelity_after.outputs[0].relative_error <= 0.02
     cycles = chosen_of(report)
     for comparison, found in zip(report.comparisons, cycles, strict=True):
         assert comparison.after.total_cycles == found

@@ -28,7 +28,7 @@ SHARES = (0.25, 0.5, 0.75, 0.9)  # of the operators that are compressed more tha
 MOST_OPERATORS = 24  # whose sensitivity is measured
 CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
 PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
-KEEPS: tuple[Channels, ...] = tuple(Channels(keep) for keep in ("dead", 0.875, 0.75, 0.5))
+KEEPS: tuple[Channels, ...] = tuple(Channels(keep) for keep in ("dead", 0.875, 0.75, 0.5, 0.25))
 
 
 class Found(Struct, frozen=True):

@@ -20,6 +20,7 @@ from mlia.render.text import (
 from mlia.report import Comparison, Optimization, Trial
 from mlia.results import Change, Fidelity, Figures, Skipped, TensorFidelity
 
+ABOUT = 1.005  # cycles that close are the same to a reader
 FEW = 12  # changes that are shown one by one without being asked for
 _CHANGES = (
     Column("operator", align_right=False, flexible=True),
@@ -200,13 +201,14 @@ def _show_suggestions(page: Page, report: Optimization) -> None:
 
 
 def _is_worth_showing(trial: Trial, trials: Sequence[Trial]) -> bool:
-    def figures(each: Trial) -> tuple[float, ...]:
-        return each.total_cycles[0] or 0, each.compressed_weights_bytes[0] or 0, each.relative_error
+    """Whether no other is about as fast, smaller and closer; what was chosen and what was there before always is."""
 
-    mine = figures(trial)
-    others = (figures(other) for other in trials)
-    beaten = any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
-    return trial.is_chosen or trial is trials[0] or not beaten
+    def is_better(other: Trial) -> bool:
+        about_as_fast = (other.total_cycles[0] or 0) <= (trial.total_cycles[0] or 0) * ABOUT
+        smaller = (other.compressed_weights_bytes[0] or 0) <= (trial.compressed_weights_bytes[0] or 0)
+        return about_as_fast and smaller and other.relative_error < trial.relative_error
+
+    return trial.is_chosen or trial is trials[0] or not any(map(is_better, trials))
 
 
 def _show_trial_rows(page: Page, trials: Sequence[Trial], before: int | None) -> None:
