@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -95,7 +96,7 @@ def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> 
     assert any("interrupted" in note for note in made.report.notes)
 
 
-def test_a_step_that_cannot_be_done_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_cannot_be_done_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     candidate: Callable[[Task, Recipe], Candidate] = task.Task.candidate
 
     def refused(self: Task, recipe: Recipe) -> Candidate:
@@ -104,7 +105,9 @@ def test_a_step_that_cannot_be_done_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         return candidate(self, recipe)
 
     monkeypatch.setattr(task.Task, "candidate", refused)
-    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(time_budget_s=BUDGET_S))
+    data = tmp_path / "data.npz"
+    np.savez(data, np.random.default_rng(0).normal(size=(20, 49, 10, 1)))
+    made = mlia.optimize(FLOAT, "ethos-u55-256", limits=mlia.Limits(time_budget_s=BUDGET_S), calibration=data)
     assert any("no channels today" in note for note in made.report.notes)
 
 

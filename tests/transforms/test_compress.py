@@ -103,6 +103,23 @@ def test_pruned_and_clustered_as_asked(pair: tuple[Graph, Graph, tuple[Array, ..
     assert found[True] < 0.7 * found[False]
 
 
+def test_little_is_concluded_from_noise(
+    pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]],
+) -> None:
+    floating, quantized, samples, _ = pair
+    aims, _ = aims_of(quantized, Recipe(pruning=Pruning(0.5), clustering=Clustering(16)))
+    contents = bytes(floating.content), bytes(quantized.content)
+    fitted, careful, blind = (
+        call(compress, *contents, given, aims, is_noise).constants
+        for given, is_noise in ((samples, False), (samples, True), ((), False))
+    )
+    assert set(careful) == set(blind) < set(fitted)  # no biases
+    weights = [index for index in blind if (fitted[index] != blind[index]).any()]
+    assert weights
+    for index in weights:
+        assert (careful[index] != blind[index]).mean() < (fitted[index] != blind[index]).mean()
+
+
 def test_twice_the_same(pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]) -> None:
     floating, quantized, samples, _ = pair
     aims, _ = aims_of(quantized, Recipe(clustering=Clustering(8)))

@@ -25,6 +25,7 @@ AS_FAST = 1.01  # of two about as fast, the smaller one is better
 SMALLER = 0.98  # of compressed weights, where there is nothing to gain in time
 STRONG = Layer("", pruning=0.6, clustering=16)
 SHARES = (0.25, 0.5, 0.75, 0.9)  # of the operators that are compressed more than the others
+OUT_OF_TIME = "the time budget ended the search; more may be found with a larger --time-budget"
 MOST_OPERATORS = 24  # whose sensitivity is measured
 CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
 PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
@@ -87,7 +88,10 @@ class _Search:
         """Each transform alone."""
         singles = [Recipe(clustering=codes) for codes in CODES]
         singles += PRUNED
-        singles += [Recipe(channels=channels) for channels in KEEPS]
+        if self._task.original.calibration.is_synthetic:
+            self._notes.append("--channels was not searched: noise cannot tell which channels matter")
+        else:
+            singles += [Recipe(channels=channels) for channels in KEEPS]
         singles += [Recipe(rewrite=Rewrite()), Recipe(quantize=Quantize(per_tensor_fc=True))]
         if any(target.npu.family == "ethos-u85" for target in self._task.targets):
             singles.append(Recipe(pruning=Pruning(pattern="2:4")))
@@ -164,8 +168,8 @@ class _Search:
             return candidate
 
         made = attempt_in_parallel(make, recipes, (TransformError, BackendError))
-        if any(each is None for each in made) and not self._notes:
-            self._notes.append("the time budget ended the search; more may be found with a larger --time-budget")
+        if any(each is None for each in made) and OUT_OF_TIME not in self._notes:
+            self._notes.append(OUT_OF_TIME)
         return made
 
     def _judge(self, candidate: Candidate) -> None:

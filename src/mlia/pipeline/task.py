@@ -27,6 +27,8 @@ Progress = Callable[[str], None]
 Evaluate = Callable[[bytes], float]
 TAKEN = ("float32", "float16", "int8", "int16")
 
+NOISE = "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you deploy"
+
 
 class Optimized(Struct, frozen=True):
     """The optimized model, and the report of what it gained and lost."""
@@ -153,17 +155,16 @@ class Task:
             trials=trials,
             suggestions=suggestions,
             missed_limit=missed_limit,
-            notes=(*notes, *notes_on(self.original.graph), *self._notes()),
+            notes=(*notes, *notes_on(self.original.graph), *self._notes(after.recipe)),
         )
         return Optimized(after.graph, report)
 
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self, recipe: Recipe) -> tuple[str, ...]:
         notes = []
         if self.original.calibration.is_synthetic:
-            notes.append(
-                "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you"
-                " deploy the model"
-            )
+            notes.append(NOISE)
+            if recipe.channels or recipe.finetune:
+                notes.append("which channels matter, and what fine-tuning aims at, is taken from noise as well")
         if not self.original.is_float:
             notes.append("the model was quantized already: closeness is to the model that was given")
         return tuple(notes)

@@ -154,7 +154,8 @@ class Workbench:
         if aims:
             given = samples if recipe.compensate else ()
             reference, content = bytes(prepared.reference.content), bytes(prepared.graph.content)
-            compressed = call_with_progress(self._progress, compress, reference, content, given, aims)
+            is_noise = self._original.calibration.is_synthetic
+            compressed = call_with_progress(self._progress, compress, reference, content, given, aims, is_noise)
             graph = with_constants(prepared.graph, compressed.constants)
             names = {aim.operator: graph.main.operator_name(graph.operators[aim.operator]) for aim in aims}
             left = tuple(

@@ -38,7 +38,7 @@ def dequantized(graph: Graph) -> Graph:
     for operator in main.operators:
         bias = bias_of(operator)
         if bias is not None and main.tensors[bias].quantization is None:
-            tensors[bias] = _as_float(replace(main.tensors[bias], quantization=_bias_quantization(operator, main)))
+            tensors[bias] = _as_float(replace(main.tensors[bias], quantization=bias_quantization(operator, main)))
     renamed: dict[int, int] = {}
     operators: list[Operator] = []
     for operator in main.operators:
@@ -99,7 +99,7 @@ def _as_float(tensor: Tensor) -> Tensor:
     return replace(tensor, dtype="float32", quantization=None, data=data)
 
 
-def _bias_quantization(operator: Operator, subgraph: Subgraph) -> Quantization | None:
+def bias_quantization(operator: Operator, subgraph: Subgraph) -> Quantization | None:
     """A bias is stored in units of input scale times weights scale (TFLite's quantization specification)."""
     source = operator.inputs[2 if operator.kind == "TRANSPOSE_CONV" else 0]
     inputs, weights = subgraph.tensors[source].quantization, subgraph.tensors[operator.inputs[1]].quantization
@@ -128,7 +128,7 @@ def _quantize_weights(operator: Operator, tensors: list[Tensor], main: Subgraph,
         quantization = _weights_quantization(floating, known.get(floating.name), WEIGHTED[operator.kind])
         tensors[index] = _rounded(floating, quantization, "int8")
     if bias is not None and tensors[bias].dtype == "float32":
-        units = _bias_quantization(operator, replace(main, tensors=tuple(tensors)))
+        units = bias_quantization(operator, replace(main, tensors=tuple(tensors)))
         assert units is not None
         wide = tensors[operator.outputs[0]].dtype == "int16"
         tensors[bias] = _rounded(main.tensors[bias], units, "int64" if wide else "int32")
