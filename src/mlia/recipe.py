@@ -283,5 +283,5 @@ def brief(recipe: Recipe) -> str:
         words.append(f"{recipe.finetune.steps} steps")
     for layer, operators in Counter(msgspec.structs.replace(layer, match="") for layer in recipe.layers).items():
         zero = f"{layer.pruning:g} zero, " if layer.pruning else ""
-        words.append(f"{zero}{layer.clustering} codes in {operators}" if layer.clustering else f"{operators} else")
+        words.append(f"{zero}{layer.clustering} codes in {operators}" if layer.clustering else f"{operators} otherwise")
     return ", ".join(words) or "nothing"

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sample import RESULT, SAMPLE_REPORT, TARGET
+from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
+from mlia.recipe import Recipe
 from mlia.render.json import json_schema, render_json, render_schema
+from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
 from mlia.report import TargetReport
@@ -31,6 +34,19 @@ COMPILED_REPORT = replace(
     ),
 )
 
+INT8_OPTIMIZATION = replace(
+    SAMPLE_OPTIMIZATION,
+    float_bytes=None,
+    fidelity_before=None,
+    evaluation=None,
+    trials=(),
+    suggestions=(),
+    missed_limit="",
+    recipe=Recipe(),
+    changes=(),
+    skipped=(),
+)
+
 
 @pytest.mark.parametrize(
     ("name", "text"),
@@ -42,6 +58,12 @@ COMPILED_REPORT = replace(
         ("side_by_side_200.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(200))),
         ("compiled.txt", render_terminal(COMPILED_REPORT, TerminalStyle(80))),
         ("report.json", render_json(SAMPLE_REPORT)),
+        ("optimization_80.txt", render_optimization(SAMPLE_OPTIMIZATION, "out.tflite", "out.recipe.toml", 80, False)),
+        ("optimization_120.txt", render_optimization(SAMPLE_OPTIMIZATION, "out.tflite", "out.recipe.toml", 120, True)),
+        (
+            "optimization_of_int8.txt",
+            render_optimization(INT8_OPTIMIZATION, "out.tflite", "out.recipe.toml", 80, False),
+        ),
     ],
 )
 def test_golden(name: str, text: str) -> None:
@@ -51,8 +73,20 @@ def test_golden(name: str, text: str) -> None:
     assert text == path.read_text()
 
 
-def test_published_schema_is_current() -> None:
+def test_published_schemas_are_current() -> None:
     assert (ROOT / "docs/report.schema.json").read_text() == render_schema("check")
+    assert (ROOT / "docs/optimization.schema.json").read_text() == render_schema("optimize")
+
+
+@pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, INT8_OPTIMIZATION])
+def test_json_of_an_optimization_follows_the_schema(report: mlia.Optimization) -> None:
+    jsonschema.validate(json.loads(render_json(report)), json_schema("optimize"))
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_no_line_of_an_optimization_is_wider(width: int) -> None:
+    for line in render_optimization(SAMPLE_OPTIMIZATION, "out.tflite", "x.toml", width, True).splitlines():
+        assert len(line) <= width
 
 
 @pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT])

@@ -90,12 +90,16 @@ def _show_skipped(page: Page, skipped: Sequence[Skipped], verbose: bool) -> None
         page.paragraph("Left alone:")
     for reason, what in reasons.items():
         names = what if verbose or len(what) <= FEW else [*what[:FEW], f"{len(what) - FEW} more"]
-        page.paragraph(f"- {', '.join(_short(names))}: {reason}", hang=4)
+        page.paragraph(f"- {_listed(names)}: {reason}", hang=4)
 
 
-def _short(names: Sequence[str]) -> list[str]:
-    """A fused operator's name is all names of its parts; the first is enough."""
-    return [name.split(";")[0] for name in names]
+def _listed(what: Sequence[str]) -> str:
+    """Things in a row: what they all begin with is said once, and of a fused operator's names the first is enough."""
+    short = [name.split(";")[0] for name in what]
+    begins = [name.partition(" of ")[0] + " of " for name in short]
+    if len({*begins}) == 1 and all(name.startswith(begins[0]) for name in short):
+        return begins[0] + ", ".join(name.removeprefix(begins[0]) for name in short)
+    return ", ".join(short)
 
 
 def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -> None:
