@@ -8,8 +8,9 @@ from mlia.errors import TransformError
 from mlia.pipeline.task import Candidate
 
 DEFAULT_LOSS = 0.01
-# Of the outputs, where nothing better tells what is lost; more where quantization alone has more.
-DEFAULT_ERROR, ALLOWANCE = 0.1, 1.25
+# Of the outputs, where nothing better tells what is lost; more where quantization alone has more. With 1.25 instead of
+# 1.05, ResNet-8 lost 4 points of agreement on samples that the search never saw.
+DEFAULT_ERROR, ALLOWANCE = 0.1, 1.05
 ROUNDING = 1e-9
 DEFAULT_TIME_BUDGET_S = 60.0
 

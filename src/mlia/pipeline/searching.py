@@ -3,12 +3,14 @@
 1. Each transform alone, from careful to bold.
 2. The ones that keep the limits and gain most, together.
 3. By operator: the weights that most is waited for, and that matter least, are compressed more than the others.
+4. The best so far, with one operator at a time compressed a step more, as long as the limits are kept.
 """
 
 import math
 import re
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,15 +19,26 @@ from mlia.errors import BackendError, TransformError
 from mlia.pipeline.limits import Limits, Verdicts, checked_limits
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.pipeline.task import Candidate, Evaluate, Task, trial_of
-from mlia.recipe import Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
+from mlia.recipe import MOST_CLUSTERS, Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
 from mlia.report import Trial
 from mlia.transforms.aims import aims_of
+
+
+class Step(NamedTuple):
+    """A share of zeros and a number of codes."""
+
+    pruning: float
+    clustering: int
+
 
 AS_FAST = 1.01  # of two about as fast, the smaller one is better
 SMALLER = 0.98  # of compressed weights, where there is nothing to gain in time
 STRONG = Layer("", pruning=0.6, clustering=16)
 SHARES = (0.25, 0.5, 0.75, 0.9)  # of the operators that are compressed more than the others
 OUT_OF_TIME = "the time budget ended the search; more may be found with a larger --time-budget"
+# How an operator's weights are compressed, a step more each: shares of zeros and codes.
+LADDER = (Step(0.0, 64), Step(0.0, 32), Step(0.0, 16), Step(0.0, 8), Step(0.5, 8), Step(0.7, 8))
+STEPS_AT_ONCE = 4
 MOST_OPERATORS = 24  # whose sensitivity is measured
 CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
 PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
@@ -64,6 +77,7 @@ class _Search:
         self._failed: dict[Recipe, str] = {}
         self._asked: list[Recipe] = []
         self._notes: list[str] = []
+        self._ranking: list[str] = []
         self._plain = task.plain()
         self._judge(self._plain)
         self._verdicts = Verdicts(limits, self._plain, self._scores)
@@ -73,11 +87,11 @@ class _Search:
         try:
             for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
                 self._try(recipes())
+            self._refine()
         except KeyboardInterrupt:
             self._notes.append("interrupted: this is the best of what was tried until then")
-        better = [each for each in self._tried.values() if self._is_better(each)]
-        chosen = self._best(better) if better else self._plain
-        if not better:
+        chosen = self._best_so_far()
+        if chosen is self._plain:
             self._notes.append(self._why_nothing())
         missed = self._verdicts.missed_budget(chosen) or ""
         self._notes += [f"could not try {brief(recipe)}: {reason}" for recipe, reason in self._failed.items()]
@@ -120,6 +134,30 @@ class _Search:
                 recipes += [Recipe(clustering=gentle, layers=chosen)] if chosen else []
         return recipes
 
+    def _refine(self) -> None:
+        """Steps from the best so far, one operator each, the most promising ones first."""
+        exhausted: set[str] = set()
+        best = self._best_so_far()
+        while True:
+            ahead = [name for name in self._ranking if name not in exhausted][:STEPS_AT_ONCE]
+            steps = {name: recipe for name in ahead if (recipe := _one_step_more(best.recipe, name)) is not None}
+            exhausted |= {name for name in ahead if name not in steps}
+            self._try(steps.values())
+            if not ahead or any(recipe not in self._asked for recipe in steps.values()) or self._is_late:
+                return
+            found = self._best_so_far()
+            if found is best:
+                exhausted |= {*steps}
+            best = found
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _best_so_far(self) -> Candidate:
+        better = [each for each in self._tried.values() if self._is_better(each)]
+        return self._best(better) if better else self._plain
+
     def _ranked_operators(self) -> list[str]:
         """Names of operators, those first whose strong compression saves most for the error that it brings."""
         graph = self._plain.graph
@@ -134,7 +172,8 @@ class _Search:
             if isinstance(candidate, Candidate):
                 added = max(candidate.error**2 - floor**2, 1e-9)
                 worth[name] = (1 + waits.get(aim.operator, 0)) / added
-        return sorted(worth, key=lambda name: -worth[name])
+        self._ranking = sorted(worth, key=lambda name: -worth[name])
+        return self._ranking
 
     def _waits(self) -> dict[int, int]:
         """By operator: cycles in which the NPU waits on the first target, or bytes of weights where it never does."""
@@ -158,7 +197,7 @@ class _Search:
         """A candidate of each recipe, or why there is none; None where the time was up. `keep` has them at once."""
 
         def make(recipe: Recipe) -> Candidate | None:
-            if time.monotonic() > self._deadline:
+            if self._is_late:
                 return None
             left = max(self._deadline - time.monotonic(), 0)
             self._task.progress(f"{len(self._tried)} recipes tried, {left:.0f} s left: {brief(recipe)}")
@@ -234,6 +273,22 @@ class _Search:
 def _has_structure(recipe: Recipe) -> bool:
     """Whether it changes more than codes."""
     return bool(recipe.channels or recipe.rewrite or recipe.quantize)
+
+
+def _one_step_more(recipe: Recipe, name: str) -> Recipe | None:
+    """The recipe with one operator compressed a step more; None where that is at its end."""
+    match = f"^{re.escape(name)}$"
+    now = recipe.layer(name)
+    prune = now.pruning if now.pruning is not None else recipe.pruning.target if recipe.pruning else 0.0
+    codes = now.clustering if now.clustering is not None else recipe.clustering.target if recipe.clustering else None
+    level = sum(prune >= step.pruning and (codes or MOST_CLUSTERS) <= step.clustering for step in LADDER)
+    if level == len(LADDER):
+        return None
+    share, clusters = LADDER[level].pruning, LADDER[level].clustering
+    step = Layer(match, pruning=share or None, clustering=clusters, channels=now.channels)
+    others = [layer for layer in recipe.layers if layer.match != match]
+    # In an order of their own, so that two ways to the same settings are one recipe.
+    return replace(recipe, layers=tuple(sorted((*others, step), key=lambda layer: layer.match)))
 
 
 def _has_one_codebook(recipe: Recipe) -> bool:
