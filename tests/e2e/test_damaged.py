@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE, wake_words
+from conftest import ROOT, SAMPLE, wake_words
 
 import mlia
+from mlia.recipe import Channels, Clustering, Pruning, Recipe, Rewrite
 from mlia.render.json import render_json
+from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
 
 CASES_A_KIND = 180
@@ -87,3 +89,32 @@ def test_every_damaged_model_ends_well(kind: object, target: str, model: Path, t
         outcomes = list(pool.map(lambda path: outcome(path, target), paths))
     assert len(outcomes) >= CASES_A_KIND
     assert "ModelError" in outcomes  # some are damaged beyond reading; which ones is not the point
+
+
+RECIPE = Recipe(rewrite=Rewrite(), channels=Channels(0.75), pruning=Pruning(0.5), clustering=Clustering(16))
+
+
+@pytest.mark.parametrize("model", [SAMPLE, ROOT / "examples/ds_cnn_small_float.tflite"], ids=lambda path: path.stem)
+def test_every_damaged_model_is_optimized_or_refused(model: Path, tmp_path: Path) -> None:
+    source = random.Random(11)
+    content = model.read_bytes()
+    cases: list[bytes] = []
+    for kind in (with_flipped_bits, with_wild_words, with_shuffled_tables):
+        cases += source.sample(list(kind(content, source)), 10)
+
+    def optimized(numbered: tuple[int, bytes]) -> str:
+        path = tmp_path / f"{numbered[0]}.tflite"
+        path.write_bytes(numbered[1])
+        try:
+            report = mlia.optimize(path, "ethos-u55-256", RECIPE, timeout_s=TIMEOUT_S).report
+        except mlia.MliaError as error:
+            return type(error).__name__
+        render_json(report)
+        render_optimization(report, "out.tflite", "out.recipe.toml", 80, True)
+        return "report"
+
+    with ThreadPoolExecutor(2) as pool:
+        found = set(pool.map(optimized, enumerate(cases)))
+    assert found <= {"report", "ModelError", "TransformError", "BackendError"}
+    assert "report" in found
+    assert len(found) > 1

@@ -64,7 +64,7 @@ class Child:
         except (EOFError, OSError, pickle.UnpicklingError):
             if not late.is_alive():
                 raise TransformError(f"LiteRT did not finish within {timeout_s:g} s") from None
-            raise TransformError(f"LiteRT {self._death()}; --no-quantize analyzes the model as it is") from None
+            raise TransformError(f"LiteRT {self._death()}; mlia check --no-quantize analyzes it as it is") from None
         finally:
             late.cancel()
         if kind == _REFUSED:
@@ -139,6 +139,8 @@ def _serve() -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     # Before the first request comes, so that it does not wait for this.
+    from numpy.linalg import LinAlgError
+
     from mlia.transforms import quantizers
 
     quantizers.import_litert()
@@ -158,6 +160,8 @@ def _serve() -> None:
             answer = function(*args, **kwargs)
         except TransformError as error:
             tell(_REFUSED, str(error))
+        except LinAlgError:  # no weights that were trained are like that, but damaged ones are
+            tell(_REFUSED, "the model's numbers are too far apart to compute with")
         except Exception:  # whatever it is, the parent shows it
             import traceback
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy
 from msgspec import Struct
 
+from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
 from mlia.transforms import codebook
@@ -81,6 +82,9 @@ def compress(
         samples: an array per input of the model, (samples, *shape) in real numbers; none to make up for nothing.
         aims: what to do with which operators; others' biases and weights stay.
         is_noise: the samples are not data, so little is concluded from them: nothing about means, and not much else.
+
+    Raises:
+        TransformError: LiteRT cannot run a model, or weights are not finite.
     """
     graph, original = read_tflite(quantized), read_tflite(reference)
     counterparts = {original.main.operator_name(operator): operator for operator in original.operators}
@@ -149,6 +153,10 @@ def _compress_operator(
     hessian, inverse = (inputs.hessian, inputs.inverse) if inputs else (unknown, unknown)
     wanted = reference + _made_up(reference, inputs) if inputs else reference
     wanted = wanted.astype(numpy.float32)
+    if not numpy.isfinite(wanted).all():
+        raise TransformError(
+            f"the weights of '{graph.main.operator_name(operator)}' or their scales are no finite numbers"
+        )
     importance = scale.astype(numpy.float64) ** 2
     remaining, kept = wanted, numpy.ones(wanted.shape, bool)
     if aim.prune:

@@ -49,7 +49,7 @@ def quantize(
     answer = call(quantize_content, write_tflite(floating), calibration.calibrating, calibration.held_out, request)
     if not answer.content:
         reasons = "; ".join(answer.failures)
-        raise TransformError(f"no quantizer takes the model ({reasons}); --no-quantize analyzes it as it is")
+        raise TransformError(f"no quantizer takes the model ({reasons}); mlia check --no-quantize analyzes it as it is")
     made = replace(read_tflite(answer.content), provenance=graph.provenance)
     # Written anew: the quantizers leave the space of the float weights in the file.
     tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
