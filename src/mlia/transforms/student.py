@@ -20,8 +20,8 @@ from mlia.transforms.dequantize import WEIGHTED, bias_of
 from mlia.transforms.jax_graph import compute, constants_of, softmax_beta
 
 LARGEST_CODE = 127  # TFLite's weights are symmetric; -128 is kept out unless a tensor has it already
-# What every operator's output counts for beside the model's outputs. Measured on ResNet-8 and DS-CNN with 100
-# samples: without, the held-out distance stops falling after 20 to 80 steps; 1 to 10 are about the same.
+# What the insides of the model count for beside its outputs. Measured with 240 samples on ResNet-8 and DS-CNN, pruned
+# and clustered: 10 ends closer to the teacher than 3 (0.50 and 0.39 against 0.56 and 0.42); 30 is no better.
 FEATURE_WEIGHT = 10.0
 # What is trained: arrays by kind ("weights", "centroids", "biases") and tensor index.
 Parameters: TypeAlias = dict[str, dict[int, Array]]
@@ -111,8 +111,7 @@ class Student:
         """The codes of one tensor: whole numbers, with gradients as if they were not.
 
         Clustered weights are those of the nearest centroid. A centroid gets the gradients of all its weights, and
-        each weight its own, so that it can move on to another centroid. (Measured, this comes closer than Lloyd's
-        updates of the centroids every 20 steps do.)
+        each weight its own, so that it can move on to another centroid.
         """
         smallest = min(-LARGEST_CODE, float(self.start["weights"][index].min()))
         weights = jnp.clip(parameters["weights"][index], smallest, LARGEST_CODE)
