@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +135,27 @@ def test_damaged_models_cost_one_line(content: bytes, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_compiled_models_are_sent_back(shared: Path, tmp_path: Path) -> None:
+    compiled = shared / "tflite_micro/person_detect_vela.tflite"
+    done = mlia("optimize", compiled, "-t", "ethos-u55-256", "--pruning", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("mlia: error: the model is already compiled by Vela; give the model it was compiled from\n")
+
+
+def test_an_interrupted_search_writes_the_best_so_far(tmp_path: Path) -> None:
+    command = [MLIA, "optimize", FLOAT, "-t", "ethos-u55-256", "--auto", "--format", "json"]
+    search = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
+    )
+    try:
+        search.communicate(timeout=6)
+        pytest.skip("the search was over before it could be interrupted")
+    except subprocess.TimeoutExpired:
+        os.killpg(search.pid, signal.SIGINT)
+    output, errors = search.communicate(timeout=60)
+    assert (search.returncode, errors) == (0, "")
+    report = json.loads(output)
+    assert any("interrupted" in note for note in report["notes"])
+    assert (tmp_path / "ds_cnn_small_float_optimized.tflite").stat().st_size == report["optimized"]["size_bytes"]

@@ -44,6 +44,7 @@ from mlia.results import (
 )
 from mlia.targets.target import Target, installed_version
 
+COMPILED = "the model is already compiled by Vela; give the model it was compiled from"
 ONCE = "once, at the start"
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
@@ -83,8 +84,8 @@ class Vela(Struct, frozen=True):
             BackendError: Vela is not installed, refused the model, crashed or took too long.
         """
         source = Source(Origin.ESTIMATED, "Vela", installed_version())
-        if _is_compiled(graph):
-            reason = "the model is already compiled by Vela; give the model it was compiled from"
+        if is_compiled(graph):
+            reason = COMPILED
             return Result(
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
@@ -116,7 +117,8 @@ class Vela(Struct, frozen=True):
         return programs
 
 
-def _is_compiled(graph: Graph) -> bool:
+def is_compiled(graph: Graph) -> bool:
+    """Whether the model is what the compiler makes, rather than what it takes."""
     return any(
         operator.custom_code == COMPILED_OPERATOR for subgraph in graph.subgraphs for operator in subgraph.operators
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 import mlia
-from mlia.backends.vela import Vela
+from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.output import write_file
@@ -203,6 +203,10 @@ def begin(
     targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
     progress(f"reading {name_of(model)}")
     graph = load(model, input_shapes)
+    if graph.provenance.format.startswith("TOSA"):
+        raise TransformError("a TOSA model cannot be optimized; give the model that it was made from")
+    if is_compiled(graph):
+        raise TransformError(COMPILED)
     if not any(tensor.dtype in TAKEN for tensor in graph.main.tensors):
         raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
     samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)
