@@ -16,7 +16,7 @@ from mlia.pipeline.task import Candidate, Evaluate, Optimized, Progress, Task, b
 from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
 from mlia.report import Trial
 from mlia.targets.target import Target
-from mlia.transforms.aims import check_layers
+from mlia.transforms.codes.aims import check_layers
 
 SUGGESTED_KEEP = 0.75
 

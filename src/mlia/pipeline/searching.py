@@ -21,7 +21,7 @@ from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.pipeline.task import Candidate, Evaluate, Task, trial_of
 from mlia.recipe import MOST_CLUSTERS, Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
 from mlia.report import Trial
-from mlia.transforms.aims import aims_of
+from mlia.transforms.codes.aims import aims_of
 
 
 class Step(NamedTuple):

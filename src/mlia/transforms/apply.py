@@ -18,10 +18,10 @@ from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.recipe import Quantize, Recipe
 from mlia.results import Change, Fidelity, Skipped
-from mlia.transforms.aims import aims_of
 from mlia.transforms.calibration import Array, Calibration
 from mlia.transforms.child import call, call_with_progress
-from mlia.transforms.compress import Aim, compress
+from mlia.transforms.codes.aims import aims_of
+from mlia.transforms.codes.compress import Aim, compress
 from mlia.transforms.constants import stored, with_constants
 from mlia.transforms.dequantize import can_be_requantized, dequantized, requantized
 from mlia.transforms.fidelity import fidelity
@@ -117,7 +117,7 @@ class Workbench:
         samples = self._original.calibration.calibrating
         steps = [Transformed(self._original.graph)]
         if recipe.rewrite is not None:
-            from mlia.transforms.rewrite import rewrite
+            from mlia.transforms.rewrites.rewrite import rewrite
 
             self._progress("rewriting the graph")
             steps.append(_in_child(rewrite, steps[-1].graph, samples, recipe.rewrite))
@@ -125,7 +125,7 @@ class Workbench:
         is_float, wanted = self._original.is_float, recipe.quantize
         floating = given if is_float else None
         if recipe.channels is not None:
-            from mlia.transforms.channels import remove_channels
+            from mlia.transforms.channels.remove import remove_channels
 
             self._progress("removing channels")
             floating = given if is_float else dequantized(given)
@@ -168,7 +168,7 @@ class Workbench:
         return Transformed(steps[-1].graph, changes, tuple(item for step in steps for item in step.skipped))
 
     def _finetuned(self, graph: Graph, aims: Sequence[Aim], steps: int) -> Transformed:
-        from mlia.transforms.finetune import Restriction, finetune
+        from mlia.transforms.distill.finetune import Restriction, finetune
 
         self._progress("fine-tuning")
         restrictions = {

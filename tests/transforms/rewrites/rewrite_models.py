@@ -12,7 +12,7 @@ from mlia.recipe import Rewrite
 from mlia.results import Performance
 from mlia.testing import Sketch, quantize_synthetically
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.rewrite import rewrite
+from mlia.transforms.rewrites.rewrite import rewrite
 from mlia.transforms.transform import Transformed
 
 NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)

@@ -15,9 +15,9 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization, Signature
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.transforms import rewrite as driver
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.rewrite_network import Edit, Network
+from mlia.transforms.rewrites import rewrite as driver
+from mlia.transforms.rewrites.network import Edit, Network
 
 
 def with_open_batch() -> Graph:

@@ -13,15 +13,15 @@ from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
-from mlia.transforms import finetune as module
 from mlia.transforms.calibration import Array, Calibration
 from mlia.transforms.child import call, call_with_progress
 from mlia.transforms.constants import real, stored, with_constants
 from mlia.transforms.dequantize import WEIGHTED, bias_of
-from mlia.transforms.finetune import Finetuned, Restriction, finetune
+from mlia.transforms.distill import finetune as module
+from mlia.transforms.distill.finetune import Finetuned, Restriction, finetune
+from mlia.transforms.distill.student import Student, Training
 from mlia.transforms.interpreter import outputs
 from mlia.transforms.quantize import quantize
-from mlia.transforms.student import Student, Training
 
 SAMPLES = 60
 
@@ -259,7 +259,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TransformError, match="two models with the same outputs"):
         call(finetune, other, content, [images(4, 0)], restrictions, 5)
     monkeypatch.setitem(sys.modules, "jax", None)
-    for name in ("mlia.transforms.jax_graph", "mlia.transforms.student"):
+    for name in ("mlia.transforms.distill.jax_graph", "mlia.transforms.distill.student"):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(TransformError, match=r"fine-tuning needs JAX: pip install 'mlia\[finetune\]'"):
         finetune(content, content, [images(4, 0)], restrictions, 5)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.transforms.calibration import Array
-from mlia.transforms.channel_groups import Structure
+from mlia.transforms.channels.groups import Structure
 from mlia.transforms.constants import as_data, stored
 
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from mlia.graph.graph import Operator
 from mlia.transforms.calibration import Array
-from mlia.transforms.rewrite_network import ACTIVATION, NONE, Edit, Network
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 LINEAR = (*CONVOLUTIONS, "FULLY_CONNECTED")

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from mlia.graph.fuse import TAKING
 from mlia.graph.graph import Operator, OptionValue
-from mlia.transforms.rewrite_network import ACTIVATION, NONE, Edit, Network, operator
-from mlia.transforms.rewrites_arithmetic import affine_part
+from mlia.transforms.rewrites.arithmetic import affine_part
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator
 
 _CLOSE = 1e-6  # relative: constants such as 1/6 are rounded to float32
 

@@ -17,10 +17,10 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Channels, Layer, Recipe
 from mlia.results import Compatibility, Performance
 from mlia.testing import Sketch
-from mlia.transforms import channels
 from mlia.transforms.calibration import Array, Calibration, synthetic_calibration
-from mlia.transforms.channel_cut import Draft
-from mlia.transforms.channels import remove_channels
+from mlia.transforms.channels import remove
+from mlia.transforms.channels.cut import Draft
+from mlia.transforms.channels.remove import remove_channels
 from mlia.transforms.interpreter import outputs
 from mlia.transforms.quantize import quantize
 
@@ -304,7 +304,7 @@ def test_models_may_have_several_inputs() -> None:
 def test_samples_that_do_not_fit_in_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = trunk()
     largest = max(tensor.elements for tensor in graph.main.tensors)
-    monkeypatch.setattr(channels, "MEMORY_BYTES", 16 * largest * 10)
+    monkeypatch.setattr(remove, "MEMORY_BYTES", 16 * largest * 10)
     made = remove_channels(graph, images(graph, 64), half())
     assert "54 of 64 samples" in {skipped.what for skipped in made.skipped}
     few = tuple(stack[:10] for stack in images(graph, 64))

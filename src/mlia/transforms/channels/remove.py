@@ -1,8 +1,8 @@
 """Removal of whole channels: smaller convolutions, which every processor runs faster.
 
-1. Channels that must go together are found (channel_groups.py).
+1. Channels that must go together are found (groups.py).
 2. The model runs on the samples. In each group the channels that the operators behind it miss least are chosen
-   (channel_fit.py): those that never change first.
+   (fit.py): those that never change first.
 3. What a removed channel adds on average goes into the biases behind it. Of a channel that never changes that is all.
 4. The operators that read fewer channels now are fitted one after the other, each on what the changed model before
    it computes, to give what they gave in the original model.
@@ -23,8 +23,8 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Channels, Dead, Recipe
 from mlia.results import Change, Skipped
 from mlia.transforms.calibration import Array
-from mlia.transforms.channel_cut import Draft, without_lanes
-from mlia.transforms.channel_fit import (
+from mlia.transforms.channels.cut import Draft, without_lanes
+from mlia.transforms.channels.fit import (
     DEAD_RIDGE,
     ELIMINATION_RIDGE,
     NEGLIGIBLE,
@@ -34,7 +34,7 @@ from mlia.transforms.channel_fit import (
     fit,
     order_of_removal,
 )
-from mlia.transforms.channel_groups import Group, Structure, channel_structure
+from mlia.transforms.channels.groups import Group, Structure, channel_structure
 from mlia.transforms.constants import reread, stored
 from mlia.transforms.interpreter import Model, first_line, samples_of
 from mlia.transforms.transform import Transformed

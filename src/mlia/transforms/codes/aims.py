@@ -8,9 +8,9 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.recipe import Recipe
 from mlia.results import Skipped
-from mlia.transforms.compress import Aim
+from mlia.transforms.codes.compress import Aim
+from mlia.transforms.codes.patches import is_depthwise
 from mlia.transforms.dequantize import WEIGHTED
-from mlia.transforms.patches import is_depthwise
 
 
 class _Wish(NamedTuple):

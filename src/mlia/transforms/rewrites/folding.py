@@ -1,7 +1,7 @@
 """The single rewrites that change nothing in what a model computes, in the order in which they are tried.
 
 Each takes a network and one operator, and gives the edit for it or None. Those of TRANSPOSE and RESHAPE are in
-rewrites_layout.py and rewrites_regions.py, those of arithmetic in rewrites_arithmetic.py.
+layout.py and regions.py, those of arithmetic in arithmetic.py.
 """
 
 import numpy
@@ -12,7 +12,8 @@ from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.graph.tflite_writer import write_tflite
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import Model
-from mlia.transforms.rewrite_network import (
+from mlia.transforms.rewrites.layout import RESHAPING, permutation
+from mlia.transforms.rewrites.network import (
     ACTIVATION,
     NONE,
     Edit,
@@ -21,8 +22,7 @@ from mlia.transforms.rewrite_network import (
     same_numbers,
     without_unused_tensors,
 )
-from mlia.transforms.rewrites_layout import RESHAPING, permutation
-from mlia.transforms.rewrites_regions import REDUCING
+from mlia.transforms.rewrites.regions import REDUCING
 
 _FOLDED_BYTES = 1024  # a constant that was computed may be larger than what it was computed from by so much
 _ONE = 1e-6  # how far from 1 a quantized constant 1 may be: its scale is rounded to float32

@@ -13,8 +13,8 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
 from mlia.transforms.child import call
+from mlia.transforms.distill.jax_graph import compute, constants_of, require_known
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.jax_graph import compute, constants_of, require_known
 
 Options = dict[str, OptionValue]
 CLOSE = 1e-4

@@ -18,13 +18,13 @@ from msgspec import Struct
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
-from mlia.transforms import codebook
-from mlia.transforms.activations import Stream, has_state
 from mlia.transforms.calibration import SEED, Array
-from mlia.transforms.codebook import Pattern
+from mlia.transforms.codes import codebook
+from mlia.transforms.codes.activations import Stream, has_state
+from mlia.transforms.codes.codebook import Pattern
+from mlia.transforms.codes.patches import rows_of, weights_matrix, weights_tensor
 from mlia.transforms.constants import patched, real, scales, stored
 from mlia.transforms.dequantize import bias_of, bias_quantization
-from mlia.transforms.patches import rows_of, weights_matrix, weights_tensor
 from mlia.transforms.quantizers import plain_name
 
 MOST_SAMPLES = 256

@@ -11,7 +11,7 @@ from mlia.graph.graph import OptionValue
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
 from mlia.transforms.calibration import Array
-from mlia.transforms.channel_fit import CHOSEN_RIDGE, Elimination, Reader, as_matrix, fit, order_of_removal
+from mlia.transforms.channels.fit import CHOSEN_RIDGE, Elimination, Reader, as_matrix, fit, order_of_removal
 from mlia.transforms.constants import stored
 from mlia.transforms.interpreter import outputs
 

@@ -12,8 +12,8 @@ from networks_of_channels import CONVOLUTION, concatenate, constant_with, deep, 
 from mlia.graph.graph import Graph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
-from mlia.transforms.channel_cut import Draft, without_lanes
-from mlia.transforms.channel_groups import Group, channel_structure
+from mlia.transforms.channels.cut import Draft, without_lanes
+from mlia.transforms.channels.groups import Group, channel_structure
 from mlia.transforms.interpreter import outputs
 
 

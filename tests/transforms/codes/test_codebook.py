@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlia.transforms import codebook
 from mlia.transforms.calibration import Array
+from mlia.transforms.codes import codebook
 
 
 def problem(rows: int, columns: int, seed: int, own: bool = False) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from mlia.graph.tflite import ELEMENT_BITS
 from mlia.transforms.calibration import Array
 from mlia.transforms.constants import scales, stored
 from mlia.transforms.dequantize import WEIGHTED, bias_of
-from mlia.transforms.jax_graph import compute, constants_of, softmax_beta
+from mlia.transforms.distill.jax_graph import compute, constants_of, softmax_beta
 
 LARGEST_CODE = 127  # TFLite's weights are symmetric; -128 is kept out unless a tensor has it already
 # What the insides of the model count for beside its outputs. Measured with 240 samples on ResNet-8 and DS-CNN, pruned

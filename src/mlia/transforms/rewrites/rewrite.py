@@ -16,17 +16,10 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Rewrite
 from mlia.results import Change, Skipped
-from mlia.transforms import (
-    rewrites,
-    rewrites_approximate,
-    rewrites_arithmetic,
-    rewrites_layout,
-    rewrites_operators,
-    rewrites_regions,
-)
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import infer_shapes, outputs
-from mlia.transforms.rewrite_network import Edit, Network, same_numbers, unneeded, without_unused_tensors
+from mlia.transforms.rewrites import approximate, arithmetic, folding, layout, operators, regions
+from mlia.transforms.rewrites.network import Edit, Network, same_numbers, unneeded, without_unused_tensors
 from mlia.transforms.transform import Transformed
 
 TOLERANCE = 1e-5  # relative error of float outputs: sums in another order, constants multiplied beforehand
@@ -312,25 +305,25 @@ def fused_activations(graph: Graph) -> Iterator[Step]:
 EQUIVALENT: tuple[Rule, ...] = (
     unneeded_operators,
     fixed_batch,
-    local(rewrites.folded_shape),
-    local(rewrites.folded_constants),
-    local(rewrites.without_effect),
-    local(rewrites_layout.merged_transposes),
-    local(rewrites_regions.cancelled_transposes),
-    local(rewrites_layout.transpose_into_weights),
-    local(rewrites_operators.division_as_multiplication),
-    local(rewrites_operators.square_as_multiplication),
-    local(rewrites_operators.squared_difference_as_multiplication),
-    local(rewrites_operators.matmul_as_fully_connected),
-    local(rewrites_operators.clipping),
+    local(folding.folded_shape),
+    local(folding.folded_constants),
+    local(folding.without_effect),
+    local(layout.merged_transposes),
+    local(regions.cancelled_transposes),
+    local(layout.transpose_into_weights),
+    local(operators.division_as_multiplication),
+    local(operators.square_as_multiplication),
+    local(operators.squared_difference_as_multiplication),
+    local(operators.matmul_as_fully_connected),
+    local(operators.clipping),
     fused_activations,
-    local(rewrites_operators.hard_swish),
-    local(rewrites_operators.gelu),
-    local(rewrites_operators.leaky_relu),
-    local(rewrites_arithmetic.arithmetic_into_weights),
-    local(rewrites_arithmetic.arithmetic_into_next_weights),
-    local(rewrites_arithmetic.padding_into_convolution),
-    local(rewrites_layout.transpose_as_reshape),
-    local(rewrites_layout.merged_reshapes),
+    local(operators.hard_swish),
+    local(operators.gelu),
+    local(operators.leaky_relu),
+    local(arithmetic.arithmetic_into_weights),
+    local(arithmetic.arithmetic_into_next_weights),
+    local(arithmetic.padding_into_convolution),
+    local(layout.transpose_as_reshape),
+    local(layout.merged_reshapes),
 )
-APPROXIMATE: tuple[Rule, ...] = tuple(local(find) for find in rewrites_approximate.SWAPS)
+APPROXIMATE: tuple[Rule, ...] = tuple(local(find) for find in approximate.SWAPS)

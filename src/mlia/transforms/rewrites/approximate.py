@@ -1,7 +1,7 @@
 """Swaps of activations that change what a model computes."""
 
 from mlia.graph.graph import Operator
-from mlia.transforms.rewrite_network import ACTIVATION, NONE, Edit, Network, operator
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator
 
 
 def silu_as_hard_swish(network: Network, found: Operator) -> Edit | None:

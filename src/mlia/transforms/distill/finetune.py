@@ -18,7 +18,7 @@ from mlia.transforms.calibration import Array
 from mlia.transforms.constants import stored, with_constants
 
 if TYPE_CHECKING:
-    from mlia.transforms.student import Student, Training
+    from mlia.transforms.distill.student import Student, Training
 
 BATCH = 32
 RATE = 0.6  # of Adam, in codes per step at the start; it falls along half a cosine. 0.3 and 1 were measured to be worse
@@ -151,8 +151,8 @@ def _require_true(restrictions: Mapping[int, Restriction], subgraph: Subgraph) -
 
 def _student(subgraph: Subgraph, restrictions: Mapping[int, Restriction]) -> "Student":
     try:
-        from mlia.transforms.jax_graph import require_known
-        from mlia.transforms.student import Student
+        from mlia.transforms.distill.jax_graph import require_known
+        from mlia.transforms.distill.student import Student
     except ModuleNotFoundError as error:
         if error.name not in ("jax", "jaxlib"):
             raise
@@ -168,7 +168,7 @@ def _lesson(
     targets: Mapping[int, Array],
     outputs: Sequence[int],
 ) -> "Training":
-    from mlia.transforms.student import Training
+    from mlia.transforms.distill.student import Training
 
     masked = [index for index in student.start["weights"] if index in restrictions and restrictions[index].mask]
     return Training(student, masked, samples, targets, outputs)

@@ -11,7 +11,7 @@ import numpy
 from msgspec.structs import replace
 
 from mlia.graph.graph import Operator, Tensor
-from mlia.transforms.rewrite_network import Edit, Network, operator, same_numbers
+from mlia.transforms.rewrites.network import Edit, Network, operator, same_numbers
 
 RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from mlia.graph.graph import Operator, OptionValue
 from mlia.transforms.calibration import Array
-from mlia.transforms.rewrite_network import Edit, Network, operator
-from mlia.transforms.rewrites_layout import flattened, inverse, permutation, transposed
+from mlia.transforms.rewrites.layout import flattened, inverse, permutation, transposed
+from mlia.transforms.rewrites.network import Edit, Network, operator
 
 ELEMENTWISE = (
     "ABS", "ADD", "CAST", "CEIL", "COS", "DEQUANTIZE", "DIV", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU",

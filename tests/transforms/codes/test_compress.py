@@ -11,16 +11,16 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Clustering, Layer, Pruning, Recipe
 from mlia.testing import Sketch
-from mlia.transforms.activations import Stream
-from mlia.transforms.aims import aims_of, check_layers
 from mlia.transforms.calibration import Array, synthetic_calibration
 from mlia.transforms.child import call
-from mlia.transforms.compress import Aim, compress
+from mlia.transforms.codes.activations import Stream
+from mlia.transforms.codes.aims import aims_of, check_layers
+from mlia.transforms.codes.compress import Aim, compress
+from mlia.transforms.codes.patches import is_depthwise, rows_of, weights_matrix
 from mlia.transforms.constants import real, stored, with_constants
 from mlia.transforms.dequantize import WEIGHTED, bias_of
 from mlia.transforms.fidelity import Difference
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.patches import is_depthwise, rows_of, weights_matrix
 from mlia.transforms.quantize import quantize
 
 
