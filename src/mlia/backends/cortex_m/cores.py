@@ -1,0 +1,45 @@
+"""What is known of a core: its instructions, and how many cycles each kind of work takes on it."""
+
+import os
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from mlia.errors import TargetError
+
+CORES = os.path.join(os.path.dirname(__file__), "cores")
+NAMES = ("cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85")
+
+
+class Core(Struct, frozen=True, forbid_unknown_fields=True):
+    """A Cortex-M core and the software that runs networks on it.
+
+    `cycles` is how long one unit of each kind of work takes, by the names in costs.TERMS. The true figure is expected
+    between low and high times the estimate: `fitted` for what was measured, `prior` for what was reasoned only.
+    """
+
+    name: str
+    extension: Literal["MVE", "DSP", "none"]
+    has_fpu: bool
+    stack: str
+    version: str
+    sources: tuple[str, ...]
+    note: str
+    fitted_low: float
+    fitted_high: float
+    prior_low: float
+    prior_high: float
+    cycles: dict[str, float]
+
+
+def load_core(name: str) -> Core:
+    """The core of that name ("cortex-m55").
+
+    Raises:
+        TargetError: there is none.
+    """
+    if name not in NAMES:
+        raise TargetError(f"no figures for a core named '{name}'; there are {', '.join(NAMES)}")
+    with open(os.path.join(CORES, f"{name}.toml"), "rb") as file:
+        return msgspec.toml.decode(file.read(), type=Core)
