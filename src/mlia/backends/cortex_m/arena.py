@@ -47,8 +47,8 @@ class Arena(Struct, frozen=True):
 
     `size_bytes` is what TFLM reports as used: `nonpersistent_bytes` (head) plus `persistent_bytes` (tail).
     `minimum_bytes` is the smallest arena that starting the model succeeds in: where tensors are small, preparing
-    kernels and planning takes more memory than they do. `scratch_bytes` is the largest sum of one operator's scratch buffers.
-    `peak_operator` is the operator at which most bytes are alive; -1 in a model without any.
+    kernels and planning takes more memory than they do. `scratch_bytes` is the largest sum of scratch buffers of
+    one operator. `peak_operator` is the operator at which most bytes are alive; -1 in a model without any.
     """
 
     size_bytes: int
@@ -142,6 +142,7 @@ class _Lives:
         self._extension = extension
         self._step = 0
         self._operator_at_step = [0]
+        self._walking: list[int] = []
         self._first: dict[tuple[int, int], int] = {}
         self._last: dict[tuple[int, int], int] = {}
         self._scratch: dict[tuple[int, int], tuple[int, int]] = {}
@@ -163,6 +164,7 @@ class _Lives:
 
     def _walk(self, number: int, caller: int | None = None) -> None:
         subgraph = self._graph.subgraphs[number]
+        self._walking.append(number)
         for tensor in (*subgraph.inputs, *subgraph.outputs):
             self._create((number, tensor))
         for operator in subgraph.operators:
@@ -179,10 +181,14 @@ class _Lives:
             self._scratch[number, operator.index] = (begin, self._step)
         for tensor in subgraph.outputs:
             self._last[number, tensor] = self._step
+        self._walking.pop()
 
     def _called(self, operator: Operator) -> list[int]:
         numbers = [operator.number(option, -1) for option in CALLED.get(operator.kind, ())]
-        return [number for number in numbers if 0 < number < len(self._graph.subgraphs)]
+        # A subgraph that calls itself would never end, in TFLM either.
+        return [
+            number for number in numbers if 0 <= number < len(self._graph.subgraphs) and number not in self._walking
+        ]
 
     def _tensor_buffers(self) -> list[Buffer]:
         plan = _offline_plan(self._graph)

@@ -13,6 +13,8 @@ SMALL_KERNEL = 512  # elements of a kernel below which 16-bit convolutions are f
 
 def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension: str) -> list[int]:
     """Bytes of each scratch buffer of an operator, not aligned; empty for the many that need none."""
+    if not operator.outputs:
+        return []
     if operator.kind in _COUNTED:
         return _COUNTED[operator.kind](subgraph, operator)
     if operator.kind not in _CMSIS_NN:
@@ -22,7 +24,7 @@ def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extens
     if weights is not None and weights.dtype == "int4" and operator.kind != "TRANSPOSE_CONV":
         # The reference unpacks all weights, a byte each. CMSIS-NN may need less; its 4-bit kernels are not modeled.
         return [weights.elements]
-    if cmsis_nn and output.dtype in ("int8", "int16"):
+    if cmsis_nn and output.dtype in ("int8", "int16") and _has_expected_ranks(subgraph, operator):
         size = _CMSIS_NN[operator.kind](subgraph, operator, extension)
         return [size] if size else []
     if operator.kind == "TRANSPOSE_CONV" and output.dtype in ("int8", "int16"):
@@ -30,12 +32,21 @@ def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extens
     return []
 
 
+def _has_expected_ranks(subgraph: Subgraph, operator: Operator) -> bool:
+    """Whether images and their weights have four axes. TFLM refuses others."""
+    if operator.kind == "FULLY_CONNECTED":
+        return len(operator.inputs) > 1 and operator.inputs[1] >= 0
+    used = operator.inputs[1:3] if operator.kind == "TRANSPOSE_CONV" else operator.inputs[:2]
+    wanted = 1 if operator.kind == "AVERAGE_POOL_2D" else 2
+    return len(used) == wanted and all(index >= 0 and len(subgraph.tensors[index].shape) == 4 for index in used)
+
+
 def _reduction(subgraph: Subgraph, operator: Operator) -> list[int]:
     """Positions and resolved axes; with quantized values also the sums."""
-    source, axes = (subgraph.tensor(index) for index in operator.inputs[:2])
-    output = subgraph.tensor(operator.outputs[0])
-    if source is None or axes is None or output is None:
+    if len(operator.inputs) != 2 or min(operator.inputs) < 0:
         return []
+    source, axes = (subgraph.tensors[index] for index in operator.inputs)
+    output = subgraph.tensors[operator.outputs[0]]
     sums = [4 * output.elements] if source.dtype != "float32" and operator.kind in ("MEAN", "SUM") else []
     return [4 * len(source.shape), 4 * axes.elements, *sums]
 
@@ -48,8 +59,10 @@ def _lstm(subgraph: Subgraph, operator: Operator) -> list[int]:
 
 def _svdf(subgraph: Subgraph, operator: Operator) -> list[int]:
     """32-bit sums: batch x filters, and with quantized values batch x units."""
-    source, features = (subgraph.tensor(index) for index in operator.inputs[:2])
-    if source is None or features is None:
+    if len(operator.inputs) < 2 or min(operator.inputs[:2]) < 0:
+        return []
+    source, features = (subgraph.tensors[index] for index in operator.inputs[:2])
+    if not source.shape or not features.shape:
         return []
     batch, filters = source.shape[0], features.shape[0]
     units = filters // max(operator.number("rank", 1), 1)
@@ -131,7 +144,7 @@ def _average_pool(subgraph: Subgraph, operator: Operator, extension: str) -> int
 
 def _transposed_convolution(subgraph: Subgraph, operator: Operator, extension: str) -> int:
     output = subgraph.tensors[operator.outputs[0]]
-    if len(operator.inputs) < 3 or output.dtype != "int8":
+    if output.dtype != "int8":
         return 8 * output.elements
     kernel, source = subgraph.tensors[operator.inputs[1]], subgraph.tensors[operator.inputs[2]]
     filters, height, width, channels = kernel.shape

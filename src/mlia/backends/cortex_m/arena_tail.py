@@ -245,7 +245,9 @@ def _prepared(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension:
     source = subgraph.tensor(operator.inputs[0]) if operator.inputs else None
     weights = subgraph.tensor(operator.inputs[1]) if len(operator.inputs) > 1 else None
     output = subgraph.tensor(operator.outputs[0]) if operator.outputs else None
-    if operator.kind in PER_CHANNEL and weights and output:
+    if weights and not weights.shape:
+        weights = None
+    if operator.kind in PER_CHANNEL and weights and output and len(weights.shape) > PER_CHANNEL[operator.kind]:
         if not (cmsis_nn and output.dtype == "float32"):
             yield from [4 * weights.shape[PER_CHANNEL[operator.kind]]] * 2  # multipliers and shifts
     elif operator.kind == "FULLY_CONNECTED" and weights and output and output.dtype != "float32":
@@ -266,7 +268,7 @@ def _sums_of_weights(kind: str, source: Tensor, weights: Tensor, extension: str)
 
 
 def _fully_connected(weights: Tensor, output: Tensor, cmsis_nn: bool, extension: str) -> Iterator[int]:
-    units, depth = weights.shape
+    units, depth = weights.shape[0], weights.shape[-1]
     if weights.quantization and len(weights.quantization.scale) > 1:
         yield from [4 * units] * 2
     if cmsis_nn and output.dtype == "int8" and weights.dtype == "int8":
@@ -282,7 +284,7 @@ def _resource_name(operator: Operator) -> str:
 
 def _resource(subgraph: Subgraph, operator: Operator, known: set[str]) -> Iterator[int]:
     """The buffer of a resource, which its first assignment takes."""
-    if operator.kind != "ASSIGN_VARIABLE":
+    if operator.kind != "ASSIGN_VARIABLE" or len(operator.inputs) != 2:
         return
     handle, value = operator.inputs[0], subgraph.tensors[operator.inputs[1]]
     for other in subgraph.operators:
