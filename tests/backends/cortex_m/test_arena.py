@@ -171,9 +171,9 @@ def test_a_model_without_operators_has_no_peak() -> None:
 def int8_operator(kind: str, kernel: tuple[int, ...], shape: tuple[int, ...], **options: int | str) -> Graph:
     net = Sketch("one")
     x = net.input("x", shape, "int8", Q)
-    given = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1} | options
+    chosen = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1} | options
     inputs = [x, net.constant("w", np.zeros(kernel, np.int8), Q)] if kernel else [x]
-    return net.graph([net.operator(kind, inputs, shape, "y", options=given)])
+    return net.graph([net.operator(kind, inputs, shape, "y", options=chosen)])
 
 
 def scratch(graph: Graph, extension: str) -> list[int]:
@@ -309,6 +309,31 @@ def varied() -> bytes:
                      options={"axis": 3, "fused_activation_function": "NONE"})  # fmt: skip
     x = pooled(net, "MEAN", net.average_pool(net.depthwise(x), kernel=(2, 2)))
     return write_tflite(net.graph([net.softmax(net.fully_connected(x, units=5))]))
+
+
+def moved() -> bytes:
+    """Operators that mostly move values, and products of two computed matrices."""
+    net = Sketch("moved")
+    x = net.input("x", (1, 8, 8, 4))
+    x = net.operator("MIRROR_PAD", [x, net.constant("p", np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))],
+                     (1, 10, 10, 4), "pad", options_table="MirrorPadOptions", options={"mode": "REFLECT"})  # fmt: skip
+    x = net.operator("RESIZE_BILINEAR", [x, net.constant("size", np.array([20, 20], np.int32))], (1, 20, 20, 4),
+                     "large", options_table="ResizeBilinearOptions", options={"half_pixel_centers": True})  # fmt: skip
+    slices = [net.constant(f"slice/{n}", np.array(n, np.int32)) for n in ((0, 0, 0, 0), (1, 10, 20, 4), (1, 1, 1, 1))]
+    x = net.operator("STRIDED_SLICE", [x, *slices], (1, 10, 20, 4), "half", options_table="StridedSliceOptions",
+                     options={"begin_mask": 0, "end_mask": 0, "ellipsis_mask": 0, "new_axis_mask": 0,
+                              "shrink_axis_mask": 0})  # fmt: skip
+    x = net.operator("TRANSPOSE", [x, net.constant("order", np.array([0, 2, 1, 3], np.int32))], (1, 20, 10, 4),
+                     "turned", options_table="TransposeOptions")  # fmt: skip
+    y = net.operator("BATCH_MATMUL", [x, net.unary("TANH", x, "tanh")], (1, 20, 10, 10), "product",
+                     options_table="BatchMatMulOptions", options={"adj_y": True})  # fmt: skip
+    return write_tflite(net.graph([net.unary("LOG_SOFTMAX", y, "log")]))
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_moved_values_need_what_tflm_reports(quantized: bool, tflm: Callable[[bytes], tuple[int, int]]) -> None:
+    content = quantize_synthetically(moved()) if quantized else moved()
+    assert_close(content, tflm(content))
 
 
 @pytest.mark.parametrize("quantized", [False, True])

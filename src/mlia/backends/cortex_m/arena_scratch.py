@@ -69,6 +69,16 @@ def _svdf(subgraph: Subgraph, operator: Operator) -> list[int]:
     return [4 * batch * filters] + ([4 * batch * units] if source.dtype == "int8" else [])
 
 
+def _mirror_pad(subgraph: Subgraph, operator: Operator) -> list[int]:
+    """Strides of what it reads and of what it writes."""
+    return [4 * len(subgraph.tensors[operator.outputs[0]].shape)] * 2
+
+
+def _sum_of_many(subgraph: Subgraph, operator: Operator) -> list[int]:
+    """A pointer to each input; 8 bytes each, as on a host."""
+    return [8 * len(operator.inputs)]
+
+
 def _custom(subgraph: Subgraph, operator: Operator) -> list[int]:
     """The Ethos-U kernel keeps an address (64 bits) and a size (32 bits) for each of its tensors."""
     tensors = len(operator.inputs) - 1 + len(operator.outputs)
@@ -78,6 +88,7 @@ def _custom(subgraph: Subgraph, operator: Operator) -> list[int]:
 _COUNTED = {
     "MEAN": _reduction, "SUM": _reduction, "REDUCE_MAX": _reduction, "REDUCE_MIN": _reduction,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm, "SVDF": _svdf, "CUSTOM": _custom,
+    "MIRROR_PAD": _mirror_pad, "ADD_N": _sum_of_many,
 }  # fmt: skip
 
 

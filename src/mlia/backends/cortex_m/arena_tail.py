@@ -17,6 +17,7 @@ from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 BUFFER_ALIGNMENT = 16  # MicroArenaBufferAlignment()
 SCRATCH_REQUESTS = 12  # for which room is kept while kernels are prepared (kMaxScratchBuffersPerOp)
 PLANNED_BUFFER = 40  # what the planner notes for each buffer: 10 numbers (GreedyMemoryPlanner::per_buffer_size)
+QUANTIZED_DATA = {"BATCH_MATMUL": 28, "LOG_SOFTMAX": 40}  # what kernels keep in addition for integers
 LUT_BYTES = 2 * 513  # a table of 16-bit softmax, of which there are two (kInt16LUTArraySize)
 
 
@@ -63,6 +64,7 @@ KERNELS = {
     "SQUEEZE": Kernel("9i"),
     "PAD": Kernel("", "14i"),
     "PADV2": Kernel("", "14i"),
+    "MIRROR_PAD": Kernel("i", "5i"),
     "MEAN": Kernel("b", "11i"),
     "SUM": Kernel("b", "11i"),
     "REDUCE_MAX": Kernel("b", "11i"),
@@ -71,6 +73,10 @@ KERNELS = {
     "RESIZE_NEAREST_NEIGHBOR": Kernel("2b"),
     "STRIDED_SLICE": Kernel("5i b", "21i"),
     "GATHER": Kernel("2i", "5i"),
+    "GATHER_ND": Kernel("", "4i"),
+    "SELECT_V2": Kernel("", "b"),
+    "SPACE_TO_BATCH_ND": Kernel("", "i"),
+    "CUMSUM": Kernel("2b"),
     "PACK": Kernel("2i"),
     "UNPACK": Kernel("2i"),
     "SPLIT": Kernel("i"),
@@ -92,10 +98,10 @@ KERNELS = {
     "DEPTH_TO_SPACE": Kernel("i", "5i"),
     "SPACE_TO_DEPTH": Kernel("i", "5i"),
     "L2_NORMALIZATION": Kernel("i", "i"),
-    "BATCH_MATMUL": Kernel("3b", "32i"),
+    "BATCH_MATMUL": Kernel("3b", "16i"),
     "QUANTIZE": Kernel("", "d 6i"),
     "DEQUANTIZE": Kernel("", "d 6i"),
-    "SVDF": Kernel("2i b", "12i p"),
+    "SVDF": Kernel("2i b", "9i", "", "i p"),
     # Sizes, the state's, and of four gates twice the parameters of a fully connected operator; three products.
     "UNIDIRECTIONAL_SEQUENCE_LSTM": Kernel("3i 3b", "89i 39d 4i d", "", "75i 20p"),
     "CALL_ONCE": Kernel("i", "i b"),
@@ -106,13 +112,14 @@ KERNELS = {
     "ASSIGN_VARIABLE": Kernel("", "", "i"),
     "CUSTOM": Kernel("", "3i"),
 } | {
-    kind: Kernel("", "4i 3p")
+    kind: Kernel("", "8i")
     for kind in ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 } | {
     kind: Kernel()
     for kind in (
         "TRANSPOSE", "SLICE", "EXPAND_DIMS", "MAXIMUM", "MINIMUM", "SQRT", "EXP", "LOG", "NEG", "SQUARE", "FLOOR",
         "CEIL", "ROUND", "SIN", "COS", "ZEROS_LIKE", "FILL", "LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT",
+        "FLOOR_DIV", "FLOOR_MOD", "BROADCAST_TO", "BATCH_TO_SPACE_ND", "ADD_N", "REVERSE_V2",
     )
 }  # fmt: skip
 OTHER_KERNEL = Kernel("4i", "16i")  # of operators that are not above: as large as the usual ones
@@ -247,6 +254,8 @@ def _prepared(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension:
     output = subgraph.tensor(operator.outputs[0]) if operator.outputs else None
     if weights and not weights.shape:
         weights = None
+    if operator.kind in QUANTIZED_DATA and output and output.dtype in ("int8", "int16"):
+        yield QUANTIZED_DATA[operator.kind]
     if operator.kind in PER_CHANNEL and weights and output and len(weights.shape) > PER_CHANNEL[operator.kind]:
         if not (cmsis_nn and output.dtype == "float32"):
             yield from [4 * weights.shape[PER_CHANNEL[operator.kind]]] * 2  # multipliers and shifts
@@ -254,8 +263,10 @@ def _prepared(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension:
         yield from _fully_connected(weights, output, cmsis_nn, extension)
     elif operator.kind == "SOFTMAX" and source and source.dtype == "int16":
         yield from [LUT_BYTES] * 2
-    elif operator.kind == "BATCH_MATMUL" and weights:
-        yield weights.elements * _element_bytes(weights)  # turned around
+    elif operator.kind == "BATCH_MATMUL" and source and weights:
+        # What is not stored as the kernel reads it is turned around, and described anew.
+        turned = [source] * bool(operator.options.get("adj_x")) + [weights] * (not operator.options.get("adj_y"))
+        yield from (64 + tensor.elements * _element_bytes(tensor) for tensor in turned)
     elif operator.kind in ("SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM") and source and weights and cmsis_nn:
         yield from _sums_of_weights(operator.kind, source, weights, extension)
 
