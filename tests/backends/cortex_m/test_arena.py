@@ -199,6 +199,17 @@ def test_scratch_of_cmsis_nn(graph: Graph, none: list[int], dsp: list[int], mve:
     assert scratch_sizes(graph.main, graph.operators[0], False, "MVE") == []
 
 
+def test_scratch_of_16_bit_convolutions() -> None:
+    """Columns of twice the width, for 1x1 too; not rounded up without MVE. None for depthwise ones."""
+    net = Sketch("one")
+    x = net.input("x", (1, 8, 8, 3), "int16", Q)
+    weights = net.constant("w", np.zeros((8, 1, 1, 3), np.int8), Q)
+    graph = net.graph([net.operator("CONV_2D", [x, weights], (1, 8, 8, 8), "y")])
+    assert (scratch(graph, "DSP"), scratch(graph, "MVE")) == ([2 * 2 * 3], [4 * 2 * 8])
+    depthwise = replace(graph.operators[0], kind="DEPTHWISE_CONV_2D")
+    assert scratch_sizes(graph.main, depthwise, True, "MVE") == []
+
+
 def test_scratch_of_a_transposed_convolution() -> None:
     net = Sketch("one")
     x = net.input("x", (1, 4, 4, 8), "int8", Q)
@@ -207,6 +218,12 @@ def test_scratch_of_a_transposed_convolution() -> None:
     y = net.operator("TRANSPOSE_CONV", inputs, (1, 8, 8, 2), "y", dtype="int8", options={"stride_h": 2, "stride_w": 2})
     graph = net.graph([y])
     assert scratch(graph, "DSP") == [4 * (3 * 2 + 3) * 2 * 3]
+    # With more than 16 channels it runs as a convolution: its columns, and its weights turned around.
+    tensors = list(graph.main.tensors)
+    tensors[0] = replace(tensors[0], shape=(1, 4, 4, 24))
+    tensors[2] = replace(tensors[2], shape=(2, 3, 3, 24))
+    wide = replace(graph.main, tensors=tuple(tensors))
+    assert scratch_sizes(wide, graph.operators[0], True, "DSP") == [2 * 2 * 216, 2 * 216]
     assert scratch_sizes(graph.main, graph.operators[0], False, "none") == [4 * 128]
 
 

@@ -8,7 +8,6 @@ from mlia.graph.graph import Operator, Subgraph, Tensor
 
 MVE_CHANNELS = 124  # channels that CMSIS-NN's depthwise kernel takes at a time on MVE (CH_IN_BLOCK_MVE)
 REVERSED_CHANNELS = 16  # above, a transposed convolution runs as a convolution (REVERSE_TCOL_EFFICIENT_THRESHOLD)
-SMALL_KERNEL = 512  # elements of a kernel below which 16-bit convolutions are fast on DSP
 
 
 def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension: str) -> list[int]:
@@ -16,7 +15,10 @@ def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extens
     if not operator.outputs:
         return []
     if operator.kind in _COUNTED:
-        return _COUNTED[operator.kind](subgraph, operator)
+        sizes = _COUNTED[operator.kind](subgraph, operator)
+        # CMSIS-NN keeps three of the four gates of an integer LSTM.
+        quantized = subgraph.tensors[operator.outputs[0]].dtype in ("int8", "int16")
+        return sizes[:3] if operator.kind == "UNIDIRECTIONAL_SEQUENCE_LSTM" and cmsis_nn and quantized else sizes
     if operator.kind not in _CMSIS_NN:
         return []
     output = subgraph.tensors[operator.outputs[0]]
@@ -25,8 +27,7 @@ def scratch_sizes(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extens
         # The reference unpacks all weights, a byte each. CMSIS-NN may need less; its 4-bit kernels are not modeled.
         return [weights.elements]
     if cmsis_nn and output.dtype in ("int8", "int16") and _has_expected_ranks(subgraph, operator):
-        size = _CMSIS_NN[operator.kind](subgraph, operator, extension)
-        return [size] if size else []
+        return [size for size in _CMSIS_NN[operator.kind](subgraph, operator, extension) if size]
     if operator.kind == "TRANSPOSE_CONV" and output.dtype in ("int8", "int16"):
         return [output.elements * (8 if output.dtype == "int16" else 4)]  # sums, before they are scaled
     return []
@@ -98,7 +99,10 @@ def _padding(operator: Operator, source: Tensor, kernel: Tensor) -> tuple[int, i
         return 0, 0
     result = []
     for axis, letter in ((1, "h"), (2, "w")):
-        stride, dilation = operator.number(f"stride_{letter}", 1), operator.number(f"dilation_{letter}_factor", 1)
+        stride, dilation = (
+            max(operator.number(f"stride_{letter}", 1), 1),
+            operator.number(f"dilation_{letter}_factor", 1),
+        )
         extent = (kernel.shape[axis] - 1) * dilation + 1
         outputs = -(-source.shape[axis] // stride)
         result.append(max((outputs - 1) * stride + extent - source.shape[axis], 0) // 2)
@@ -110,69 +114,67 @@ def _dilated(operator: Operator) -> bool:
 
 
 def _columns(values: int, extension: str) -> int:
-    """im2col of a convolution of `values` weights per filter: 4 columns of bytes on MVE, else 2 of 16 bits."""
+    """im2col of an 8-bit convolution of `values` weights per filter: 4 columns of bytes on MVE, else 2 of 16 bits."""
     if extension == "MVE":
         return 4 * 8 * -(-values // 8)
     return 2 * 2 * 4 * -(-values // 4)
 
 
-def _convolution(subgraph: Subgraph, operator: Operator, extension: str) -> int:
+def _convolution(subgraph: Subgraph, operator: Operator, extension: str) -> list[int]:
     source, kernel = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.inputs[1]]
     _, height, width, _ = kernel.shape
     channels = source.shape[3]
     values = height * width * channels
     if source.dtype == "int16":
-        return 4 * values if extension == "DSP" and values < SMALL_KERNEL and not _dilated(operator) else 0
+        return [2 * _columns(values, extension) if extension == "MVE" else 2 * 2 * values]
     if (height, width) == (1, 1) and _padding(operator, source, kernel) == (0, 0) and not _dilated(operator):
-        return 0
+        return []
     one_row = source.shape[1] == 1 and height == 1 and operator.number("dilation_w_factor", 1) == 1
     if extension == "MVE" and one_row and operator.number("stride_w", 1) * channels % 4 == 0:
-        return 0
-    return _columns(values, extension)
+        return []
+    return [_columns(values, extension)]
 
 
-def _depthwise(subgraph: Subgraph, operator: Operator, extension: str) -> int:
+def _depthwise(subgraph: Subgraph, operator: Operator, extension: str) -> list[int]:
     source, kernel = subgraph.tensors[operator.inputs[0]], subgraph.tensors[operator.inputs[1]]
     _, height, width, channels = kernel.shape
     if source.shape[3] != channels or source.shape[0] != 1 or _dilated(operator):
-        return 0
+        return []
     values = height * width * channels
     if source.dtype == "int16":
-        if height * width >= SMALL_KERNEL:
-            return 0
-        return {"MVE": 8 * values + 8, "DSP": 2 * values}.get(extension, 0)
+        return []  # TFLM calls the kernel that needs none
     if extension == "MVE":
-        return 4 * MVE_CHANNELS * height * width
+        return [4 * MVE_CHANNELS * height * width]
     if (height, width) == (3, 3) and max(_padding(operator, source, kernel)) <= 1:
-        return 0
-    return 2 * values if extension == "DSP" else 0
+        return []
+    return [2 * values] if extension == "DSP" else []
 
 
-def _average_pool(subgraph: Subgraph, operator: Operator, extension: str) -> int:
+def _average_pool(subgraph: Subgraph, operator: Operator, extension: str) -> list[int]:
     source = subgraph.tensors[operator.inputs[0]]
-    return 4 * source.shape[3] if extension == "DSP" and source.dtype == "int8" else 0
+    return [4 * source.shape[3]] if extension == "DSP" and source.dtype == "int8" else []
 
 
-def _transposed_convolution(subgraph: Subgraph, operator: Operator, extension: str) -> int:
+def _transposed_convolution(subgraph: Subgraph, operator: Operator, extension: str) -> list[int]:
     output = subgraph.tensors[operator.outputs[0]]
     if output.dtype != "int8":
-        return 8 * output.elements
+        return [8 * output.elements]
     kernel, source = subgraph.tensors[operator.inputs[1]], subgraph.tensors[operator.inputs[2]]
     filters, height, width, channels = kernel.shape
     stride_h, stride_w = operator.number("stride_h", 1), operator.number("stride_w", 1)
     if max(stride_h, stride_w) <= 2 and channels > REVERSED_CHANNELS:
         values = channels * height * width
-        return _columns(values, extension) + values * filters  # and the kernel, turned around
+        return [_columns(values, extension), values * filters]  # and the kernel, turned around
     columns = (source.shape[2] - 1) * stride_w + max(width, stride_h)
-    return 4 * columns * filters * max(height, stride_h)
+    return [4 * columns * filters * max(height, stride_h)]
 
 
-def _fully_connected(subgraph: Subgraph, operator: Operator, extension: str) -> int:
+def _fully_connected(subgraph: Subgraph, operator: Operator, extension: str) -> list[int]:
     """Sums of weights that are computed while running; those of constant weights are in the tail."""
     output, weights = subgraph.tensors[operator.outputs[0]], subgraph.tensors[operator.inputs[1]]
     if extension != "MVE" or output.dtype != "int8" or weights.is_constant:
-        return 0
-    return 0 if len(output.shape) > 2 and weights.shape[-1] % 4 == 0 else 4 * output.shape[-1]
+        return []
+    return [] if len(output.shape) > 2 and weights.shape[-1] % 4 == 0 else [4 * output.shape[-1]]
 
 
 _CMSIS_NN = {

@@ -47,7 +47,7 @@ class Kernel(Struct, frozen=True):
 KERNELS = {
     "CONV_2D": Kernel("7i", "9i 2p 3i", "2i", "i"),
     "DEPTHWISE_CONV_2D": Kernel("7i", "9i 2p 3i", "2i", "i"),
-    "TRANSPOSE_CONV": Kernel("5i", "11i 2p 3i", "2i", "2i"),
+    "TRANSPOSE_CONV": Kernel("5i", "11i 2p 3i", "2i", "i"),
     # 16 bytes more than the fields of its options, as the interpreter reports.
     "FULLY_CONNECTED": Kernel("8i", "9i 2p b", "2i", "2p i p 3i"),
     "AVERAGE_POOL_2D": Kernel("10i", "8i", "", "i"),
@@ -257,7 +257,7 @@ def _prepared(subgraph: Subgraph, operator: Operator, cmsis_nn: bool, extension:
     if operator.kind in QUANTIZED_DATA and output and output.dtype in ("int8", "int16"):
         yield QUANTIZED_DATA[operator.kind]
     if operator.kind in PER_CHANNEL and weights and output and len(weights.shape) > PER_CHANNEL[operator.kind]:
-        if not (cmsis_nn and output.dtype == "float32"):
+        if not (cmsis_nn and output.dtype == "float32") or operator.kind == "TRANSPOSE_CONV":
             yield from [4 * weights.shape[PER_CHANNEL[operator.kind]]] * 2  # multipliers and shifts
     elif operator.kind == "FULLY_CONNECTED" and weights and output and output.dtype != "float32":
         yield from _fully_connected(weights, output, cmsis_nn, extension)
