@@ -36,6 +36,7 @@ NETWORKS = {"kws": "kws_ref_model.tflite", "ic": "pretrainedResnet_quant.tflite"
 FITTED_TERMS = ("matrix_mac", "matrix_output", "column", "column_byte", "depthwise_mac", "depthwise_output")
 # Fully connected kernels have the same inner loop, so they are off by as much; too little of them was measured to tell.
 TIED = {"vector_mac": "matrix_mac", "vector_output": "matrix_output"}
+UNSCALED = {"weight_byte"}  # the flash's, not the core's
 RIDGE, SCALE_RIDGE = 0.3, 1.0  # how far a term, and a core as a whole, may be off its prior: deviation of the logarithm
 NETWORK_NOISE, OPERATOR_NOISE = 0.05, 0.03  # how far boards and runs of one core differ, likewise
 PRIOR_BAND = 1.7  # a factor up or down for kernels that nothing was measured for: a judgment, not a fit
@@ -48,13 +49,13 @@ SCALAR = {
 }  # fmt: skip
 DSP = {
     "matrix_mac": 1.8, "matrix_output": 25, "column": 25, "column_byte": 1.5, "depthwise_mac": 4.5,
-    "depthwise_output": 25, "vector_mac": 2.0, "vector_output": 30, "pool_element": 3, "pool_output": 10,
-    "add_element": 18, "multiply_element": 12, "compare_element": 5, "softmax_element": 90,
+    "depthwise_output": 25, "vector_mac": 2.0, "vector_output": 30, "weight_byte": 0.3, "pool_element": 3,
+    "pool_output": 10, "add_element": 18, "multiply_element": 12, "compare_element": 5, "softmax_element": 90,
 }  # fmt: skip
 MVE = {
     "matrix_mac": 0.16, "matrix_output": 14, "column": 20, "column_byte": 0.2, "depthwise_mac": 1.2,
-    "depthwise_output": 12, "vector_mac": 0.3, "vector_output": 15, "pool_element": 0.4, "pool_output": 4,
-    "add_element": 4, "multiply_element": 3, "compare_element": 0.6, "softmax_element": 20,
+    "depthwise_output": 12, "vector_mac": 0.3, "vector_output": 15, "weight_byte": 0.3, "pool_element": 0.4,
+    "pool_output": 4, "add_element": 4, "multiply_element": 3, "compare_element": 0.6, "softmax_element": 20,
 }  # fmt: skip
 PRIORS = {"DSP": DSP, "MVE": MVE}
 # CoreMark/MHz, from Arm's product pages: how much faster than a Cortex-M4 a core runs what is not vectorized.
@@ -150,7 +151,9 @@ def fitted_rows(submissions: Sequence[dict[str, str]], networks: dict[str, Subgr
         rows.append(Row(core, board, benchmark, median(cycles), work_of(networks[benchmark], blank(core))))
     m55 = blank("cortex-m55")
     for placement, count in APOLLO_NETWORKS.items():
-        rows.append(Row("cortex-m55", "Apollo510", f"kws, {placement}", count, work_of(networks["kws"], m55)))
+        work = work_of(networks["kws"], m55)
+        work = work | ({"weight_byte": 0} if "TCM" in placement else {})
+        rows.append(Row("cortex-m55", "Apollo510", f"kws, {placement}", count, work))
     for index, count in APOLLO_OPERATORS.items():
         operator = networks["kws"].operators[index]
         work = dict(count_work(operator, networks["kws"], m55))
@@ -202,7 +205,8 @@ def fit_cycles(rows: Sequence[Row]) -> Fit:
         for i, name in enumerate(cores):
             scales[name] = math.exp(found[i] if name in measured else mean)
             prior = prior_cycles(name)
-            cycles[name] = {t: prior[t] * math.exp(offsets.get(t, 0.0)) * scales[name] for t in prior}
+            scaled = {term: value * math.exp(offsets.get(term, 0.0)) * scales[name] for term, value in prior.items()}
+            cycles[name] = scaled | {term: prior[term] for term in UNSCALED}
     return Fit(cycles, scales)
 
 
@@ -217,14 +221,17 @@ def minimize(rows: Sequence[Row], cores: Sequence[str], steps: int = 50) -> list
         for row in rows:
             at, prior = cores.index(row.core), prior_cycles(row.core)
             parts = {term: prior[term] * count for term, count in row.work.items()}
-            parts |= {t: parts[t] * math.exp(parameters[i]) for t, i in parameter_of.items() if t in parts}
+            scaled = [term for term in parts if term not in UNSCALED]
+            for term in scaled:
+                offset = parameters[parameter_of[term]] if term in parameter_of else 0.0
+                parts[term] *= math.exp(parameters[at] + offset)
             total = sum(parts.values())
             slope = np.zeros(width)
-            slope[at] = 1.0
+            slope[at] = sum(parts[term] for term in scaled) / total
             for term, i in parameter_of.items():
                 slope[i] += parts.get(term, 0.0) / total
             jacobian.append(slope[None, :] / row.noise)
-            residuals.append(np.array([(math.log(row.cycles / total) - parameters[at]) / row.noise]))
+            residuals.append(np.array([math.log(row.cycles / total) / row.noise]))
         step, *_ = np.linalg.lstsq(np.vstack(jacobian), np.concatenate(residuals), rcond=None)
         parameters = parameters + step
         if np.abs(step).max() < 1e-10:
@@ -333,8 +340,9 @@ def make_m7(m4: Core, submissions: Sequence[dict[str, str]]) -> Core:
         "No submission ran CMSIS-NN on a Cortex-M7, so nothing is fitted. Bounded from below by X-CUBE-AI v7.1 to v9.0 "
         "on the NUCLEO-H7A3ZI-Q, whose kernels are faster: kws 3.2 to 6.2, ic 11.4 to 19.7 million cycles."
     )
+    cycles = {term: value * (1 if term in UNSCALED else factor) for term, value in m4.cycles.items()}
     core = replace(
-        blank("cortex-m7"), cycles={term: value * factor for term, value in m4.cycles.items()}, note=note,
+        blank("cortex-m7"), cycles=cycles, note=note,
         sources=(source + "one engine in one version on both cores", *m4.sources),
     )  # fmt: skip
     return with_band(core, spread)
@@ -358,6 +366,7 @@ def make_m0plus(m4: Core, submissions: Sequence[dict[str, str]], networks: dict[
     slower = COREMARK["cortex-m4"] / COREMARK["cortex-m0plus"]
     factors = dict.fromkeys(SCALAR, slower) | {term: slower * x for term, x in WITHOUT_LONG_PRODUCT.items()}
     factors |= {term: slower * x for term, x in SOFT_FLOAT.items()} | dict.fromkeys(DSP, math.exp(center))
+    factors |= dict.fromkeys(UNSCALED, 1.0)
     note = (
         "No submission ran CMSIS-NN on a Cortex-M0+, so nothing is fitted: the middle between Bosch HALE's own cycles "
         "on the NUCLEO-G0B1RE, a lower bound, and the Cortex-M4's figures times HALE's ratio of the two cores."

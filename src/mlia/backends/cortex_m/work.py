@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mlia.backends.cortex_m.cores import Core
 from mlia.backends.cortex_m.kernels import Kernel, activation, is_batched, kernel_of
 from mlia.backends.cortex_m.matrix_work import Work, convolution_work, depthwise_work, matrix_work, vector_work
-from mlia.graph.cost import macs
+from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS
 
@@ -25,6 +25,7 @@ TERMS: Mapping[str, str] = {
     "depthwise_output": "output element of it",
     "vector_mac": "multiply-accumulate with a weight that is used once: fully connected, LSTM, SVDF",
     "vector_output": "output element of it",
+    "weight_byte": "byte of weights fetched from flash, once for each inference",
     "pool_element": "element under a pooling window",
     "pool_output": "output element of pooling",
     "add_element": "output element of CMSIS-NN's addition: two inputs rescaled, their sum requantized",
@@ -81,7 +82,8 @@ def count_work(operator: Operator, subgraph: Subgraph, core: Core) -> Work:
     if tensor is None:
         return {"operator": 1}
     if operator.kind in _WITH_MACS:
-        counted = _count_macs(operator, subgraph, core, kernel, tensor)
+        fetched = weights_bytes(operator, subgraph)
+        counted: Work = {**_count_macs(operator, subgraph, core, kernel, tensor), "weight_byte": fetched}
     elif operator.kind in _POOLS:
         counted = _count_pooling(operator, subgraph, core, kernel, tensor)
     elif operator.kind in _IN_PIECES | _BY_ROWS | _WHOLE | _BY_ELEMENT:
