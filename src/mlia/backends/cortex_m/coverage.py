@@ -1,9 +1,11 @@
 """Which operators TFLite Micro has, for which types, and which of them CMSIS-NN speeds up. Data only.
 
-Operators and types were found by running one model of each in the `tflite-micro` package named below: a model whose
-operator it does not have, or not for that type, is refused. Types that such a model cannot show (weights, states) are
-from the sources of the kernels. CMSIS-NN's coverage is the set of kernels in tensorflow/lite/micro/kernels/cmsis_nn,
-and the types each of them sends to the library.
+Which operators there are was found by asking the interpreter of the `tflite-micro` package named below for each; for
+which types, by running a model of one operator of each type. Not run, and so taken from what their kernels are known
+to accept: types of weights and states, 64-bit integers, and the types of CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED,
+TRANSPOSE_CONV, SVDF, LSTM, BATCH_TO_SPACE_ND, SELECT_V2, EMBEDDING_LOOKUP, DYNAMIC_UPDATE_SLICE, FILL, BROADCAST_ARGS,
+variables and control flow. CMSIS-NN's coverage is from the sources of tensorflow/lite/micro/kernels/cmsis_nn: what
+each kernel sends to the library; add, multiply, pooling, softmax, SVDF and LSTM are from what is known of them.
 """
 
 from collections.abc import Mapping
