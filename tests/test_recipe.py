@@ -49,7 +49,7 @@ RECIPES = st.builds(
 def test_what_is_saved_is_read_again(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> None:
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     layers = tuple(replace(layer, match=re.escape(layer.match)) for layer in recipe.layers)
-    recipe = replace(recipe, layers=layers)
+    recipe = replace(recipe, layers=layers, quantize=recipe.quantize or Quantize())
     path.write_text(recipe_toml(recipe), encoding="utf-8")
     assert load_recipe(path) == recipe
     assert brief(recipe)
@@ -68,6 +68,8 @@ def test_what_is_saved_is_read_again(tmp_path_factory: pytest.TempPathFactory, r
         ("[channels]\nkeep = 0.5\nmultiple = 0", "the multiple of channels"),
         ("[finetune]\nsteps = 0", "fine-tuning steps"),
         ("[speed]\nmore = true", "unknown field `speed`"),
+        ("compensate = false", "asks for nothing"),
+        ('[clustering]\ntarget = 16\n[[layers]]\nmatch = "x"\nclustering = 0', "from 2 to 255; 0 is not"),
         ('[[layers]]\nmatch = "("\npruning = 0.5', "not a regular expression"),
         ('[[layers]]\nmatch = "x"\npruning = true', "says true"),
         ('[[layers]]\nmatch = "x"', "nothing is said about 'x'"),
@@ -107,8 +109,14 @@ def test_overrides_as_the_command_line_gives_them() -> None:
 def test_options_are_the_recipe_in_words() -> None:
     recipe = Recipe(pruning=Pruning(0.6), clustering=Clustering(16), layers=(Layer("dense", pruning=False),))
     assert describe(checked(recipe)) == (
-        "--pruning --pruning-target 0.6 --clustering --clustering-target 16 --layer 'dense:pruning=off'"
+        "--pruning --pruning-target 0.6 --clustering --clustering-target 16 --layer dense:pruning=off"
     )
     assert brief(Recipe(clustering=Clustering(32), layers=(Layer("a", clustering=16), Layer("b", clustering=16)))) == (
         "32 codes, 16 codes in 2"
     )
+
+
+@pytest.mark.parametrize("recipe", [Recipe(pruning=Pruning(pattern="4:8")), Recipe(clustering=Clustering(16.5))])  # type: ignore[arg-type]
+def test_recipes_from_python_are_looked_at(recipe: Recipe) -> None:
+    with pytest.raises(TransformError, match="the recipe is not one"):
+        checked(recipe)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,12 @@ MOST_MULTIPLE = 256
 
 
 class Quantize(Struct, frozen=True, forbid_unknown_fields=True):
-    """Activations "int8" or "int16"; `per_tensor_fc` gives fully connected weights one scale."""
+    """Activations "int8" or "int16", or None: what the model has, int8 for a float one.
 
-    activations: Literal["int8", "int16"] = "int8"
+    `per_tensor_fc` gives fully connected weights one scale.
+    """
+
+    activations: Literal["int8", "int16"] | None = None
     per_tensor_fc: bool = False
 
 
@@ -87,8 +91,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing would be done beyond plain quantization to int8."""
-        return msgspec.structs.replace(self, compensate=True) in (Recipe(), Recipe(quantize=Quantize()))
+        """Whether nothing is asked for: no step, and no override that does more than leave operators alone."""
+        steps = (self.quantize, self.rewrite, self.channels, self.pruning, self.clustering, self.finetune)
+        return not any(steps) and not any(layer.pruning or layer.clustering for layer in self.layers)
 
     def layer(self, name: str) -> Layer:
         """The settings for one operator: the last override that matches and says something wins."""
@@ -122,8 +127,12 @@ def checked(recipe: Recipe) -> Recipe:
     """The recipe, if all of it can be.
 
     Raises:
-        TransformError: a figure is out of its range, or a pattern is no regular expression.
+        TransformError: a figure is out of its range, a pattern is no regular expression, or nothing is asked for.
     """
+    try:
+        recipe = msgspec.convert(msgspec.to_builtins(recipe), Recipe)  # one that was made in Python may hold anything
+    except (msgspec.ValidationError, TypeError) as error:
+        raise TransformError(f"the recipe is not one: {error}") from None
     if recipe.pruning:
         _check_share("the pruning target", recipe.pruning.target)
         if recipe.pruning.pattern == "2:4" and recipe.pruning.target != TWO_OF_FOUR_SHARE:
@@ -139,6 +148,10 @@ def checked(recipe: Recipe) -> Recipe:
         _check_count("the number of fine-tuning steps", recipe.finetune.steps, 1, MOST_STEPS)
     for layer in recipe.layers:
         _check_layer(layer, recipe)
+    if recipe.is_empty:
+        raise TransformError(
+            "the recipe asks for nothing: no quantize, rewrite, channels, pruning, clustering, finetune"
+        )
     return recipe
 
 
@@ -149,13 +162,13 @@ def _check_layer(layer: Layer, recipe: Recipe) -> None:
         raise TransformError(f"'{layer.match}' is not a regular expression: {error}") from None
     if True in (layer.pruning is True, layer.clustering is True, layer.channels is True):
         raise TransformError(f"'{layer.match}' says true; give a figure, or false to leave the operators alone")
-    if layer.pruning:
+    if layer.pruning is not None and layer.pruning is not False:
         _check_share(f"the pruning target of '{layer.match}'", layer.pruning)
         if recipe.pruning and recipe.pruning.pattern == "2:4" and layer.pruning != TWO_OF_FOUR_SHARE:
             raise TransformError(f"the pattern 2:4 prunes exactly half, also of '{layer.match}'")
-    if layer.clustering:
+    if layer.clustering is not None and layer.clustering is not False:
         _check_count(f"the number of clusters of '{layer.match}'", layer.clustering, FEWEST_CLUSTERS, MOST_CLUSTERS)
-    if layer.channels:
+    if layer.channels is not None and layer.channels is not False:
         _check_channels(layer.channels)
         if recipe.channels is None:
             raise TransformError(
@@ -241,7 +254,9 @@ def describe(recipe: Recipe) -> str:
     """The recipe in a few words, as options of the command line say it."""
     words = []
     if recipe.quantize:
-        words.append(f"--quantize {recipe.quantize.activations}" + " --per-tensor-fc" * recipe.quantize.per_tensor_fc)
+        activations = recipe.quantize.activations
+        words.append(f"--quantize {activations}" if activations else "")
+        words.append("--per-tensor-fc" if recipe.quantize.per_tensor_fc else "")
     if recipe.rewrite:
         words.append("--rewrite" + " --allow approximate" * recipe.rewrite.approximate)
     if recipe.channels:
@@ -250,7 +265,7 @@ def describe(recipe: Recipe) -> str:
             words.append(f"--channels-multiple {recipe.channels.multiple}")
     if recipe.pruning:
         pattern = " --pruning-pattern 2:4" if recipe.pruning.pattern == "2:4" else ""
-        words.append(f"--pruning --pruning-target {recipe.pruning.target:g}{pattern}")
+        words.append(f"--pruning --pruning-target {recipe.pruning.target}{pattern}")
     if recipe.clustering:
         words.append(f"--clustering --clustering-target {recipe.clustering.target}")
     if not recipe.compensate:
@@ -262,15 +277,15 @@ def describe(recipe: Recipe) -> str:
         said = ",".join(
             f"{key}={'off' if value is False else value}" for key, value in settings.items() if value is not None
         )
-        words.append(f"--layer '{layer.match}:{said}'")
-    return " ".join(words) or "--quantize int8"
+        words.append(f"--layer {shlex.quote(f'{layer.match}:{said}')}")
+    return " ".join(filter(None, words)) or "--quantize int8"
 
 
 def brief(recipe: Recipe) -> str:
     """What a recipe does, in the fewest words: operators that differ are counted, not named."""
     words = []
     if recipe.quantize:
-        words.append(recipe.quantize.activations + " per-tensor FC" * recipe.quantize.per_tensor_fc)
+        words.append((recipe.quantize.activations or "") + " per-tensor FC" * recipe.quantize.per_tensor_fc)
     if recipe.rewrite:
         words.append("rewrite" + " approximate" * recipe.rewrite.approximate)
     if recipe.channels:

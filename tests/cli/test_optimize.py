@@ -73,7 +73,7 @@ def test_several_targets_and_a_report_for_people(tmp_path: Path) -> None:
         "Target ethos-u85-256 (estimated by Vela",
         "no gain in time worth having; the NPU computed in",
         "Closeness to the float model, 64 held-out samples, synthetic calibration",
-        "Tried as well, because the recipe gains no time",
+        "Tried as well on ethos-u55-128, because the recipe gains no time",
         "noise is no data",
     ):
         assert line in text
@@ -117,6 +117,11 @@ def test_labels_give_accuracies(tmp_path: Path) -> None:
         (("--pruning", "-o", "."), "it is a folder"),
         (("--pruning", "--report", "nowhere/report.txt"), "there is no folder"),
         (("--pruning", "-o", str(FLOAT)), "it is the model"),
+        (("--pruning", "-o", "x.tflite", "--report", "x.tflite"), "is written there"),
+        (("--pruning", "-o", "x.tflite", "--report", "x.recipe.toml"), "is written there"),
+        (("--pruning", "--calibration", "wrong.npz", "-o", "wrong.npz"), "it is read"),
+        (("--no-compensation",), "asks for nothing"),
+        (("--pruning", "--layer", "dense:pruning=0"), "above 0 and below 1"),
     ],
 )
 def test_wrong_options_cost_one_line(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -137,6 +142,26 @@ def test_damaged_models_cost_one_line(content: bytes, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
 
 
+def test_a_recipe_is_not_written_over_itself(tmp_path: Path) -> None:
+    text = "# mine\n[clustering]\ntarget = 64\n"
+    (tmp_path / "mine.recipe.toml").write_text(text)
+    options = ("--recipe", "mine.recipe.toml", "-o", "mine.tflite")
+    done = mlia("optimize", INTEGER, "-t", "ethos-u55-256", *options, folder=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "mine.recipe.toml").read_text() == text
+
+
+def test_an_interrupt_does_not_wait_for_fine_tuning(tmp_path: Path) -> None:
+    command = [MLIA, "optimize", FLOAT, "-t", "ethos-u55-256", "--clustering", "--finetune", "5000"]
+    tuning = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        tuning.communicate(timeout=5)
+    os.killpg(tuning.pid, signal.SIGINT)
+    _, errors = tuning.communicate(timeout=10)
+    assert (tuning.returncode, errors) == (2, "mlia: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_compiled_models_are_sent_back(shared: Path, tmp_path: Path) -> None:
     compiled = shared / "tflite_micro/person_detect_vela.tflite"
     done = mlia("optimize", compiled, "-t", "ethos-u55-256", "--pruning", folder=tmp_path)
@@ -145,15 +170,25 @@ def test_compiled_models_are_sent_back(shared: Path, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_search_writes_the_best_so_far(tmp_path: Path) -> None:
-    command = [MLIA, "optimize", FLOAT, "-t", "ethos-u55-256", "--auto", "--format", "json"]
+    np.savez(tmp_path / "data.npz", np.random.default_rng(0).normal(size=(400, 49, 10, 1)))
+    command = [
+        MLIA,
+        "optimize",
+        FLOAT,
+        "-t",
+        "ethos-u55-256",
+        "--auto",
+        "--calibration",
+        "data.npz",
+        "--format",
+        "json",
+    ]
     search = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
     )
-    try:
+    with pytest.raises(subprocess.TimeoutExpired):
         search.communicate(timeout=6)
-        pytest.skip("the search was over before it could be interrupted")
-    except subprocess.TimeoutExpired:
-        os.killpg(search.pid, signal.SIGINT)
+    os.killpg(search.pid, signal.SIGINT)
     output, errors = search.communicate(timeout=60)
     assert (search.returncode, errors) == (0, "")
     report = json.loads(output)

@@ -28,6 +28,7 @@ _TABLES = ("source", "optimised", "queue", "group", "perf", "perf_debug", "perf_
 # Workers that wait for a request, and workers that have theirs already.
 _waiting: list[Worker] = []
 _working: dict[bytes, Worker] = {}
+_answering: set[Worker] = set()
 
 
 class Worker:
@@ -52,6 +53,10 @@ class Worker:
         except BrokenPipeError:
             pass  # its exit code will tell
 
+    def kill(self) -> None:
+        """Stop the worker; who waits for its answer cleans up."""
+        self._process.kill()
+
     def end(self) -> None:
         """Kill the worker, if it still runs, and leave nothing of it."""
         if self._process.poll() is None:
@@ -66,11 +71,13 @@ class Worker:
         """
         from subprocess import TimeoutExpired
 
+        _answering.add(self)
         try:
             output, errors = self._process.communicate(timeout=timeout_s)
         except TimeoutExpired:
             raise _failure(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
         finally:
+            _answering.discard(self)
             if self._process.poll() is None:
                 self.end()
         log = errors.decode(errors="replace")
@@ -109,7 +116,9 @@ def begin(content: bytes, target: Target) -> None:
 
 
 def abandon() -> None:
-    """End the workers whose answer nobody will ask for."""
+    """End the workers whose answer nobody will ask for, and stop those that somebody still waits for."""
+    for worker in tuple(_answering):
+        worker.kill()
     while _waiting:
         _waiting.pop().end()
     while _working:

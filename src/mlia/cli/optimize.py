@@ -64,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_steps(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--recipe", metavar="FILE", help="a TOML file that says all of it")
-    group.add_argument("--quantize", choices=("int8", "int16"), help="activations; weights are int8 (default: int8)")
+    group.add_argument(
+        "--quantize", choices=("int8", "int16"), help="activations; weights are int8 (default: as the model has)"
+    )
     group.add_argument("--per-tensor-fc", action="store_true", help="one scale for all fully connected weights")
     group.add_argument("--rewrite", action="store_true", help="replace operators by equivalent, cheaper ones")
     group.add_argument("--allow", choices=("approximate",), help="let --rewrite also swap activations")
@@ -103,9 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe = _recipe(arguments)
     output = arguments.output or _default_output(arguments.model)
-    beside = os.path.splitext(output)[0] + ".recipe.toml"
+    beside = _recipe_path(arguments, output)
+    _refuse_collisions(arguments, [path for path in (output, beside, arguments.report) if path])
     for path in (output, beside, arguments.report):
-        refuse_overwriting(arguments.model, path)
         if path:
             check_writable(path)
     from mlia.transforms import child
@@ -134,7 +136,8 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
             progress=progress,
         )
     made.save(output)
-    write_file(beside, recipe_toml(made.report.recipe).encode())
+    if beside:
+        write_file(beside, recipe_toml(made.report.recipe).encode())
     if arguments.format == "json":
         from mlia.render.json import render_json
 
@@ -146,6 +149,34 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
         text = render_optimization(made.report, output, beside, width, arguments.verbose)
     write_output(text, arguments.report)
     return 1 if made.report.missed_limit else 0
+
+
+def _recipe_path(arguments: argparse.Namespace, output: str) -> str:
+    """Where the recipe is saved: beside the model; nowhere for a device, or when it is where it came from."""
+    path = os.path.splitext(output)[0] + ".recipe.toml"
+    is_device = os.path.exists(output) and not os.path.isfile(output) and not os.path.isdir(output)
+    is_given = arguments.recipe and os.path.exists(path) and os.path.samefile(path, arguments.recipe)
+    return "" if is_device or is_given else path
+
+
+def _refuse_collisions(arguments: argparse.Namespace, outputs: list[str]) -> None:
+    """Refuse outputs that are one file, or one that is read.
+
+    Raises:
+        OutputError: there are such.
+    """
+    from mlia.errors import OutputError
+
+    refuse_overwriting(arguments.model, arguments.output)
+    read = [arguments.model, arguments.calibration, arguments.recipe, *arguments.targets]
+    places: dict[str, str] = {}
+    for path in outputs:
+        place = os.path.realpath(path)
+        if place in places:
+            raise OutputError(f"cannot write {path}: {places[place]} is written there")
+        places[place] = path
+        if any(each and os.path.exists(each) and os.path.realpath(each) == place for each in read):
+            raise OutputError(f"cannot write {path}: it is read")
 
 
 def _default_output(model: str) -> str:
@@ -197,7 +228,7 @@ def _recipe_of_steps(arguments: argparse.Namespace) -> Recipe:
     clustering = {"target": arguments.clustering_target}
     quantizes = arguments.quantize or arguments.per_tensor_fc
     return Recipe(
-        quantize=Quantize(arguments.quantize or "int8", arguments.per_tensor_fc) if quantizes else None,
+        quantize=Quantize(arguments.quantize, arguments.per_tensor_fc) if quantizes else None,
         rewrite=Rewrite(approximate=arguments.allow == "approximate") if arguments.rewrite else None,
         channels=Channels(parse_keep(arguments.channels), **_said(channels)) if arguments.channels else None,
         pruning=Pruning(**_said(pruning)) if prunes else None,

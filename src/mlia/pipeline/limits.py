@@ -1,10 +1,11 @@
 """Limits: what a recipe that is searched must keep, and whether a candidate keeps it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from mlia.errors import TransformError
+from mlia.graph.graph import Graph
 from mlia.pipeline.task import Candidate
 
 DEFAULT_LOSS = 0.01
@@ -18,8 +19,9 @@ DEFAULT_TIME_BUDGET_S = 60.0
 class Limits(Struct, frozen=True):
     """What a recipe must keep; None is not limited.
 
-    `max_loss` is a share, of accuracy with labels and of top-1 agreement without, compared with plain quantization.
-    The others are of the result itself; latency and flash hold on every target.
+    `max_loss` compares with plain quantization: 0.01 is one point of accuracy with labels, one point of top-1
+    agreement without, and one hundredth of the figure of the user's own judge. The others are of the result itself;
+    latency and flash hold on every target.
     """
 
     max_loss: float | None = None
@@ -51,6 +53,8 @@ def checked_limits(limits: Limits) -> Limits:
     Raises:
         TransformError: one is out of its range.
     """
+    if limits.max_loss is not None and not 0 <= limits.max_loss < 1:
+        raise TransformError(f"the limit max_loss is a share from 0 to 1; {limits.max_loss:g} is not")
     for name in ("max_relative_error", "max_latency_ms", "max_flash_kib", "time_budget_s"):
         value = getattr(limits, name)
         if value is not None and not 0 < value < float("inf"):
@@ -63,16 +67,27 @@ def checked_limits(limits: Limits) -> Limits:
 class Verdicts(Struct, frozen=True):
     """Judges candidates by limits, beside the model before.
 
-    `scores` are what the user's own judge said, by the content of the model; empty without one.
+    `score` asks the user's own judge; it returns None without one.
     """
 
     limits: Limits
     plain: Candidate
-    scores: Mapping[bytes, float]
+    score: Callable[[Graph], float | None]
 
     def objection(self, candidate: Candidate) -> str | None:
         """Which limit a candidate breaks, in a few words; None when it keeps all."""
-        return self._of_closeness(candidate) or self.missed_budget(candidate)
+        return self.too_far(candidate) or self.missed_budget(candidate)
+
+    def overshoot(self, candidate: Candidate) -> float:
+        """By what factor it misses the limits of latency and flash, on the target where most; 1 when it keeps them."""
+        worst = 1.0
+        for cost in candidate.costs:
+            latency_ms, memory = cost.performance.latency_ms, cost.performance.memory
+            if self.limits.max_latency_ms is not None and latency_ms is not None:
+                worst = max(worst, latency_ms / self.limits.max_latency_ms)
+            if self.limits.max_flash_kib is not None and memory is not None:
+                worst = max(worst, memory.flash_bytes / 1024 / self.limits.max_flash_kib)
+        return worst
 
     def missed_budget(self, candidate: Candidate) -> str | None:
         """Which limit of latency or flash it breaks."""
@@ -86,14 +101,15 @@ class Verdicts(Struct, frozen=True):
                 return f"{flash_kib:.1f} KiB of flash is above {limits.max_flash_kib:g} KiB"
         return None
 
-    def _of_closeness(self, candidate: Candidate) -> str | None:
+    def too_far(self, candidate: Candidate) -> str | None:
+        """Which limit of closeness it breaks."""
         limits, found = self.limits, candidate.worst
         if limits.min_sqnr_db is not None and found.sqnr_db is not None and found.sqnr_db < limits.min_sqnr_db:
             return f"SQNR {found.sqnr_db:.1f} dB is below {limits.min_sqnr_db:g} dB"
         largest = self.largest_error
         if largest is not None and found.relative_error > largest:
             return f"relative error {found.relative_error:.3f} is above {largest:.3f}"
-        if self.largest_loss is not None and self._loss(candidate) > self.largest_loss + ROUNDING:
+        if self.largest_loss is not None and not self._loss(candidate) <= self.largest_loss + ROUNDING:
             return f"a loss of {100 * self._loss(candidate):.1f} % is above {100 * self.largest_loss:g} %"
         return None
 
@@ -119,14 +135,15 @@ class Verdicts(Struct, frozen=True):
     @property
     def has_accuracy(self) -> bool:
         """Whether labels or the user's own judge tell what is lost."""
-        return bool(self.scores) or self.plain.fidelity.quantized_accuracy is not None
+        return self.score(self.plain.graph) is not None or self.plain.fidelity.quantized_accuracy is not None
 
     def _loss(self, candidate: Candidate) -> float:
         """What is lost against the model before: of the user's score, of accuracy, or of top-1 agreement."""
-        if self.scores:
-            before, after = (self.scores[bytes(each.graph.content)] for each in (self.plain, candidate))
+        before, after = self.score(self.plain.graph), self.score(candidate.graph)
+        if before is not None and after is not None:
             return (before - after) / abs(before) if before else before - after
         old, new = self.plain.fidelity, candidate.fidelity
         if old.quantized_accuracy is not None and new.quantized_accuracy is not None:
             return old.quantized_accuracy - new.quantized_accuracy
-        return (self.plain.worst.top1_agreement or 0.0) - (candidate.worst.top1_agreement or 0.0)
+        pairs = zip(old.outputs, new.outputs, strict=True)
+        return max((left.top1_agreement or 0.0) - (right.top1_agreement or 0.0) for left, right in pairs)

@@ -43,7 +43,7 @@ def optimize(
         calibration: .npz or folder of .npy with samples; a fifth of them is held out and judges the result. Without
             it, seeded noise is used.
         evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
-            reported, and in a search it is what `max_loss` limits.
+            reported, and in a search it is what `max_loss` limits. It is called by one thread at a time.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
         timeout_s: how long the compiler may take, for each compilation.
         progress: is told what is being done, in a few words.
@@ -56,21 +56,23 @@ def optimize(
     """
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    task = begin(model, target, calibration, input_shapes or {}, timeout_s, progress)
+    if recipe is not None and limits is not None:
+        raise TransformError("limits are for a search: give either a recipe or limits")
+    recipe = checked(recipe) if recipe is not None else None
+    task = begin(model, target, calibration, input_shapes or {}, timeout_s, evaluate, progress)
     if recipe is None:
-        found = search(task, limits or Limits(), evaluate)
+        found = search(task, limits or Limits())
         return task.finish(
             found.plain,
             found.chosen,
-            evaluate,
             trials=found.trials,
             missed_limit=found.missed_limit,
             notes=found.notes,
         )
-    check_layers(checked(recipe), task.original.graph)
+    check_layers(recipe, task.original.graph)
     before, after = _before_and_after(task, recipe)
     suggestions, notes = _suggestions(task, before, after)
-    return task.finish(before, after, evaluate, suggestions=suggestions, notes=notes)
+    return task.finish(before, after, suggestions=suggestions, notes=notes)
 
 
 def _before_and_after(task: Task, recipe: Recipe) -> tuple[Candidate, Candidate]:
@@ -91,7 +93,7 @@ def _suggestions(task: Task, before: Candidate, after: Candidate) -> tuple[tuple
         candidate = task.candidate(recipe)
     except (TransformError, BackendError) as error:
         return (), (f"could not try {brief(recipe)}: {error}",)
-    faster = any(new and old > new for old, new in zip(cycles[0], candidate.cycles, strict=True))
+    faster = any(new and old > new for old, new in zip(after.cycles, candidate.cycles, strict=True))
     if not faster:
         return (), (f"{brief(recipe)} was tried and gains no time either",)
     return (trial_of(candidate, None, "", False),), ()

@@ -9,7 +9,7 @@
 import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from mlia.errors import BackendError, TransformError
 from mlia.pipeline.limits import Limits, Verdicts, checked_limits
 from mlia.pipeline.parallel import attempt_in_parallel
-from mlia.pipeline.task import Candidate, Evaluate, Task, trial_of
+from mlia.pipeline.task import Candidate, Task, trial_of
 from mlia.recipe import MOST_CLUSTERS, Channels, Clustering, Layer, Pruning, Quantize, Recipe, Rewrite, brief
 from mlia.report import Trial
 from mlia.transforms.codes.aims import aims_of
@@ -42,6 +42,12 @@ STEPS_AT_ONCE = 4
 MOST_OPERATORS = 24  # whose sensitivity is measured
 CODES = (Clustering(64), Clustering(32), Clustering(16), Clustering(8))
 PRUNED = tuple(Recipe(pruning=Pruning(share), clustering=Clustering(16)) for share in (0.4, 0.6, 0.75))
+# What is tried without data: little is lost by these whatever the inputs are.
+SAFE = (*(Recipe(clustering=codes) for codes in CODES[:2]), Recipe(rewrite=Rewrite()))
+CAREFUL = (
+    "without data only the most careful recipes are tried, and nobody can say how close their results are: give"
+    " --calibration"
+)
 KEEPS: tuple[Channels, ...] = tuple(Channels(keep) for keep in ("dead", 0.875, 0.75, 0.5, 0.25))
 
 
@@ -58,39 +64,42 @@ class Found(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def search(task: Task, limits: Limits, evaluate: Evaluate | None) -> Found:
+def search(task: Task, limits: Limits) -> Found:
     """Try recipes in rounds, each built on what the ones before taught, until the time is up or none is left.
 
     Raises:
         TransformError: a limit is absurd, or the model cannot be optimized at all.
         BackendError: the compiler does not take the model.
     """
-    return _Search(task, checked_limits(limits), evaluate).run()
+    return _Search(task, checked_limits(limits)).run()
 
 
 class _Search:
-    def __init__(self, task: Task, limits: Limits, evaluate: Evaluate | None) -> None:
-        self._task, self._evaluate = task, evaluate
+    def __init__(self, task: Task, limits: Limits) -> None:
+        self._task = task
         self._deadline = time.monotonic() + limits.time_budget_s
-        self._scores: dict[bytes, float] = {}
         self._tried: dict[Recipe, Candidate] = {}
         self._failed: dict[Recipe, str] = {}
         self._asked: list[Recipe] = []
         self._notes: list[str] = []
         self._ranking: list[str] = []
         self._plain = task.plain()
-        self._judge(self._plain)
-        self._verdicts = Verdicts(limits, self._plain, self._scores)
+        self._verdicts = Verdicts(limits, self._plain, task.score)
 
     def run(self) -> Found:
         """Search, and choose."""
         try:
-            for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
-                self._try(recipes())
-            self._refine()
+            if self._task.original.calibration.is_synthetic:
+                self._notes.append(CAREFUL)
+                self._try(SAFE)
+            else:
+                for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
+                    self._try(recipes())
+                self._refine()
         except KeyboardInterrupt:
+            self._tried = dict(self._tried)  # threads may still add to the old one
             self._notes.append("interrupted: this is the best of what was tried until then")
-        chosen = self._best_so_far()
+        chosen = self._best_within(self._verdicts.objection) or self._nearest()
         if chosen is self._plain:
             self._notes.append(self._why_nothing())
         missed = self._verdicts.missed_budget(chosen) or ""
@@ -102,10 +111,7 @@ class _Search:
         """Each transform alone."""
         singles = [Recipe(clustering=codes) for codes in CODES]
         singles += PRUNED
-        if self._task.original.calibration.is_synthetic:
-            self._notes.append("--channels was not searched: noise cannot tell which channels matter")
-        else:
-            singles += [Recipe(channels=channels) for channels in KEEPS]
+        singles += [Recipe(channels=channels) for channels in KEEPS]
         singles += [Recipe(rewrite=Rewrite()), Recipe(quantize=Quantize(per_tensor_fc=True))]
         if any(target.npu.family == "ethos-u85" for target in self._task.targets):
             singles.append(Recipe(pruning=Pruning(pattern="2:4")))
@@ -113,7 +119,7 @@ class _Search:
 
     def _combinations(self) -> list[Recipe]:
         """What changes the graph, as far as it helps, with each way to compress that does."""
-        allowed = [each for each in self._tried.values() if self._is_better(each)]
+        allowed = [each for each in self._tried.values() if self._is_promising(each)]
         structures = self._front([each for each in allowed if _has_structure(each.recipe)])
         codes = self._front([each for each in allowed if not _has_structure(each.recipe)])
         pairs = [(left.recipe, right.recipe) for left in structures for right in codes]
@@ -123,7 +129,7 @@ class _Search:
     def _by_operator(self) -> list[Recipe]:
         """Strong compression for the operators where it gains most for what it costs, gentle for the others."""
         ranked = self._ranked_operators()
-        allowed = [each for each in self._tried.values() if self._is_better(each) and _has_one_codebook(each.recipe)]
+        allowed = [each for each in self._tried.values() if self._is_promising(each) and _has_one_codebook(each.recipe)]
         gentle = self._best(allowed).recipe.clustering if allowed else None
         bolder = [codes for codes in CODES if gentle is None or codes.target < gentle.target]
         strongs = [Layer("", clustering=codes.target) for codes in bolder] + [STRONG]
@@ -155,8 +161,17 @@ class _Search:
         return time.monotonic() > self._deadline
 
     def _best_so_far(self) -> Candidate:
-        better = [each for each in self._tried.values() if self._is_better(each)]
-        return self._best(better) if better else self._plain
+        """Where to go on from: close enough; latency and flash are limits of the result, not of the way there."""
+        return self._best_within(self._verdicts.too_far) or self._plain
+
+    def _best_within(self, objection: Callable[[Candidate], str | None]) -> Candidate | None:
+        better = [each for each in self._tried.values() if objection(each) is None and self._gains(each)]
+        return self._best(better) if better else None
+
+    def _nearest(self) -> Candidate:
+        """Of those that are close enough, the one that misses latency and flash by least."""
+        promising = [each for each in self._tried.values() if self._is_promising(each)]
+        return min([*promising, self._plain], key=lambda each: (self._verdicts.overshoot(each), self._cost(each)))
 
     def _ranked_operators(self) -> list[str]:
         """Names of operators, those first whose strong compression saves most for the error that it brings."""
@@ -202,7 +217,7 @@ class _Search:
             left = max(self._deadline - time.monotonic(), 0)
             self._task.progress(f"{len(self._tried)} recipes tried, {left:.0f} s left: {brief(recipe)}")
             candidate = self._task.candidate(recipe)
-            self._judge(candidate)
+            self._task.score(candidate.graph)
             keep[recipe] = candidate
             return candidate
 
@@ -211,15 +226,12 @@ class _Search:
             self._notes.append(OUT_OF_TIME)
         return made
 
-    def _judge(self, candidate: Candidate) -> None:
-        if self._evaluate is not None:
-            content = bytes(candidate.graph.content)
-            self._scores[content] = float(self._evaluate(content))
+    def _is_promising(self, candidate: Candidate) -> bool:
+        """Close enough, nowhere slower than before, and faster or smaller."""
+        return self._verdicts.too_far(candidate) is None and self._gains(candidate)
 
-    def _is_better(self, candidate: Candidate) -> bool:
-        """Within the limits, nowhere slower than before, and faster or smaller."""
-        if self._verdicts.objection(candidate) is not None:
-            return False
+    def _gains(self, candidate: Candidate) -> bool:
+        """Whether it is nowhere slower than before, and faster or smaller."""
         speeds = [_ratio(old, new) for old, new in zip(self._plain.cycles, candidate.cycles, strict=True)]
         if any(speed > 1 for speed in speeds):
             return False
@@ -255,8 +267,9 @@ class _Search:
         return sorted((each for each in candidates if not beaten(each)), key=self._cost)[:most]
 
     def _trial(self, candidate: Candidate, is_chosen: bool) -> Trial:
-        score = self._scores.get(bytes(candidate.graph.content))
-        return trial_of(candidate, score, self._verdicts.objection(candidate) or "", is_chosen)
+        return trial_of(
+            candidate, self._task.score(candidate.graph), self._verdicts.objection(candidate) or "", is_chosen
+        )
 
     def _why_nothing(self) -> str:
         objections = [self._verdicts.objection(each) for each in self._tried.values()]

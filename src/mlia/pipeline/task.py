@@ -1,14 +1,16 @@
 """One model to optimize: what was measured of it, and where its changed versions are made, compiled and compared."""
 
+import math
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 from msgspec import Struct
 
 import mlia
 from mlia.backends.vela import COMPILED, Vela, is_compiled
-from mlia.errors import TransformError
+from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.output import write_file
 from mlia.pipeline.gains import explain, figures_of
@@ -21,6 +23,7 @@ from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
 from mlia.transforms.apply import Original, Workbench, measured
 from mlia.transforms.calibration import load_calibration, synthetic_calibration
+from mlia.transforms.once import Once
 from mlia.transforms.prepare import as_read
 
 Progress = Callable[[str], None]
@@ -82,7 +85,13 @@ class Task:
     """Makes and measures changed versions of one model. Each content is compiled once for each target."""
 
     def __init__(
-        self, name: str, original: Original, targets: Sequence[Target], timeout_s: float, progress: Progress
+        self,
+        name: str,
+        original: Original,
+        targets: Sequence[Target],
+        timeout_s: float,
+        evaluate: Evaluate | None,
+        progress: Progress,
     ) -> None:
         self.name = name
         self.original = original
@@ -90,7 +99,10 @@ class Task:
         self.progress = progress
         self._workbench = Workbench(original, progress)
         self._backend = Vela(timeout_s)
-        self._costs: dict[tuple[str, str], Cost] = {}
+        self._costs: Once[tuple[str, Target], Cost] = Once()
+        self._evaluate = evaluate
+        self._judging = Lock()
+        self._scores: dict[str, float] = {}
 
     def plain(self) -> Candidate:
         """The model without any recipe: quantized, if it was not."""
@@ -112,35 +124,46 @@ class Task:
         digest = sha256(graph.content).hexdigest()
 
         def run(target: Target) -> Cost:
-            key = (digest, target.name)
-            if key not in self._costs:
-                self._costs[key] = _compiled(self._backend, graph, target)
-            return self._costs[key]
+            return self._costs.get((digest, target), lambda: _compiled(self._backend, graph, target))
 
         return map_in_parallel(run, self.targets)
+
+    def score(self, graph: Graph) -> float | None:
+        """What the user's own judge says, asked once for each content and by one thread at a time; None without one.
+
+        Raises:
+            TransformError: it is no finite number.
+        """
+        if self._evaluate is None:
+            return None
+        digest = sha256(graph.content).hexdigest()
+        with self._judging:
+            if digest not in self._scores:
+                self._scores[digest] = float(self._evaluate(bytes(graph.content)))
+            score = self._scores[digest]
+        if not math.isfinite(score):
+            raise TransformError(f"evaluate said {score:g}, which is no figure to compare")
+        return score
 
     def finish(
         self,
         before: Candidate,
         after: Candidate,
-        evaluate: Evaluate | None,
         trials: tuple[Trial, ...] = (),
         suggestions: tuple[Trial, ...] = (),
         missed_limit: str = "",
         notes: tuple[str, ...] = (),
     ) -> Optimized:
         """The result, with the difference told."""
-        evaluation = None
-        if evaluate is not None:
-            self.progress("evaluating")
-            evaluation = Evaluation(*(float(evaluate(bytes(each.graph.content))) for each in (before, after)))
+        scores = [self.score(each.graph) for each in (before, after)]
+        evaluation = Evaluation(scores[0], scores[1]) if scores[0] is not None and scores[1] is not None else None
         conversion = as_read(self.original.graph)
         report = Optimization(
             schema_version=SCHEMA_VERSION,
             mlia_version=mlia.__version__,
             model=summarize_model(self.name, before.graph, conversion),
             optimized=summarize_model(self.name, after.graph, None),
-            float_bytes=len(self.original.graph.content) if self.original.is_float else None,
+            float_bytes=self.original.given_bytes if self.original.is_float else None,
             calibration=self.original.calibration.description,
             recipe=after.recipe,
             changes=after.changes,
@@ -196,11 +219,14 @@ def begin(
     calibration: str | Path | None,
     input_shapes: InputShapes,
     timeout_s: float,
+    evaluate: Evaluate | None,
     progress: Progress,
 ) -> Task:
     """Read the model and the samples, and run the one on the other."""
     asked = [target] if isinstance(target, str | Target) else list(target)
     targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
+    if not targets:
+        raise TargetError("no target is given; name at least one")
     progress(f"reading {name_of(model)}")
     graph = load(model, input_shapes)
     if graph.provenance.format.startswith("TOSA"):
@@ -211,7 +237,7 @@ def begin(
         raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
     samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)
     progress(f"running {name_of(model)}")
-    return Task(name_of(model), measured(graph, samples), targets, timeout_s, progress)
+    return Task(name_of(model), measured(graph, samples), targets, timeout_s, evaluate, progress)
 
 
 def _compiled(backend: Vela, graph: Graph, target: Target) -> Cost:

@@ -31,11 +31,11 @@ _TRIALS = (
     Column("", align_right=False),
     Column("cycles"),
     Column("gain"),
-    Column("weights KiB", rank=1),
+    Column("weights KiB"),
     Column("rel. error"),
-    Column("top-1 %", rank=2),
-    Column("accuracy %", rank=3),
-    Column("recipe", align_right=False),
+    Column("top-1 %", rank=1),
+    Column("accuracy %", rank=2),
+    Column("recipe", align_right=False, flexible=True),
 )
 
 
@@ -48,7 +48,8 @@ def render_optimization(report: Optimization, path: str, recipe_path: str, width
         page.paragraph(f"{conversion.source_format}, {conversion.route}", "source", LABEL)
     page.paragraph(report.calibration, "calibration", LABEL)
     page.paragraph(describe(report.recipe), "recipe", LABEL)
-    page.paragraph(f"saved in {recipe_path}; --recipe repeats it", "", LABEL)
+    if recipe_path:
+        page.paragraph(f"saved in {recipe_path}; --recipe repeats it", "", LABEL)
     if report.missed_limit:
         page.paragraph(f"no recipe keeps all limits: {report.missed_limit}", "missed", LABEL)
     for note in report.notes:
@@ -188,9 +189,10 @@ def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
     """The trade-off: of all that was tried, what nothing else beats in speed and size and closeness."""
     target = report.comparisons[0].target.name
     trials = report.trials if verbose else [trial for trial in report.trials if _is_worth_showing(trial, report.trials)]
-    kept = sum(not trial.objection for trial in report.trials)
+    tried = report.trials[1:]  # the first is the model as it was
+    kept = sum(not trial.objection for trial in tried)
     page.heading(
-        f"Searched {plural(len(report.trials), 'recipe')}, {kept} within the limits; gain against closeness on {target}"
+        f"Searched {plural(len(tried), 'recipe')}, {kept} within the limits; gain against closeness on {target}"
     )
     ordered = sorted(trials, key=lambda trial: (trial.total_cycles[0] or 0, trial.relative_error))
     _show_trial_rows(page, ordered, report.trials[0].total_cycles[0])
@@ -198,7 +200,7 @@ def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
 
 
 def _show_suggestions(page: Page, report: Optimization) -> None:
-    page.heading("Tried as well, because the recipe gains no time")
+    page.heading(f"Tried as well on {report.comparisons[0].target.name}, because the recipe gains no time")
     plain = report.comparisons[0].before
     _show_trial_rows(page, report.suggestions, plain.total_cycles)
     page.paragraph("Fewer channels make the NPU compute less; --finetune and real data win closeness back.")
@@ -212,7 +214,12 @@ def _is_worth_showing(trial: Trial, trials: Sequence[Trial]) -> bool:
         smaller = (other.compressed_weights_bytes[0] or 0) <= (trial.compressed_weights_bytes[0] or 0)
         return about_as_fast and smaller and other.relative_error < trial.relative_error
 
-    return trial.is_chosen or trial is trials[0] or not any(map(is_better, trials))
+    figures = (trial.total_cycles, trial.compressed_weights_bytes, trial.relative_error)
+    same = (
+        each for each in trials if (each.total_cycles, each.compressed_weights_bytes, each.relative_error) == figures
+    )
+    is_repeated = next(same) is not trial
+    return trial.is_chosen or trial is trials[0] or not (is_repeated or any(map(is_better, trials)))
 
 
 def _show_trial_rows(page: Page, trials: Sequence[Trial], before: int | None) -> None:

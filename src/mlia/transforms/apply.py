@@ -7,8 +7,8 @@
 5. Fine-tuning moves codes and biases toward the original's outputs.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any
 
 from msgspec import Struct
@@ -19,14 +19,15 @@ from mlia.graph.tflite import read_tflite
 from mlia.recipe import Quantize, Recipe
 from mlia.results import Change, Fidelity, Skipped
 from mlia.transforms.calibration import Array, Calibration
-from mlia.transforms.child import call, call_with_progress
+from mlia.transforms.child import call, call_with_progress, call_without_limit
 from mlia.transforms.codes.aims import aims_of
 from mlia.transforms.codes.compress import Aim, compress
 from mlia.transforms.constants import stored, with_constants
-from mlia.transforms.dequantize import can_be_requantized, dequantized, requantized
+from mlia.transforms.dequantize import WEIGHTED, can_be_requantized, dequantized, requantized
 from mlia.transforms.fidelity import fidelity
 from mlia.transforms.float_weights import with_float_weights
 from mlia.transforms.interpreter import outputs
+from mlia.transforms.once import Once
 from mlia.transforms.quantize import quantize
 from mlia.transforms.transform import Transformed
 
@@ -34,9 +35,13 @@ Progress = Callable[[str], None]
 
 
 class Original(Struct, frozen=True):
-    """The user's model, the samples, and what it computes for those that are held out: an array per output."""
+    """The user's model, the samples, and what it computes for those that are held out: an array per output.
+
+    `given_bytes` is the size of the model as TFLite, before narrow weights of a float model were widened.
+    """
 
     graph: Graph
+    given_bytes: int
     calibration: Calibration
     expected: tuple[Array, ...]
 
@@ -61,8 +66,9 @@ def measured(graph: Graph, calibration: Calibration) -> Original:
     Raises:
         TransformError: LiteRT cannot run it.
     """
+    given_bytes = len(graph.content)
     graph = with_float_weights(graph)[0] if graph.computes_in_float else graph
-    return Original(graph, calibration, call(outputs, bytes(graph.content), calibration.held_out))
+    return Original(graph, given_bytes, calibration, call(outputs, bytes(graph.content), calibration.held_out))
 
 
 class _Prepared(Struct, frozen=True):
@@ -80,9 +86,7 @@ class Workbench:
     def __init__(self, original: Original, progress: Progress) -> None:
         self._original = original
         self._progress = progress
-        self._prepared: dict[Recipe, _Prepared] = {}
-        self._making = Lock()
-        self._locks: dict[Recipe, Lock] = {}
+        self._prepared: Once[Recipe, _Prepared] = Once()
 
     def plain(self) -> Graph:
         """The model as it would be deployed without any recipe."""
@@ -102,16 +106,12 @@ class Workbench:
     def _prepare(self, recipe: Recipe) -> _Prepared:
         """The steps before codes are changed, done once for all recipes that have them in common."""
         layers = tuple(layer for layer in recipe.layers if layer.channels is not None)
-        wanted = None if self._original.is_float and recipe.quantize == Quantize() else recipe.quantize
+        usual = (Quantize(), Quantize("int8"))
+        wanted = None if self._original.is_float and recipe.quantize in usual else recipe.quantize
         key = Recipe(quantize=wanted, rewrite=recipe.rewrite, channels=recipe.channels, layers=layers)
         if recipe.channels is not None:
             key = replace(key, compensate=recipe.compensate)
-        with self._making:
-            lock = self._locks.setdefault(key, Lock())
-        with lock:  # threads that want the same wait for the first of them
-            if key not in self._prepared:
-                self._prepared[key] = self._made_integer(key)
-            return self._prepared[key]
+        return self._prepared.get(key, lambda: self._made_integer(key))
 
     def _made_integer(self, recipe: Recipe) -> _Prepared:
         samples = self._original.calibration.calibrating
@@ -120,7 +120,10 @@ class Workbench:
             from mlia.transforms.rewrites.rewrite import rewrite
 
             self._progress("rewriting the graph")
-            steps.append(_in_child(rewrite, steps[-1].graph, samples, recipe.rewrite))
+            made = _in_child(rewrite, steps[-1].graph, samples, recipe.rewrite)
+            if not made.changes and not made.skipped:
+                made = Transformed(made.graph, (), (Skipped("rewrite", "nothing was found to replace"),))
+            steps.append(made)
         given = steps[-1].graph
         is_float, wanted = self._original.is_float, recipe.quantize
         floating = given if is_float else None
@@ -139,16 +142,18 @@ class Workbench:
         if floating is None:
             return _joined(steps, given)
         wanted = wanted or Quantize()
-        self._progress(f"quantizing to {wanted.activations}")
-        made = quantize(
-            floating, self._original.calibration, activations=wanted.activations, per_tensor_fc=wanted.per_tensor_fc
+        activations = wanted.activations or ("int8" if is_float else _widest(given))
+        self._progress(f"quantizing to {activations}")
+        quantized = quantize(
+            floating, self._original.calibration, activations=activations, per_tensor_fc=wanted.per_tensor_fc
         )
-        what = f"{wanted.activations}, by {made.quantizer}"
-        steps.append(Transformed(made.graph, (Change("quantize", "all operators", what),)))
+        what = f"{activations}, by {quantized.quantizer}"
+        steps.append(Transformed(quantized.graph, (Change("quantize", "all operators", what),)))
         return _joined(steps, floating)
 
     def _change_codes(self, prepared: _Prepared, recipe: Recipe) -> Transformed:
         aims, skipped = aims_of(prepared.graph, recipe)
+        skipped = (*skipped, *_unmatched(prepared.graph, recipe))
         steps = [Transformed(prepared.graph, (), skipped)]
         samples = self._original.calibration.calibrating
         if aims:
@@ -177,7 +182,7 @@ class Workbench:
         }
         samples = self._original.calibration.calibrating
         teacher = bytes(self._original.graph.content)
-        tuned = call_with_progress(
+        tuned = call_without_limit(
             self._progress, finetune, teacher, bytes(graph.content), samples, restrictions, steps
         )
         if not tuned.step:
@@ -196,15 +201,35 @@ def _joined(steps: Sequence[Transformed], reference: Graph) -> _Prepared:
 
 def _is_quantized_as(graph: Graph, wanted: Quantize) -> bool:
     """Whether an integer model already is what the recipe asks for."""
+    has_width = wanted.activations is None or _widths(graph) == {wanted.activations}
+    return has_width and not (wanted.per_tensor_fc and _has_per_channel_fc(graph))
+
+
+def _widths(graph: Graph) -> set[str]:
     computed = [graph.main.tensors[index] for operator in graph.operators for index in operator.outputs]
-    widths = {tensor.dtype for tensor in computed if tensor.quantization is not None}
-    return widths == {wanted.activations} and not (wanted.per_tensor_fc and _has_per_channel_fc(graph))
+    return {tensor.dtype for tensor in computed if tensor.quantization is not None}
+
+
+def _widest(graph: Graph) -> str:
+    return "int16" if "int16" in _widths(graph) else "int8"
 
 
 def _has_per_channel_fc(graph: Graph) -> bool:
     dense = [operator for operator in graph.operators if operator.kind == "FULLY_CONNECTED"]
     quantizations = [graph.main.tensors[operator.inputs[1]].quantization for operator in dense]
     return any(quantization is not None and len(quantization.scale) > 1 for quantization in quantizations)
+
+
+def _unmatched(graph: Graph, recipe: Recipe) -> tuple[Skipped, ...]:
+    """Overrides whose operators have other names now, because a rewrite joined them to others."""
+    names = [graph.main.operator_name(operator) for operator in graph.operators if operator.kind in WEIGHTED]
+    return tuple(
+        Skipped(
+            f"--layer '{layer.match}'", f"after the rewrites no operator has that name; there are {', '.join(names)}"
+        )
+        for layer in recipe.layers
+        if not any(re.search(layer.match, name) for name in names)
+    )
 
 
 def _told(before: Graph, after: Graph, aims: Sequence[Aim]) -> tuple[Change, ...]:

@@ -37,13 +37,17 @@ class Child:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
 
+    def kill(self) -> None:
+        """Stop the child; who asked it last cleans up."""
+        self._process.kill()
+
     def end(self) -> None:
         """Kill the child, if it still runs, and leave nothing of it."""
         self._process.kill()
         self._process.communicate()
         self._errors.close()
 
-    def ask(self, request: tuple[Any, ...], timeout_s: float, progress: Callable[[str], None] | None) -> Any:
+    def ask(self, request: tuple[Any, ...], timeout_s: float | None, progress: Callable[[str], None] | None) -> Any:
         """The answer of the child.
 
         Raises:
@@ -51,8 +55,10 @@ class Child:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        late = threading.Timer(timeout_s, self._process.kill)
-        late.start()
+        late = threading.Timer(timeout_s, self._process.kill) if timeout_s is not None else None
+        if late is not None:
+            late.daemon = True
+            late.start()
         try:
             pickle.dump(request, self._process.stdin, protocol=5)
             self._process.stdin.flush()
@@ -62,11 +68,12 @@ class Child:
                     progress(answer)
                 kind, answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
-            if not late.is_alive():
+            if late is not None and not late.is_alive():
                 raise TransformError(f"LiteRT did not finish within {timeout_s:g} s") from None
             raise TransformError(f"LiteRT {self._death()}; mlia check --no-quantize analyzes it as it is") from None
         finally:
-            late.cancel()
+            if late is not None:
+                late.cancel()
         if kind == _REFUSED:
             raise TransformError(answer)
         if kind == _FAILED:
@@ -83,6 +90,7 @@ class Child:
 
 
 _idle: list[Child] = []
+_busy: set[Child] = set()
 
 
 def warm_up(children: int = 1) -> None:
@@ -92,7 +100,9 @@ def warm_up(children: int = 1) -> None:
 
 
 def abandon() -> None:
-    """End the children that wait for work."""
+    """End all children, also those that work: whoever waits for them is told that they died."""
+    for child in tuple(_busy):
+        child.kill()
     while _idle:
         _idle.pop().end()
 
@@ -116,12 +126,35 @@ def call_with_progress(
     **kwargs: _Arguments.kwargs,
 ) -> _Answer:
     """Like call(); a function that reports progress gets a `progress` argument whose texts arrive here."""
+    return _ask(progress, TIMEOUT_S, function, args, kwargs)
+
+
+def call_without_limit(
+    progress: Callable[[str], None] | None,
+    function: Callable[_Arguments, _Answer],
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
+) -> _Answer:
+    """Like call_with_progress(), for work that takes as long as its user asked for."""
+    return _ask(progress, None, function, args, kwargs)
+
+
+def _ask(
+    progress: Callable[[str], None] | None,
+    timeout_s: float | None,
+    function: Callable[..., _Answer],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> _Answer:
     child = _take()
+    _busy.add(child)
     try:
-        answer: _Answer = child.ask((function, args, kwargs, progress is not None), TIMEOUT_S, progress)
+        answer: _Answer = child.ask((function, args, kwargs, progress is not None), timeout_s, progress)
     except BaseException:
         child.end()  # it may be dead or busy, and what refused a model may have left something behind
         raise
+    finally:
+        _busy.discard(child)
     _idle.append(child)
     return answer
 

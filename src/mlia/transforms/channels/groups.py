@@ -18,7 +18,6 @@ from mlia.transforms.calibration import Array
 from mlia.transforms.constants import stored
 
 FIXED = -1  # the lane of channels that no producer computes; it is never removed
-MIXING = ("CONV_2D", "FULLY_CONNECTED")
 # Each output element depends on its own channel only, and the channels stay on the last axis.
 CHANNELWISE = (
     "RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "ELU", "GELU", "HARD_SWISH", "LOGISTIC", "TANH",
