@@ -25,7 +25,9 @@ def error(codes: Array, weights: Array, hessian: Array) -> float:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 6), st.integers(1, 12), st.integers(0, 99), st.booleans(), st.integers(2, 20), st.floats(0, 0.9))
+@given(
+    st.integers(1, 6), st.integers(1, 12), st.integers(0, 99), st.booleans(), st.integers(2, 20), st.floats(0, 0.999)
+)
 def test_codes_keep_their_promises(rows: int, columns: int, seed: int, own: bool, clusters: int, share: float) -> None:
     weights, hessian = problem(rows, columns, seed, own)
     kept = np.ones(weights.shape, bool)
@@ -33,11 +35,9 @@ def test_codes_keep_their_promises(rows: int, columns: int, seed: int, own: bool
     if share:
         importance = np.ones(rows)
         inverse = np.linalg.inv(hessian)
-        remaining, kept = codebook.pruned(weights, hessian, inverse, importance, share, "unstructured")
+        remaining, kept = codebook.pruned(weights, hessian, inverse, importance, share, "unstructured", columns)
         assert (~kept).sum() == np.ceil(share * weights.size - 1e-6)
         assert not remaining[~kept].any()
-    if not kept.any():
-        return
     importance = np.ones(weights.shape)[kept]
     book = codebook.best_codebook(remaining[kept], importance, clusters, with_zero=not kept.all())
     codes = codebook.snapped(weights, hessian, kept, remaining, book)
@@ -60,20 +60,21 @@ def test_descent_beats_the_nearest_code(own: bool) -> None:
 def test_what_stays_makes_up_for_what_went() -> None:
     weights, hessian = problem(8, 24, 5)
     inverse = np.linalg.inv(hessian)
-    remaining, kept = codebook.pruned(weights, hessian, inverse, np.ones(8), 0.5, "unstructured")
+    remaining, kept = codebook.pruned(weights, hessian, inverse, np.ones(8), 0.5, "unstructured", 24)
     assert error(remaining, weights, hessian) < 0.5 * error(np.where(kept, weights, 0), weights, hessian)
     smallest = np.abs(weights) >= np.median(np.abs(weights))
     assert error(remaining, weights, hessian) < 0.5 * error(np.where(smallest, weights, 0), weights, hessian)
 
 
-@given(st.integers(1, 5), st.integers(1, 13), st.integers(0, 99))
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 13), st.integers(0, 99))
 @settings(deadline=None)
-def test_two_of_four_stay(rows: int, columns: int, seed: int) -> None:
-    weights, hessian = problem(rows, columns, seed)
-    _, kept = codebook.pruned(weights, hessian, np.linalg.inv(hessian), np.ones(rows), 0.5, "2:4")
-    for start in range(0, columns, 4):
-        group = kept[:, start : start + 4]
-        assert (group.sum(axis=1) == min(2, group.shape[1])).all()
+def test_two_of_four_channels_stay_at_each_position(rows: int, positions: int, channels: int, seed: int) -> None:
+    weights, hessian = problem(rows, positions * channels, seed)
+    _, kept = codebook.pruned(weights, hessian, np.linalg.inv(hessian), np.ones(rows), 0.5, "2:4", channels)
+    at_positions = kept.reshape(rows, positions, channels)
+    for start in range(0, channels, 4):
+        group = at_positions[:, :, start : start + 4]
+        assert (group.sum(axis=2) == min(2, group.shape[2])).all()
 
 
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=9), st.integers(2, 4), st.booleans())
@@ -91,3 +92,13 @@ def test_the_codebook_is_the_best_there_is(values: list[int], clusters: int, wit
     assert len(found) <= clusters
     assert not with_zero or 0 in found
     assert cost(tuple(map(int, found))) <= best + 1e-6
+
+
+def test_nothing_is_left_of_few_weights() -> None:
+    weights, hessian = problem(2, 3, 0)
+    inverse = np.linalg.inv(hessian)
+    remaining, kept = codebook.pruned(weights, hessian, inverse, np.ones(2), 0.999, "unstructured", 3)
+    assert not kept.any()
+    book = codebook.best_codebook(remaining[kept], np.ones(0), 16, with_zero=True)
+    assert book.tolist() == [0]
+    assert not codebook.snapped(weights, hessian, kept, remaining, book).any()

@@ -103,6 +103,33 @@ def test_pruned_and_clustered_as_asked(pair: tuple[Graph, Graph, tuple[Array, ..
     assert found[True] < 0.7 * found[False]
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_two_of_four_input_channels_at_each_position_of_the_kernel(given: bool) -> None:
+    net = Sketch("odd", seed=2)
+    x = net.input("image", (1, 6, 6, 6))
+    x = net.convolution(x, filters=7, kernel=(3, 3), name="six")
+    x = net.depthwise(x, name="depthwise")
+    x = net.convolution(x, filters=4, kernel=(3, 2), name="seven")
+    graph = read_tflite(write_tflite(net.graph([net.reshape(x, (1, 144))])))
+    calibration = synthetic_calibration(graph)
+    quantized = quantize(graph, calibration).graph
+    layers = (Layer("", pruning=0.5),)
+    aims, skipped = aims_of(quantized, Recipe(pruning=Pruning(0.5, "2:4"), layers=layers))
+    assert {item.what: item.reason for item in skipped} == {
+        "pruning of depthwise": "2:4 keeps two of every four input channels, and it has 1"
+    }
+    samples = calibration.calibrating if given else ()
+    made = call(compress, bytes(graph.content), bytes(quantized.content), samples, aims)
+    changed = with_constants(quantized, made.constants)
+    assert [aim.operator for aim in aims] == [0, 2]
+    for aim, last in zip(aims, (2, 3), strict=True):
+        weights = stored(changed.main.tensors[changed.operators[aim.operator].inputs[1]])
+        kept = weights != 0
+        assert (kept[..., :4].sum(axis=-1) <= 2).all()
+        assert (kept[..., 4:].sum(axis=-1) <= 2).all()
+        assert kept[..., 4 : 4 + last].mean() > (0.9 if last == 2 else 0.6)  # a last group of two loses none
+
+
 def test_little_is_concluded_from_noise(
     pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]],
 ) -> None:

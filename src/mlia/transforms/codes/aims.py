@@ -8,7 +8,8 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.recipe import Recipe
 from mlia.results import Skipped
-from mlia.transforms.codes.compress import Aim
+from mlia.transforms.codes.codebook import KEPT_OF_GROUP
+from mlia.transforms.codes.compress import Aim, input_channels
 from mlia.transforms.codes.patches import is_depthwise
 from mlia.transforms.dequantize import WEIGHTED
 
@@ -41,13 +42,17 @@ def aims_of(graph: Graph, recipe: Recipe) -> tuple[tuple[Aim, ...], tuple[Skippe
     for position, operator in enumerate(weighted):
         name = graph.main.operator_name(operator)
         wish, reasons = _wish(recipe, name, operator, is_first=position == 0)
+        pattern = recipe.pruning.pattern if recipe.pruning else "unstructured"
+        channels = input_channels(operator, graph.main.tensors[operator.inputs[1]].shape)
+        if wish.prune and pattern == "2:4" and channels <= KEPT_OF_GROUP:
+            wish = wish._replace(prune=0.0)
+            reasons["pruning"] = f"2:4 keeps two of every four input channels, and it has {channels}"
         skipped += [Skipped(f"{what} of {name}", reason) for what, reason in reasons.items()]
         if not wish.prune and wish.clusters is None:
             continue
         if reason := _obstacle(graph.main, operator, shared):
             skipped.append(Skipped(f"weights of {name}", reason))
             continue
-        pattern = recipe.pruning.pattern if recipe.pruning else "unstructured"
         aims.append(Aim(operator.index, wish.prune, pattern, wish.clusters))
     return tuple(aims), tuple(skipped)
 

@@ -33,12 +33,19 @@ def damped(hessian: Array, damping: float) -> Array:
 
 
 def pruned(
-    weights: Array, hessian: Array, inverse: Array, row_importance: Array, share: float, pattern: Pattern
+    weights: Array,
+    hessian: Array,
+    inverse: Array,
+    row_importance: Array,
+    share: float,
+    pattern: Pattern,
+    channels: int,
 ) -> tuple[Array, Array]:
     """Weights with a share of them zero, the rest making up for it, and the mask of those that stay.
 
     What is removed is chosen by w^2 / [H^-1]_kk times the row's importance, in stages. With pattern "2:4" two of
-    every four neighbors in a row go, whatever their importance elsewhere.
+    every four input channels go, whatever their importance elsewhere. A row has `channels` columns for each position
+    of the kernel, and groups begin anew at each position.
     """
     kept = numpy.ones(weights.shape, bool)
     remaining = weights
@@ -48,7 +55,7 @@ def pruned(
         if pattern == "2:4":
             if stage > GROUP - KEPT_OF_GROUP:
                 break
-            kept = _best_of_groups(saliency, GROUP - stage)
+            kept = _best_of_groups(saliency, GROUP - stage, channels)
         else:
             # Fewer in each further stage (as in gradual pruning: Zhu and Gupta, 2017).
             removed = share * (1 - (1 - stage / STAGES) ** 3)
@@ -65,14 +72,18 @@ def _best(saliency: Array, removed: int) -> Array:
     return kept.reshape(saliency.shape)
 
 
-def _best_of_groups(saliency: Array, stay: int) -> Array:
-    """True for the `stay` largest of each four neighbors in a row; a last group of fewer loses none below that."""
-    rows, columns = saliency.shape
-    missing = -columns % GROUP
-    padded = numpy.pad(saliency, ((0, 0), (0, missing)), constant_values=-1.0).reshape(rows, -1, GROUP)
+def _best_of_groups(saliency: Array, stay: int, channels: int) -> Array:
+    """True for the `stay` largest of each four channels at one position of the kernel, as Ethos-U85 groups them.
+
+    Channels that the last group lacks count as zeros there (Vela's cycles say so: of a last group of three, one has
+    to go; of two or one, none), so it keeps as many as the others.
+    """
+    missing = -channels % GROUP
+    positions = saliency.reshape(-1, channels)
+    padded = numpy.pad(positions, ((0, 0), (0, missing)), constant_values=-1.0).reshape(len(positions), -1, GROUP)
     rank = numpy.argsort(numpy.argsort(-padded, axis=2, kind="stable"), axis=2, kind="stable")
-    kept: Array = (rank < stay).reshape(rows, -1)[:, :columns]
-    return kept
+    kept: Array = (rank < stay).reshape(len(positions), -1)[:, :channels]
+    return kept.reshape(saliency.shape)
 
 
 def snapped(weights: Array, hessian: Array, kept: Array, start: Array, book: Array) -> Array:
@@ -112,7 +123,7 @@ def best_codebook(weights: Array, importance: Array, clusters: int, with_zero: b
     """At most `clusters` codes for which the weighted squared error of weights rounded to them is least.
 
     One-dimensional k-means over the histogram of whole codes, exact by dynamic programming (Bellman, 1973). With
-    zero, one of the codes is 0.
+    zero, one of the codes is 0; of no weights at all, 0 is the only one.
     """
     whole = numpy.clip(numpy.round(weights), -LARGEST_CODE, LARGEST_CODE).astype(int).reshape(-1) + LARGEST_CODE
     codes = all_codes().astype(numpy.float64)
@@ -120,6 +131,8 @@ def best_codebook(weights: Array, importance: Array, clusters: int, with_zero: b
     if with_zero:
         mass[LARGEST_CODE] = max(mass[LARGEST_CODE], mass.sum() * 1e-12 + 1e-30)
     used = numpy.flatnonzero(mass)
+    if not len(used):
+        return numpy.zeros(1, numpy.float32)
     if len(used) <= clusters:
         return codes[used].astype(numpy.float32)
     mass, codes = mass[used], codes[used]

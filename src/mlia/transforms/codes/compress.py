@@ -22,7 +22,7 @@ from mlia.transforms.calibration import SEED, Array
 from mlia.transforms.codes import codebook
 from mlia.transforms.codes.activations import Stream, has_state
 from mlia.transforms.codes.codebook import Pattern
-from mlia.transforms.codes.patches import rows_of, weights_matrix, weights_tensor
+from mlia.transforms.codes.patches import is_depthwise, rows_of, weights_matrix, weights_tensor
 from mlia.transforms.constants import patched, real, scales, stored
 from mlia.transforms.dequantize import bias_of, bias_quantization
 from mlia.transforms.quantizers import plain_name
@@ -64,6 +64,11 @@ class _Inputs(Struct, frozen=True):
     mean: Array
     reference_mean: Array
     corrects_bias: bool
+
+
+def input_channels(operator: Operator, shape: tuple[int, ...]) -> int:
+    """How many input channels each output reads at one position of the kernel, by the shape of the weights."""
+    return 1 if is_depthwise(operator) else shape[-1]
 
 
 def compress(
@@ -160,7 +165,8 @@ def _compress_operator(
     importance = scale.astype(numpy.float64) ** 2
     remaining, kept = wanted, numpy.ones(wanted.shape, bool)
     if aim.prune:
-        remaining, kept = codebook.pruned(wanted, hessian, inverse, importance, aim.prune, aim.pattern)
+        channels = input_channels(operator, tensor.shape)
+        remaining, kept = codebook.pruned(wanted, hessian, inverse, importance, aim.prune, aim.pattern, channels)
     book = codebook.all_codes()
     if aim.clusters is not None:
         diagonal = numpy.diagonal(hessian, axis1=-2, axis2=-1)
