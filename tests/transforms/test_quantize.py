@@ -15,7 +15,7 @@ from mlia.testing import Sketch
 from mlia.transforms import child
 from mlia.transforms.calibration import synthetic_calibration
 from mlia.transforms.float_weights import with_float_weights
-from mlia.transforms.interpreter import infer_shapes
+from mlia.transforms.interpreter import infer_shapes, outputs
 from mlia.transforms.quantize import quantize
 from mlia.transforms.shapes import with_input_shapes
 
@@ -163,6 +163,20 @@ def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child.sys, "executable", "/bin/false")
     with pytest.raises(TransformError, match="failed"):
         child.call(infer_shapes, as_file(sandwich("ABS")), [])
+
+
+def test_unsigned_inputs_and_outputs_are_real_numbers_too() -> None:
+    """Tools of the time before int8 leave uint8 at both ends, with a QUANTIZE behind and before it."""
+    unsigned, signed = Quantization((0.02,), (100,)), Quantization((0.02,), (-28,))
+    net = Sketch("unsigned")
+    x = net.input("x", (1, 6), "uint8", unsigned)
+    x = net.operator("QUANTIZE", [x], (1, 6), "in", dtype="int8", quantization=signed)
+    x = net.operator("RELU", [x], (1, 6), "relu", quantization=signed)
+    x = net.operator("QUANTIZE", [x], (1, 6), "out", dtype="uint8", quantization=unsigned)
+    content = write_tflite(net.graph([x]))
+    given = np.array([[[-2.0, -1.3, -0.02, 0.02, 1.3, 3.1]], [[9.0, -9.0, 0.0, 0.5, 1.0, 1.5]]], np.float32)
+    (found,) = child.call(outputs, content, [given])
+    assert np.allclose(found, np.clip(given, 0, 0.02 * 155), atol=1e-6)
 
 
 def test_open_shapes_are_fixed() -> None:

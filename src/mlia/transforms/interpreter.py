@@ -46,7 +46,7 @@ class Model:
         """What the last run computed for any tensor, by its index."""
         values = self._interpreter.get_tensor(index)
         scales = self._details[index]["quantization_parameters"]["scales"]
-        if values.dtype.kind != "i" or len(scales) != 1:
+        if values.dtype.kind not in "iu" or len(scales) != 1:
             return numpy.asarray(values)
         zero_point = self._details[index]["quantization_parameters"]["zero_points"][0]
         return (values.astype(numpy.float64) - zero_point) * scales[0]
@@ -115,7 +115,7 @@ def _store(values: Array, detail: dict[str, Any]) -> Array:
     """Real numbers as the model stores them."""
     dtype = numpy.dtype(detail["dtype"])
     scales = detail["quantization_parameters"]["scales"]
-    if dtype.kind != "i" or values.dtype.kind != "f" or len(scales) != 1:
+    if dtype.kind not in "iu" or values.dtype.kind != "f" or len(scales) != 1:
         return values.astype(dtype)
     zero_point = detail["quantization_parameters"]["zero_points"][0]
     limits = numpy.iinfo(dtype)
