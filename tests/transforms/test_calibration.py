@@ -37,26 +37,45 @@ def test_synthetic_samples_repeat_and_are_marked() -> None:
 @pytest.mark.parametrize("shape", [(10, 4, 6, 3), (10, 1, 4, 6, 3)])
 def test_samples_of_an_npz(tmp_path: Path, shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(size=shape)
-    found = load_calibration(save(tmp_path / "data.npz", whatever=values, labels=np.arange(10)), one_input())
+    found = load_calibration(save(tmp_path / "data.npz", whatever=values), one_input())
     assert [len(part) for part in (found.calibrating[0], found.held_out[0])] == [8, 2]
     assert found.calibrating[0].shape[1:] == (1, 4, 6, 3)
-    assert np.allclose(found.calibrating[0].ravel(), values[:8].ravel())
-    assert found.labels is not None
-    assert found.labels.tolist() == [8, 9]
+    assert same_samples([*found.calibrating[0], *found.held_out[0]], values)
     assert not found.is_synthetic
+    assert found.description == "data.npz (8 samples, 2 more held out)"
+
+
+def same_samples(found: list[np.ndarray], expected: np.ndarray) -> bool:
+    """Whether both are the same samples in any order."""
+    rows = [
+        np.array(sorted(np.ravel(sample).astype(np.float32).tolist() for sample in part)) for part in (found, expected)
+    ]
+    return bool((rows[0] == rows[1]).all())
+
+
+def test_what_is_held_out_does_not_depend_on_the_order_of_classes(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(4), 25)
+    images = np.broadcast_to(labels[:, None, None, None], (100, 4, 6, 3))
+    path = save(tmp_path / "data.npz", image=images)
+    found, again = (load_calibration(path, one_input()) for _ in range(2))
+    for part in (found.calibrating[0], found.held_out[0]):
+        assert set(part[:, 0, 0, 0, 0].tolist()) == {0, 1, 2, 3}
+    assert (found.held_out[0] == again.held_out[0]).all()
 
 
 def test_channels_first_samples_are_turned(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(10, 3, 4, 6)).astype(np.float32)
     found = load_calibration(save(tmp_path / "data.npz", x=values), one_input())
-    assert (found.calibrating[0][:, 0] == values[:8].transpose(0, 2, 3, 1)).all()
+    assert same_samples([*found.calibrating[0], *found.held_out[0]], values.transpose(0, 2, 3, 1))
 
 
 def test_a_folder_of_samples(tmp_path: Path) -> None:
     for number in range(5):
         np.save(tmp_path / f"{number}.npy", np.full((4, 6, 3), number))
     found = load_calibration(tmp_path, one_input())
-    assert found.calibrating[0][:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    numbers = [part[:, 0, 0, 0, 0].tolist() for part in (found.calibrating[0], found.held_out[0])]
+    assert list(map(len, numbers)) == [4, 1]
+    assert sorted(numbers[0] + numbers[1]) == [0, 1, 2, 3, 4]
 
 
 def test_inputs_by_name(tmp_path: Path) -> None:

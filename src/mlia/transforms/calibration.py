@@ -79,11 +79,14 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     The arrays of an .npz go by the names of the model's inputs; a model with one input takes the only array
     whatever its name. The first axis counts samples. An array named labels (or y) holds classes.
 
-    The numbers are real ones, also for inputs that are quantized.
+    The numbers are real ones, also for inputs that are quantized. Which samples are held out is drawn with a fixed
+    seed, because data are often sorted by class.
 
     Raises:
         TransformError: unreadable data, or data that does not fit the model's inputs.
     """
+    import numpy
+
     arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
     labels = next((arrays.pop(name) for name in LABELS if name in arrays and len(arrays) > 1), None)
     inputs = _inputs(graph)
@@ -93,14 +96,14 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
         found = ", ".join(map(str, sorted(counts)))
         raise TransformError(f"{path}: all arrays need the same number of samples, at least 2; they have {found}")
     (count,) = counts
-    held_out = max(1, round(count * HELD_OUT_SHARE))
-    kept = count - held_out
+    kept = count - max(1, round(count * HELD_OUT_SHARE))
+    order = numpy.random.default_rng(SEED).permutation(count)
     return Calibration(
-        description=f"{path.name} ({kept} samples, {held_out} more held out)",
+        description=f"{path.name} ({kept} samples, {count - kept} more held out)",
         is_synthetic=False,
-        calibrating=tuple(array[:kept] for array in stacked),
-        held_out=tuple(array[kept:] for array in stacked),
-        labels=None if labels is None else labels[kept:].reshape(-1),
+        calibrating=tuple(array[order[:kept]] for array in stacked),
+        held_out=tuple(array[order[kept:]] for array in stacked),
+        labels=None if labels is None else labels[order[kept:]].reshape(-1),
     )
 
 
