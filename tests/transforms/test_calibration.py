@@ -21,6 +21,11 @@ def two_inputs() -> Graph:
     return net.graph([net.operator("ADD", [a, b], (1, 4), "sum", options_table="AddOptions")])
 
 
+def classifier(classes: int = 4, positions: int = 1) -> Graph:
+    net = Sketch("classifier")
+    return net.graph([net.fully_connected(net.input("x", (positions, 3)), units=classes, name="scores")])
+
+
 def save(path: Path, **arrays: np.ndarray) -> Path:
     np.savez(path, **arrays)
     return path
@@ -88,17 +93,68 @@ def test_inputs_by_name(tmp_path: Path) -> None:
     [
         ({"x": np.zeros((10, 5))}, r"samples of shape \[5\], and the model takes \[1, 4, 6, 3\]"),
         ({"x": np.zeros((1, 4, 6, 3))}, "at least 2"),
-        ({"x": np.zeros((9, 4, 6, 3)), "labels": np.zeros(8)}, "same number of samples"),
         ({"x": np.zeros((9, 4, 6, 3)), "z": np.zeros(9)}, "no array for the input 'image'; it has x, z"),
         ({"x": np.full((9, 4, 6, 3), np.nan)}, "not finite"),
         ({"x": np.full((9, 4, 6, 3), "a")}, "not numbers"),
-        ({"x": np.zeros(())}, "samples of shape"),
+        ({"x": np.zeros(())}, "a single number, not samples"),
         ({}, "no arrays"),
     ],
 )
 def test_data_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(TransformError, match=message):
         load_calibration(save(tmp_path / "data.npz", **arrays), one_input())
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 1)])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float32"])
+def test_labels_stay_with_their_samples(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    labels = np.arange(20) % 4
+    values = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
+    path = save(tmp_path / "data.npz", x=values, labels=labels.reshape(shape).astype(dtype))
+    found = load_calibration(path, classifier())
+    assert found.labels is not None
+    assert found.labels.dtype.kind == "i"
+    assert found.labels.tolist() == found.held_out[0][:, 0, 0].tolist()
+    assert load_calibration(save(tmp_path / "b.npz", x=values, y=labels < 1), classifier()).labels is not None
+    assert load_calibration(save(tmp_path / "plain.npz", x=values), classifier()).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.eye(4)[np.arange(8) % 4], r"the labels are an array of shape \[8, 4\]; give one class per sample"),
+        (np.array(3), r"an array of shape \[\]"),
+        (np.full(8, "cat"), "are <U3, not numbers"),
+        (np.full(8, 0.5), "not whole numbers"),
+        (np.full(8, np.nan), "not whole numbers"),
+        (np.full(8, -1), "from -1 to -1; give one class per sample, counted from 0"),
+        (np.full(8, 1e300), "from 1e\\+300"),
+        (np.arange(8) % 5, "the labels go up to 4, but the first output 'scores' has 4 classes"),
+        (np.zeros(7, int), "same number of samples, at least 2; they have 7, 8"),
+        (np.zeros(0, int), "they have 0, 8"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path: Path, labels: np.ndarray, message: str) -> None:
+    path = save(tmp_path / "data.npz", x=np.zeros((8, 3)), labels=labels)
+    with pytest.raises(TransformError, match=message) as caught:
+        load_calibration(path, classifier())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("classes", "positions"), [(1, 1), (4, 6)])
+def test_labels_of_outputs_without_a_value_per_class(tmp_path: Path, classes: int, positions: int) -> None:
+    path = save(tmp_path / "data.npz", x=np.zeros((8, positions, 3)), labels=np.zeros(8, int))
+    with pytest.raises(TransformError, match="does not have a value per class"):
+        load_calibration(path, classifier(classes, positions))
+
+
+def test_an_input_may_be_named_like_labels(tmp_path: Path) -> None:
+    net = Sketch("y")
+    inputs = [net.input(name, (1, 4)) for name in ("x", "y")]
+    graph = net.graph([net.operator("ADD", inputs, (1, 4), "sum", options_table="AddOptions")])
+    found = load_calibration(save(tmp_path / "data.npz", x=np.zeros((5, 4)), y=np.ones((5, 4))), graph)
+    assert found.labels is None
+    assert found.calibrating[1].all()
 
 
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ SYNTHETIC_SAMPLES = 64
 SEED = 0
 MAXIMUM_BYTES = 4 << 30
 HELD_OUT_SHARE = 0.2
+_LARGEST_LABEL = 2**31 - 1
 LABELS = ("labels", "label", "y")
 
 
@@ -77,7 +78,8 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     """The user's samples: an .npz with one array per input, or a folder with one .npy per sample.
 
     The arrays of an .npz go by the names of the model's inputs; a model with one input takes the only array
-    whatever its name. The first axis counts samples. An array named labels (or y) holds classes.
+    whatever its name. The first axis counts samples. An array named labels (or y) holds a class for each sample: the
+    place of the largest of the first output's values.
 
     The numbers are real ones, also for inputs that are quantized. Which samples are held out is drawn with a fixed
     seed, because data are often sorted by class.
@@ -88,8 +90,11 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     import numpy
 
     arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
-    labels = next((arrays.pop(name) for name in LABELS if name in arrays and len(arrays) > 1), None)
     inputs = _inputs(graph)
+    taken = {tensor.name for tensor in inputs}
+    labels = next((arrays.pop(name) for name in LABELS if name in {*arrays} - taken and len(arrays) > 1), None)
+    if labels is not None:
+        labels = _classes(labels, graph, path)
     stacked = [_fit(tensor, _array_for(tensor, inputs, arrays, path), path) for tensor in inputs]
     counts = {len(array) for array in stacked} | ({len(labels)} if labels is not None else set())
     if len(counts) != 1 or min(counts) < 2:
@@ -103,7 +108,7 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
         is_synthetic=False,
         calibrating=tuple(array[order[:kept]] for array in stacked),
         held_out=tuple(array[order[kept:]] for array in stacked),
-        labels=None if labels is None else labels[order[kept:]].reshape(-1),
+        labels=None if labels is None else labels[order[kept:]],
     )
 
 
@@ -161,6 +166,8 @@ def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
     """The array as (samples, *shape of the input); channels-first samples of a channels-last input are turned."""
     import numpy
 
+    if not array.ndim:
+        raise TransformError(f"{path}: the data for '{tensor.name}' are a single number, not samples")
     if array.dtype.kind not in "fiub":
         raise TransformError(f"{path}: the data for '{tensor.name}' are {array.dtype}, not numbers")
     if not numpy.isfinite(array).all():
@@ -178,6 +185,40 @@ def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
             f" and the model takes {list(tensor.shape)}"
         )
     return array.reshape(len(array), *tensor.shape).astype("float32" if tensor.quantization else tensor.dtype)
+
+
+def _classes(labels: Array, graph: Graph, path: Path) -> Array:
+    """Labels as integers, one per sample, each of which the first output has a value for."""
+    import numpy
+
+    if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
+        what = f"an array of shape {list(labels.shape)}"
+    elif labels.dtype.kind not in "iubf":
+        what = f"{labels.dtype}, not numbers"
+    elif not (numpy.isfinite(labels) & (labels == numpy.floor(labels))).all():
+        what = "not whole numbers"
+    elif labels.size and not 0 <= labels.min() <= labels.max() <= _LARGEST_LABEL:
+        what = f"from {labels.min():g} to {labels.max():g}"
+    else:
+        return _in_range(labels.reshape(-1), graph, path)
+    raise TransformError(f"{path}: the labels are {what}; give one class per sample, counted from 0")
+
+
+def _in_range(labels: Array, graph: Graph, path: Path) -> Array:
+    """The labels, if the first output has a value for each class, as far as its shape is known."""
+    output = graph.main.tensors[graph.main.outputs[0]]
+    *outer, classes = output.shape_signature or output.shape or (-1,)
+    if classes in (0, 1) or any(size > 1 for size in outer):
+        raise TransformError(
+            f"{path}: there are labels, but the first output '{output.name}' of shape {list(output.shape)} does not"
+            " have a value per class; leave them out"
+        )
+    if classes > 0 and labels.size and labels.max() >= classes:
+        raise TransformError(
+            f"{path}: the labels go up to {labels.max():g}, but the first output '{output.name}' has {classes} classes,"
+            " counted from 0"
+        )
+    return labels.astype("int64")
 
 
 def _reason(error: Exception) -> str:
