@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlia.errors import TransformError
 from mlia.results import Fidelity, TensorFidelity
 from mlia.transforms.calibration import Array, Calibration
 
@@ -9,11 +10,15 @@ _HOPELESS = 1e9  # stands for an error that is no number
 
 
 class Difference:
-    """Sums over samples of two tensors that should be equal."""
+    """Sums over samples of two tensors that should be equal.
+
+    Their last axis is taken for classes: top-1 agreement counts all positions along the others, so that it means
+    something for an output per pixel or per time step as well.
+    """
 
     def __init__(self) -> None:
         self._signal = self._noise = 0.0
-        self._agreed = self._compared = self._size = 0
+        self._agreed = self._compared = 0
 
     def add(self, expected: Array, found: Array) -> None:
         """One sample of both.
@@ -28,9 +33,10 @@ class Difference:
         expected, found = expected.astype(numpy.float64), found.astype(numpy.float64)
         self._signal += float((expected**2).sum())
         self._noise += float(((expected - found) ** 2).sum())
-        self._compared += 1
-        self._agreed += int(expected.size > 1 and numpy.argmax(expected) == numpy.argmax(found))
-        self._size = expected.size
+        if expected.size and expected.shape and expected.shape[-1] > 1:
+            agreed = expected.argmax(axis=-1) == found.argmax(axis=-1)
+            self._agreed += int(agreed.sum())
+            self._compared += agreed.size
 
     def figures(self, name: str) -> TensorFidelity:
         """The figures of all samples that were added."""
@@ -40,7 +46,7 @@ class Difference:
         if not math.isfinite(relative):
             relative = _HOPELESS
         sqnr = 10 * math.log10(self._signal / self._noise) if self._noise and self._signal else None
-        top1 = self._agreed / self._compared if self._size > 1 else None
+        top1 = self._agreed / self._compared if self._compared else None
         return TensorFidelity(name, relative, sqnr, top1)
 
 
@@ -51,7 +57,11 @@ def fidelity(
     calibration: Calibration,
     tensors: tuple[TensorFidelity, ...] = (),
 ) -> Fidelity:
-    """The closeness of outputs, each (held-out samples, *shape); with labels, the accuracy of the first as well."""
+    """The closeness of outputs, each (held-out samples, *shape); with labels, the accuracy of the first as well.
+
+    Raises:
+        TransformError: there are labels that the first output has no value for.
+    """
     differences = [Difference() for _ in names]
     for difference, theirs, ours in zip(differences, expected, found, strict=True):
         for pair in zip(theirs, ours, strict=True):
@@ -67,7 +77,12 @@ def fidelity(
 
 
 def _accuracy(outputs: Array, calibration: Calibration) -> float | None:
-    """The share of held-out samples whose largest output is at the label."""
-    if calibration.labels is None:
+    """The share of held-out samples whose largest output is at the label; None where a sample has not one answer."""
+    labels = calibration.labels
+    if labels is None or outputs.ndim < 2 or outputs.shape[-1] < 2 or outputs[0].size != outputs.shape[-1]:
         return None
-    return float((outputs.reshape(len(outputs), -1).argmax(axis=1) == calibration.labels).mean())
+    if labels.max() >= outputs.shape[-1]:
+        raise TransformError(
+            f"the labels go up to {labels.max()}, but the first output has {outputs.shape[-1]} classes"
+        )
+    return float((outputs.reshape(len(outputs), -1).argmax(axis=1) == labels).mean())
