@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
-from mlia.targets.profiles import load_target, target_names
-from mlia.targets.target import LEGAL_MACS, VelaIni, installed_path, read_vela_ini, write_vela_ini
+from mlia.targets.profiles import CORES, load_target, target_names
+from mlia.targets.target import LEGAL_MACS, CpuTarget, Target, VelaIni, installed_path, read_vela_ini, write_vela_ini
 
 WRITTEN_OUT = """
 [npu]
@@ -46,13 +46,36 @@ def profile(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_there_is_a_profile_for_every_ethos_u() -> None:
-    expected = [f"{family}-{macs}" for family, choices in LEGAL_MACS.items() for macs in choices]
-    assert target_names() == expected
-    for name in target_names():
-        target = load_target(name)
+def npu_target(name: str) -> Target:
+    target = load_target(name)
+    assert isinstance(target, Target)
+    return target
+
+
+def test_there_is_a_profile_for_every_ethos_u_and_every_core() -> None:
+    npus = [f"{family}-{macs}" for family, choices in LEGAL_MACS.items() for macs in choices]
+    assert target_names() == [*npus, *CORES]
+    for name in npus:
+        target = npu_target(name)
         assert target.name == name
         assert target.npu.clock_mhz == target.system_config.clock_mhz
+    for name in CORES:
+        alone = load_target(name)
+        assert isinstance(alone, CpuTarget)
+        assert (alone.name, alone.host.core) == (name, name)
+
+
+def test_a_host_alone_is_a_target(tmp_path: Path) -> None:
+    alone = load_target(profile(tmp_path, '[host]\ncore = "cortex-m33"\nclock_mhz = 96\n'))
+    assert isinstance(alone, CpuTarget)
+    assert (alone.name, alone.host.name, alone.host.clock_mhz) == ("board", "Cortex-M33", 96)
+    with pytest.raises(TargetError, match=r"there is no \[npu\]"):
+        load_target(
+            profile(
+                tmp_path,
+                '[host]\ncore = "cortex-m33"\nclock_mhz = 96\n[placement]\nconstants = "sram"\narena = "sram"\n',
+            )
+        )
 
 
 def test_memories_written_out(tmp_path: Path) -> None:

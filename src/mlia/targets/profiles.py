@@ -1,7 +1,8 @@
 """Target profiles: a built-in name or the path of a TOML file -> Target."""
 
 import os
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -10,6 +11,8 @@ from mlia.targets.target import (
     AXI_PORT_BYTES,
     FLASH,
     LEGAL_MACS,
+    AnyTarget,
+    CpuTarget,
     Memory,
     MemoryMode,
     Npu,
@@ -37,10 +40,15 @@ class NpuTable(msgspec.Struct, forbid_unknown_fields=True):
     clock_mhz: float
 
 
+CoreName: TypeAlias = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85"]
+
+CORES: tuple[str, ...] = get_args(CoreName)
+
+
 class HostTable(msgspec.Struct, forbid_unknown_fields=True):
     """[host]"""
 
-    core: Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85"]
+    core: CoreName
     clock_mhz: float
 
 
@@ -74,10 +82,13 @@ class PlacementTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Profile(msgspec.Struct, forbid_unknown_fields=True):
-    """A profile file: [vela] names the memories, or [memory.*] and [placement] write them out."""
+    """A profile file: [vela] names the memories, or [memory.*] and [placement] write them out.
 
-    npu: NpuTable
+    Without [npu] the target is the host alone, which needs no memories.
+    """
+
     host: HostTable
+    npu: NpuTable | None = None
     name: str = ""
     description: str = ""
     vela: VelaTable | None = None
@@ -89,12 +100,14 @@ VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "of
 
 
 def target_names() -> list[str]:
-    """The names of the built-in profiles: by family, then by MACs."""
+    """The names of the built-in profiles: NPUs by family and MACs, then Cortex-M cores from the smallest."""
     names = [name.removesuffix(".toml") for name in os.listdir(BUILT_IN) if name.endswith(".toml")]
-    return sorted(names, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
+    npus = [name for name in names if name not in CORES]
+    ordered = sorted(npus, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
+    return [*ordered, *(core for core in CORES if core in names)]
 
 
-def load_target(name: str) -> Target:
+def load_target(name: str) -> AnyTarget:
     """The target of a built-in profile's name, or of the path of a TOML profile.
 
     Raises:
@@ -120,6 +133,18 @@ def load_target(name: str) -> Target:
         raise TargetError(f"target {profile.name or os.path.basename(path)}: {error}") from None
 
 
+def load_targets(target: str | AnyTarget | Sequence[str | AnyTarget]) -> list[AnyTarget]:
+    """One or several targets, each by its name, the path of its profile, or as it is.
+
+    Raises:
+        TargetError: as load_target.
+    """
+    asked = [target] if isinstance(target, str | Target | CpuTarget) else list(target)
+    if not asked:
+        raise TargetError("no target is given; name at least one")
+    return [load_target(entry) if isinstance(entry, str) else entry for entry in asked]
+
+
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
@@ -132,12 +157,17 @@ def _did_you_mean(name: str) -> str:
     return f": did you mean {' or '.join(near)}?" if near else ""
 
 
-def _target(profile: Profile, path: str) -> Target:
-    npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
-    check_npu(npu)
+def _target(profile: Profile, path: str) -> AnyTarget:
     host = Processor(profile.host.core, profile.host.clock_mhz)
+    name, description = profile.name or os.path.basename(path).removesuffix(".toml"), profile.description
     if not 0 < host.clock_mhz <= 100_000:
         raise TargetError(f"the host's clock of {host.clock_mhz:g} MHz is not possible")
+    if profile.npu is None:
+        if profile.vela or profile.memory or profile.placement:
+            raise TargetError("memories are described for an NPU, and there is no [npu]")
+        return CpuTarget(name, description, host)
+    npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
+    check_npu(npu)
     if profile.vela and (profile.memory or profile.placement):
         raise TargetError("give either [vela] or [memory.*] and [placement], not both")
     if profile.vela:
@@ -145,7 +175,6 @@ def _target(profile: Profile, path: str) -> Target:
     else:
         system_config, memory_mode = _written_out(npu, profile)
         config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
-    name, description = profile.name or os.path.basename(path).removesuffix(".toml"), profile.description
     return Target(name, description, npu, host, system_config, memory_mode, config, source)
 
 

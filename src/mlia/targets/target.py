@@ -8,6 +8,7 @@ import os
 from configparser import ConfigParser
 from configparser import Error as IniError
 from importlib.util import find_spec
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -48,7 +49,7 @@ class Processor(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return self.core.replace("cortex-m", "Cortex-M")
+        return self.core.replace("cortex-m", "Cortex-M").replace("plus", "+")
 
 
 class Memory(Struct, frozen=True):
@@ -135,6 +136,17 @@ class Target(Struct, frozen=True):
 
     def _port(self, name: str) -> Memory:
         return self.system_config.axi0 if name == "axi0" else self.system_config.axi1
+
+
+class CpuTarget(Struct, frozen=True):
+    """A Cortex-M without an NPU: it runs the whole model with TensorFlow Lite Micro."""
+
+    name: str
+    description: str
+    host: Processor
+
+
+AnyTarget: TypeAlias = Target | CpuTarget
 
 
 def check_npu(npu: Npu) -> None:
