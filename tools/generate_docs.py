@@ -3,17 +3,26 @@
 import sys
 from pathlib import Path
 
+from mlia.backends.cortex_m.cores import describe_core
 from mlia.render.json import render_schema
 from mlia.render.targets import render_target, render_target_list
 from mlia.targets.profiles import load_target, target_names
+from mlia.targets.target import AnyTarget, CpuTarget
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def _title(target: AnyTarget) -> str:
+    return f"{target.host.name} alone" if isinstance(target, CpuTarget) else target.npu.name
+
+
 def targets_page() -> str:
     targets = [load_target(name) for name in target_names()]
-    families = {target.npu.family: target for target in targets}
-    shown = [f"### {target.npu.name}\n\n```\n{render_target(target)}```" for target in families.values()]
+    families = {target.host.core if isinstance(target, CpuTarget) else target.npu.family: target for target in targets}
+    shown = [
+        f"### {_title(target)}\n\n```\n{render_target(target, describe_core(target.host.core))}```"
+        for target in families.values()
+    ]
     return "\n\n".join(
         [
             "# Built-in targets",

@@ -3,10 +3,10 @@
 from msgspec import Struct
 
 from mlia.recipe import Recipe
-from mlia.results import Change, Compatibility, Fidelity, Figures, Result, Skipped, Source
+from mlia.results import Change, Compatibility, CpuCompatibility, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class TensorSummary(Struct, frozen=True):
@@ -58,15 +58,15 @@ class MemorySummary(Struct, frozen=True):
 
 
 class TargetSummary(Struct, frozen=True):
-    """The target, with what the figures depend on."""
+    """The target, with what the figures depend on. A Cortex-M alone has no NPU and nothing that belongs to one."""
 
     name: str
-    npu: str
-    macs_per_cycle: int
+    npu: str | None
+    macs_per_cycle: int | None
     clock_mhz: float
-    system_config: str
-    memory_mode: str
-    vela_config_source: str
+    system_config: str | None
+    memory_mode: str | None
+    vela_config_source: str | None
     memories: tuple[MemorySummary, ...]
     host: str
     host_clock_mhz: float
@@ -168,5 +168,7 @@ def has_findings(report: Report) -> bool:
             if result.compiled:
                 return True
             if isinstance(result.compatibility, Compatibility) and result.compatibility.findings:
+                return True
+            if isinstance(result.compatibility, CpuCompatibility) and result.compatibility.unsupported_operators:
                 return True
     return False

@@ -186,6 +186,109 @@ class MemoryUse(Struct, frozen=True):
     tensors: tuple[TensorLife, ...]
 
 
+class Kernel(Struct, frozen=True):
+    """What runs an operator on a Cortex-M: the library and its kernel, and why that one.
+
+    Not supported is what TensorFlow Lite Micro has no kernel for: a model with it does not start.
+    """
+
+    library: str
+    name: str
+    is_supported: bool
+    reason: str
+
+
+class CpuTime(Struct, frozen=True):
+    """Work of a Cortex-M in cycles of its clock and in time, each with the band that its estimate has."""
+
+    cycles: int
+    low_cycles: int
+    high_cycles: int
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+
+class CpuCost(Struct, frozen=True):
+    """What one operator costs on a Cortex-M. `time` is None where it cannot run; `kernel` says why."""
+
+    subgraph: int
+    index: int
+    kind: str
+    name: str
+    kernel: Kernel
+    time: CpuTime | None
+    cycles_percent: float | None
+    macs: int
+    weights_bytes: int
+
+
+class CpuCompatibility(Struct, frozen=True, tag_field="type", tag="cpu_compatibility"):
+    """Which operators a Cortex-M can run, and by which kernel. `stack` names the software."""
+
+    source: Source
+    stack: str
+    operators: tuple[CpuCost, ...]
+    supported_operators: int
+    unsupported_operators: int
+
+
+class ArenaUse(Struct, frozen=True):
+    """The tensor arena of TensorFlow Lite Micro: planned tensors with scratch buffers, and what stays to the end.
+
+    `minimum_bytes` is what starting the model needs, which can be more than `size_bytes`, what it uses then.
+    """
+
+    size_bytes: int
+    minimum_bytes: int
+    planned_bytes: int
+    scratch_bytes: int
+    persistent_bytes: int
+
+
+class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance"):
+    """What a model costs on a Cortex-M alone.
+
+    `time` counts the operators that can run. `flash_bytes` is the model's file, without code. `fitted_on` says
+    which measurements the estimate comes from, `note` what is assumed where there are none.
+    """
+
+    source: Source
+    stack: str
+    core: str
+    clock_mhz: float
+    time: CpuTime
+    macs: int
+    weights_bytes: int
+    flash_bytes: int
+    arena: ArenaUse
+    operators: tuple[CpuCost, ...]
+    unsupported_operators: int
+    fitted_on: tuple[str, ...]
+    note: str
+
+
+class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
+    """One inference of the whole system: what the NPU takes, its host, and the hand-over between them.
+
+    `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that; None
+    where an operator cannot run there.
+    """
+
+    npu_ms: float
+    cpu: CpuTime
+    handover: CpuTime
+    total_ms: float
+    low_ms: float
+    high_ms: float
+    segments: int
+    cpu_alone: CpuTime | None
+    speedup: float | None
+    sources: tuple[Source, ...]
+    stack: str
+    note: str
+
+
 class SubgraphCost(Struct, frozen=True):
     """The part of the cycles that one further subgraph has, and when it runs."""
 
@@ -201,7 +304,8 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`
     command's. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They
     and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
-    `compiled_macs` is the compiler's count, which adds pooling and helper steps.
+    `compiled_macs` is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the
+    host runs, and `system` is the time of both together.
     """
 
     source: Source
@@ -218,6 +322,8 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     operators: tuple[OperatorCost, ...]
     further_subgraphs: tuple[SubgraphCost, ...]
     skipped: tuple[Skipped, ...]
+    cpu_operators: tuple[CpuCost, ...] = ()
+    system: SystemTime | Skipped | None = None
 
 
 class Compiled(Struct, frozen=True):
@@ -282,6 +388,6 @@ class Result(Struct, frozen=True):
     """All that one backend says about one model on one target."""
 
     backend: str
-    compatibility: Compatibility | Skipped
-    performance: Performance | Skipped
+    compatibility: Compatibility | CpuCompatibility | Skipped
+    performance: Performance | CpuPerformance | Skipped
     compiled: tuple[Compiled, ...] = ()

@@ -2,10 +2,16 @@
 
 from mlia.report import MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
 from mlia.results import (
+    ArenaUse,
     Bound,
     Compatibility,
     Constraint,
+    CpuCompatibility,
+    CpuCost,
+    CpuPerformance,
+    CpuTime,
     Finding,
+    Kernel,
     MemoryUse,
     OperatorCost,
     OperatorId,
@@ -17,6 +23,7 @@ from mlia.results import (
     Source,
     Step,
     SubgraphCost,
+    SystemTime,
     TensorLife,
     Traffic,
 )
@@ -25,6 +32,43 @@ SOURCE = Source(Origin.ESTIMATED, "Vela", "5.2.0")
 VIOLATION = "Unsupported kernel stride: 5, 5"
 RULE = "Stride values WxH must be at most 3"
 LONG = "network/encoder/block_12/attention/projection_with_a_long_name/BiasAdd;network/encoder/block_12/other"
+
+
+CPU_SOURCE = Source(Origin.ESTIMATED, "mlia's Cortex-M model", "2026-11-21")
+STACK = "TFLM + CMSIS-NN"
+
+
+def cpu_time(cycles: int) -> CpuTime:
+    low, high = cycles * 8 // 10, cycles * 5 // 4
+    return CpuTime(cycles, low, high, cycles / 500e3, low / 500e3, high / 500e3)
+
+
+def cpu_cost(index: int, kind: str, name: str, kernel: Kernel, cycles: int | None) -> CpuCost:
+    time = cpu_time(cycles) if cycles is not None else None
+    return CpuCost(0, index, kind, name, kernel, time, None, 1000, 400)
+
+
+CPU_COSTS = (
+    cpu_cost(
+        1, "CONV_2D", LONG, Kernel("CMSIS-NN", "convolution 1x1, MVE", True, "a 1x1 kernel needs no copy"), 20_000
+    ),
+    cpu_cost(2, "ELU", "activation", Kernel("TFLM reference", "elu, int8", True, "CMSIS-NN has no elu"), 90_000),
+    cpu_cost(3, "MYSTERY", "odd", Kernel("TFLM reference", "", False, "TFLite Micro has no kernel for it"), None),
+)
+SYSTEM = SystemTime(
+    npu_ms=0.06,
+    cpu=cpu_time(110_000),
+    handover=cpu_time(10_000),
+    total_ms=0.3,
+    low_ms=0.25,
+    high_ms=0.36,
+    segments=2,
+    cpu_alone=cpu_time(4_000_000),
+    speedup=26.7,
+    sources=(SOURCE, CPU_SOURCE),
+    stack=STACK,
+    note="hand-over: constants that are assumed",
+)
 
 
 def placement(index: int, kind: str, name: str, segment: int | None = None, macs: int = 0) -> Placement:
@@ -124,6 +168,27 @@ RESULT = Result(
         ),
         further_subgraphs=(SubgraphCost(1, "init", 100, "once, at the start"),),
         skipped=(Skipped("1 operator on the Cortex-M55", "the figures are of the NPU's part only"),),
+        cpu_operators=CPU_COSTS[:2],
+        system=SYSTEM,
+    ),
+)
+CPU_RESULT = Result(
+    backend="cortex-m",
+    compatibility=CpuCompatibility(CPU_SOURCE, STACK, CPU_COSTS, 2, 1),
+    performance=CpuPerformance(
+        source=CPU_SOURCE,
+        stack=STACK,
+        core="Cortex-M55",
+        clock_mhz=500,
+        time=cpu_time(110_000),
+        macs=3000,
+        weights_bytes=1200,
+        flash_bytes=43_632,
+        arena=ArenaUse(27_000, 28_000, 20_000, 500, 7_000),
+        operators=CPU_COSTS,
+        unsupported_operators=1,
+        fitted_on=("a board: MLPerf Tiny kws",),
+        note="All else is reasoned.",
     ),
 )
 SAMPLE_REPORT = Report(

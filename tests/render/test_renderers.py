@@ -10,7 +10,7 @@ from conftest import ROOT, SAMPLE, wake_words
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sample import RESULT, SAMPLE_REPORT, TARGET
+from sample import CPU_RESULT, RESULT, SAMPLE_REPORT, TARGET
 from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
@@ -25,6 +25,12 @@ from mlia.results import Compiled, Skipped
 GOLDEN = Path(__file__).parent / "golden"
 SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,))
 SIDE_BY_SIDE = replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, SECOND))
+CPU_TARGET = replace(
+    TARGET, name="cortex-m55", npu=None, macs_per_cycle=None, system_config=None, memory_mode=None, memories=()
+)
+CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,))
+CPU_REPORT = replace(SAMPLE_REPORT, targets=(CPU_ENTRY,))
+SIDE_BY_SIDE = replace(SIDE_BY_SIDE, targets=(*SIDE_BY_SIDE.targets, CPU_ENTRY))
 SKIPPED = Skipped("performance", "the model is already compiled by Vela")
 COMPILED = Compiled("ethos-u55", 128, 24, "1.0.6", "COP1", "Vela 3.11.0")
 COMPILED_REPORT = replace(
@@ -56,6 +62,8 @@ INT8_OPTIMIZATION = replace(
         ("terminal_color.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(100, color=True))),
         ("side_by_side_80.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(80))),
         ("side_by_side_200.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(200))),
+        ("cortex_m_80.txt", render_terminal(CPU_REPORT, TerminalStyle(80))),
+        ("cortex_m_200.txt", render_terminal(CPU_REPORT, TerminalStyle(200))),
         ("compiled.txt", render_terminal(COMPILED_REPORT, TerminalStyle(80))),
         ("report.json", render_json(SAMPLE_REPORT)),
         ("optimization_80.txt", render_optimization(SAMPLE_OPTIMIZATION, "out.tflite", "out.recipe.toml", 80, False)),
@@ -89,7 +97,7 @@ def test_no_line_of_an_optimization_is_wider(width: int) -> None:
         assert len(line) <= width
 
 
-@pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT])
+@pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT, CPU_REPORT])
 def test_json_follows_the_schema(report: mlia.Report) -> None:
     jsonschema.validate(json.loads(render_json(report)), json_schema("check"))
 

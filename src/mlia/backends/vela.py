@@ -295,7 +295,7 @@ def _note(placement: Placement, steps: list[CompiledStep]) -> str:
     if placement.processor == Unit.REMOVED:
         return "removed: nothing reads what it computes"
     if placement.processor == Unit.CPU:
-        return "runs on the CPU: not estimated"
+        return "runs on the CPU"
     if not steps:
         return "folded into its neighbors: costs nothing"
     return "" if any(step.total_cycles for step in steps) else "joined to another operator: counted there"

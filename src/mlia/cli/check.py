@@ -118,12 +118,17 @@ def _start_early(arguments: argparse.Namespace) -> None:
 
     vela_process.warm_up()
     from mlia.targets.profiles import load_target
+    from mlia.targets.target import CpuTarget
 
     with suppress(MliaError, OSError, ValueError):
+        target = load_target(arguments.targets[0])
+        if isinstance(target, CpuTarget):
+            vela_process.abandon()
+            return
         with open(arguments.model, "rb") as file:
             content = file.read()
         if content[4:8] in (b"TFL3", b"TOSA"):
-            vela_process.begin(content, load_target(arguments.targets[0]))
+            vela_process.begin(content, target)
         elif not arguments.no_quantize:
             from mlia.transforms import child
 

@@ -32,5 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.name:
         arguments.parser.error("show needs the name of a target")
-    write_output(render_target(load_target(arguments.name)), None)
+    from mlia.backends.cortex_m.cores import describe_core
+
+    target = load_target(arguments.name)
+    write_output(render_target(target, describe_core(target.host.core)), None)
     return 0

@@ -14,13 +14,13 @@ from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION, Conversion, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
-from mlia.targets.profiles import load_target
-from mlia.targets.target import Target
+from mlia.targets.profiles import load_targets
+from mlia.targets.target import AnyTarget, CpuTarget
 
 
 def check(
     model: str | Path | Graph,
-    target: str | Target | Sequence[str | Target],
+    target: str | AnyTarget | Sequence[str | AnyTarget],
     *,
     compatibility: bool = True,
     performance: bool = True,
@@ -34,7 +34,7 @@ def check(
 
     Args:
         model: path of a model in any format that mlia reads, or a Graph that was read before.
-        target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
+        target: name of a built-in target, path of a TOML profile, or a Target or CpuTarget; or several of them.
         compatibility: report where the operators run.
         performance: report cycles, latency and memory.
         quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
@@ -49,17 +49,25 @@ def check(
         TransformError: the model cannot be quantized, or the calibration data do not fit it.
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    asked = [target] if isinstance(target, str | Target) else list(target)
-    targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
+    targets = load_targets(target)
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
-    backend = Vela(timeout_s)
     name = name_of(model)
 
-    def run(entry: Target) -> TargetReport:
-        progress(f"compiling {name} for {entry.name}")
-        result = _only(backend.run(graph, entry), compatibility, performance)
-        return TargetReport(summarize_target(entry), (result,))
+    def run(entry: AnyTarget) -> TargetReport:
+        if isinstance(entry, CpuTarget):
+            from mlia.backends.cortex_m.backend import CortexM
+
+            progress(f"estimating {name} on {entry.name}")
+            result = CortexM().run(graph, entry)
+        else:
+            progress(f"compiling {name} for {entry.name}")
+            result = Vela(timeout_s).run(graph, entry)
+            if performance:
+                from mlia.backends.system import with_host
+
+                result = with_host(result, graph, entry)
+        return TargetReport(summarize_target(entry), (_only(result, compatibility, performance),))
 
     return Report(
         schema_version=SCHEMA_VERSION,

@@ -15,7 +15,7 @@ from mlia.pipeline.searching import search
 from mlia.pipeline.task import Candidate, Evaluate, Optimized, Progress, Task, begin, trial_of
 from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
 from mlia.report import Trial
-from mlia.targets.target import Target
+from mlia.targets.target import AnyTarget
 from mlia.transforms.codes.aims import check_layers
 
 SUGGESTED_KEEP = 0.75
@@ -23,7 +23,7 @@ SUGGESTED_KEEP = 0.75
 
 def optimize(
     model: str | Path | Graph,
-    target: str | Target | Sequence[str | Target],
+    target: str | AnyTarget | Sequence[str | AnyTarget],
     recipe: Recipe | str | Path | None = None,
     *,
     limits: Limits | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
 from mlia.graph.load import load_model
 from mlia.report import Conversion, MemorySummary, ModelSummary, TargetSummary, TensorSummary
-from mlia.targets.target import Memory, Target
+from mlia.targets.target import AnyTarget, CpuTarget, Memory
 
 
 def name_of(model: str | Path | Graph) -> str:
@@ -48,8 +48,11 @@ def _summarize_tensors(subgraph: Subgraph, indexes: Sequence[int]) -> tuple[Tens
     return tuple(TensorSummary(tensor.name, tensor.shape_signature or tensor.shape, tensor.dtype) for tensor in tensors)
 
 
-def summarize_target(target: Target) -> TargetSummary:
+def summarize_target(target: AnyTarget) -> TargetSummary:
     """The target, with what the figures depend on."""
+    if isinstance(target, CpuTarget):
+        host = target.host
+        return TargetSummary(target.name, None, None, host.clock_mhz, None, None, None, (), host.name, host.clock_mhz)
     mode = target.memory_mode
     ports: dict[str, Memory] = {"axi0": target.system_config.axi0, "axi1": target.system_config.axi1}
     holds = {"constants": mode.constants, "arena": mode.arena, "cache": mode.cache}

@@ -19,8 +19,8 @@ from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, su
 from mlia.recipe import Recipe, brief
 from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
 from mlia.results import Change, Compatibility, Fidelity, Performance, Skipped, TensorFidelity
-from mlia.targets.profiles import load_target
-from mlia.targets.target import Target
+from mlia.targets.profiles import load_targets
+from mlia.targets.target import AnyTarget, CpuTarget, Target
 from mlia.transforms.apply import Original, Workbench, measured
 from mlia.transforms.calibration import load_calibration, synthetic_calibration
 from mlia.transforms.once import Once
@@ -215,7 +215,7 @@ def trial_of(candidate: Candidate, score: float | None, objection: str, is_chose
 
 def begin(
     model: str | Path | Graph,
-    target: str | Target | Sequence[str | Target],
+    target: str | AnyTarget | Sequence[str | AnyTarget],
     calibration: str | Path | None,
     input_shapes: InputShapes,
     timeout_s: float,
@@ -223,10 +223,11 @@ def begin(
     progress: Progress,
 ) -> Task:
     """Read the model and the samples, and run the one on the other."""
-    asked = [target] if isinstance(target, str | Target) else list(target)
-    targets = [entry if isinstance(entry, Target) else load_target(entry) for entry in asked]
-    if not targets:
-        raise TargetError("no target is given; name at least one")
+    targets = []
+    for entry in load_targets(target):
+        if isinstance(entry, CpuTarget):
+            raise TargetError(f"{entry.name} has no NPU, and models are optimized for one: choose an Ethos-U target")
+        targets.append(entry)
     progress(f"reading {name_of(model)}")
     graph = load(model, input_shapes)
     if graph.provenance.format.startswith("TOSA"):

@@ -3,7 +3,7 @@
 from mlia.render.terminal import show_compiled, show_finding
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import Report, TargetReport
-from mlia.results import Compatibility, Finding, Performance, Result
+from mlia.results import Compatibility, CpuPerformance, Finding, Performance, Result, SystemTime
 
 COLUMNS = (
     Column("target", align_right=False),
@@ -42,14 +42,26 @@ def show_side_by_side(page: Page, report: Report) -> None:
     sources = sorted({source_text(found.source) for found in performances if isinstance(found, Performance)})
     page.gap()
     for source in sources:
-        page.paragraph(f"Figures are {source}, of the NPU's part only; weights are compressed.")
+        page.paragraph(f"Cycles are the NPU's, {source}; weights are compressed.")
+    for source in sorted({text for found in performances for text in _cpu_sources(found)}):
+        page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}.")
     page.paragraph("Placement and cost of each operator: check one target at a time, or --format json.")
+
+
+def _cpu_sources(found: object) -> tuple[str, ...]:
+    if isinstance(found, CpuPerformance):
+        return (f"{source_text(found.source)} ({found.stack})",)
+    if isinstance(found, Performance) and isinstance(found.system, SystemTime):
+        return (f"{source_text(found.system.sources[-1])} ({found.system.stack})",)
+    return ()
 
 
 def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
     placed = result.compatibility if isinstance(result.compatibility, Compatibility) else None
     cost = result.performance if isinstance(result.performance, Performance) else None
     memory = cost.memory if cost else None
+    if isinstance(result.performance, CpuPerformance):
+        return _cpu_row(entry, result.performance)
     sizes = (memory.sram_bytes, memory.dram_bytes, memory.flash_bytes) if memory else (0, 0, 0)
     return (
         entry.target.name,
@@ -57,10 +69,24 @@ def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
         percent(placed.npu_mac_percent if placed else None),
         count(placed.npu_segments if placed else None),
         count(cost.total_cycles if cost else None),
-        milliseconds(cost.latency_ms if cost else None),
+        milliseconds(_latency_ms(cost)),
         fraction(cost.mac_utilization if cost else None),
         *(kibibytes(size) if size else NOTHING for size in sizes),
         kibibytes(memory.compressed_weights_bytes if memory else None),
-        entry.target.system_config,
-        entry.target.memory_mode,
+        entry.target.system_config or NOTHING,
+        entry.target.memory_mode or NOTHING,
     )
+
+
+def _latency_ms(cost: Performance | None) -> float | None:
+    """Of the whole system, or of the NPU where the host's part is not known."""
+    if cost is not None and isinstance(cost.system, SystemTime):
+        return cost.system.total_ms
+    return cost.latency_ms if cost else None
+
+
+def _cpu_row(entry: TargetReport, cost: CpuPerformance) -> tuple[str, ...]:
+    ram = kibibytes(cost.arena.size_bytes)
+    figures = (count(cost.time.cycles), milliseconds(cost.time.latency_ms), NOTHING, ram, NOTHING)
+    sizes = (kibibytes(cost.flash_bytes), kibibytes(cost.weights_bytes))
+    return entry.target.name, NOTHING, NOTHING, NOTHING, *figures, *sizes, NOTHING, NOTHING

@@ -3,18 +3,35 @@
 from collections.abc import Sequence
 
 from mlia.render.text import Column, render_table
-from mlia.targets.target import Target
+from mlia.targets.target import AnyTarget, CpuTarget, Target
 
 
-def render_target_list(targets: Sequence[Target]) -> str:
+def render_target_list(targets: Sequence[AnyTarget]) -> str:
     """One line a target."""
     columns = [Column(name, align_right=False) for name in ("target", "system config", "memory mode", "MHz", "host")]
-    rows = [(t.name, t.system_config.name, t.memory_mode.name, f"{t.npu.clock_mhz:g}", t.host.name) for t in targets]
+    rows = [
+        (t.name, "-", "-", f"{t.host.clock_mhz:g}", t.host.name)
+        if isinstance(t, CpuTarget)
+        else (t.name, t.system_config.name, t.memory_mode.name, f"{t.npu.clock_mhz:g}", t.host.name)
+        for t in targets
+    ]
     return "\n".join(render_table(columns, rows, 200)) + "\n"
 
 
-def render_target(target: Target) -> str:
-    """Everything about one target."""
+def render_target(target: AnyTarget, estimate: Sequence[str]) -> str:
+    """Everything about one target; `estimate` says where the figures of its Cortex-M come from."""
+    if isinstance(target, CpuTarget):
+        name = target.name + (f": {target.description}" if target.description else "")
+        lines = [name, f"  core           {target.host.name} at {target.host.clock_mhz:g} MHz"]
+        return "\n".join([*lines, *_labeled(estimate)]) + "\n"
+    return _render_npu(target, estimate)
+
+
+def _labeled(estimate: Sequence[str]) -> list[str]:
+    return [f"  {'CPU estimate' if not number else '':14} {line}" for number, line in enumerate(estimate)]
+
+
+def _render_npu(target: Target, estimate: Sequence[str]) -> str:
     npu, mode, config = target.npu, target.memory_mode, target.system_config
     limit = "none" if mode.cache_limit_bytes is None else f"{mode.cache_limit_bytes:,} bytes"
     lines = [
@@ -52,4 +69,4 @@ def render_target(target: Target) -> str:
         )
         for memory in memories
     ]
-    return "\n".join([*lines, *render_table(columns, rows, 200)]) + "\n"
+    return "\n".join([*lines, *render_table(columns, rows, 200), "", *_labeled(estimate)]) + "\n"

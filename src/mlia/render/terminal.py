@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from mlia.render.cpu import show_cpu_compatibility, show_cpu_performance, show_host_operators, system_lines
 from mlia.render.text import (
     LABEL,
     NOTHING,
@@ -25,6 +26,8 @@ from mlia.results import (
     NOT_ASKED,
     Compatibility,
     Compiled,
+    CpuCompatibility,
+    CpuPerformance,
     Finding,
     OperatorCost,
     OperatorId,
@@ -32,6 +35,7 @@ from mlia.results import (
     Placement,
     Skipped,
     SubgraphCost,
+    SystemTime,
     Unit,
 )
 
@@ -70,7 +74,7 @@ def show_compiled(page: Page, compiled: Compiled, entry: TargetReport) -> None:
         f" {compiled.architecture}, driver format {compiled.driver_format})"
     )
     target = entry.target
-    if (compiled.npu, compiled.macs_per_cycle) != (target.npu.lower(), target.macs_per_cycle):
+    if (compiled.npu, compiled.macs_per_cycle) != ((target.npu or "").lower(), target.macs_per_cycle):
         page.paragraph(f"It cannot run on {target.name}: the driver refuses a stream that is for another NPU.")
 
 
@@ -104,21 +108,28 @@ def _tensor_text(tensor: TensorSummary) -> str:
 def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
     target = entry.target
     page.heading(f"Target {target.name}")
-    page.paragraph(
-        f"{target.npu} with {plural(target.macs_per_cycle, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
-        f" {target.system_config}, {target.memory_mode}, host {target.host}"
-    )
+    if target.npu is None:
+        page.paragraph(f"{target.host} at {target.host_clock_mhz:g} MHz, without an NPU")
+    else:
+        page.paragraph(
+            f"{target.npu} with {plural(target.macs_per_cycle or 0, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
+            f" {target.system_config}, {target.memory_mode}, host {target.host} at {target.host_clock_mhz:g} MHz"
+        )
     for result in entry.results:
         for compiled in result.compiled:
             show_compiled(page, compiled, entry)
         if isinstance(result.compatibility, Skipped):
             _show_skipped(page, result.compatibility)
+        elif isinstance(result.compatibility, CpuCompatibility):
+            show_cpu_compatibility(page, result.compatibility)
         else:
             _show_compatibility(page, result.compatibility)
         if isinstance(result.performance, Skipped):
             _show_skipped(page, result.performance)
+        elif isinstance(result.performance, CpuPerformance):
+            show_cpu_performance(page, result.performance, style.all_operators)
         else:
-            _show_performance(page, result.performance, style)
+            _show_performance(page, result.performance, target.host, style)
 
 
 def _show_skipped(page: Page, skipped: Skipped) -> None:
@@ -185,21 +196,25 @@ def _placement_row(placement: Placement, name: str, references: dict[OperatorId,
     )
 
 
-def _show_performance(page: Page, found: Performance, style: TerminalStyle) -> None:
+def _show_performance(page: Page, found: Performance, host: str, style: TerminalStyle) -> None:
     page.heading(f"Performance ({source_text(found.source)})")
     if found.total_cycles is None:
         page.paragraph("Nothing runs on the NPU, so there is no NPU time to show.")
-        return
-    for label, text in _totals(found):
+    for label, text in [*system_lines(found, host), *(_totals(found) if found.total_cycles is not None else [])]:
         page.paragraph(text, label, LABEL)
-    page.gap()
-    page.paragraph("Operators, the slowest first:")
-    _show_operators(page, found.operators, style)
+    if found.total_cycles is not None:
+        page.gap()
+        page.paragraph("Operators, the slowest first:")
+        _show_operators(page, found.operators, style)
+    show_host_operators(page, found, host, style.all_operators)
+    if isinstance(found.system, SystemTime):
+        page.gap()
+        page.paragraph(f"{found.system.note[0].upper()}{found.system.note[1:]}.")
 
 
 def _totals(found: Performance) -> list[tuple[str, str]]:
     """The figures of the whole network, each with its label."""
-    at = f"{milliseconds(found.latency_ms)} ms at {found.clock_mhz:g} MHz"
+    at = f"{milliseconds(found.latency_ms)} ms of the NPU at {found.clock_mhz:g} MHz"
     has_start = found.inference_cycles != found.total_cycles
     lines = [("per run", f"{count(found.inference_cycles)} cycles, {at}")] if has_start else []
     lines += [

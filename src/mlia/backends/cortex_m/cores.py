@@ -43,3 +43,22 @@ def load_core(name: str) -> Core:
         raise TargetError(f"no figures for a core named '{name}'; there are {', '.join(NAMES)}")
     with open(os.path.join(CORES, f"{name}.toml"), "rb") as file:
         return msgspec.toml.decode(file.read(), type=Core)
+
+
+def describe_core(name: str) -> list[str]:
+    """Where the figures of a core come from, in a few lines.
+
+    Raises:
+        TargetError: there is no such core.
+    """
+    core = load_core(name)
+    extension = "no DSP extension" if core.extension == "none" else f"{core.extension} extension"
+    unit = "floating-point unit" if core.has_fpu else "no floating-point unit"
+    fitted = f"{100 * (core.fitted_low - 1):+.0f} to {100 * (core.fitted_high - 1):+.0f} %"
+    prior = f"{100 * (core.prior_low - 1):+.0f} to {100 * (core.prior_high - 1):+.0f} %"
+    return [
+        f"{core.stack}, {extension}, {unit}; coefficients of {core.version}",
+        *(f"fitted on {source}" for source in core.sources),
+        f"band: {fitted} where it was fitted, {prior} elsewhere",
+        *([core.note] if core.note else []),
+    ]

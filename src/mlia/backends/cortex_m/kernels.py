@@ -1,9 +1,5 @@
 """Which kernel of TFLite Micro runs an operator on a core, and why that one."""
 
-from typing import Literal
-
-from msgspec import Struct
-
 from mlia.backends.cortex_m.cores import Core
 from mlia.backends.cortex_m.coverage import (
     ACCELERATED,
@@ -14,6 +10,7 @@ from mlia.backends.cortex_m.coverage import (
     WEIGHT_TYPES,
 )
 from mlia.graph.graph import Operator, Subgraph, Tensor
+from mlia.results import Kernel
 
 _INSTRUCTIONS = {"MVE": "MVE", "DSP": "DSP", "none": "plain C"}
 _SPOKEN = {
@@ -26,15 +23,6 @@ _SPOKEN = {
 _CALLING = {"IF", "WHILE", "CALL_ONCE"}
 _WITHOUT_OUTPUTS = {*_CALLING, "ASSIGN_VARIABLE"}
 _RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2}  # of their weights
-
-
-class Kernel(Struct, frozen=True):
-    """The kernel that runs an operator. When there is none, `is_supported` is false and `reason` says why."""
-
-    library: Literal["CMSIS-NN", "TFLM reference"]
-    name: str
-    is_supported: bool
-    reason: str
 
 
 def activation(operator: Operator, subgraph: Subgraph) -> Tensor | None:

@@ -1,0 +1,190 @@
+"""What a Cortex-M does, as text: the whole model on it, or the part that an NPU leaves to it."""
+
+from collections.abc import Sequence
+
+from mlia.render.text import (
+    LABEL,
+    NOTHING,
+    Column,
+    Page,
+    count,
+    display_names,
+    identity,
+    kibibytes,
+    milliseconds,
+    percent,
+    plural,
+    source_text,
+)
+from mlia.results import (
+    ArenaUse,
+    CpuCompatibility,
+    CpuCost,
+    CpuPerformance,
+    CpuTime,
+    Performance,
+    Skipped,
+    SystemTime,
+)
+
+SLOWEST_SHOWN = 12
+_KERNELS = (
+    Column("#"),
+    Column("operator", align_right=False),
+    Column("name", align_right=False, flexible=True),
+    Column("library", align_right=False),
+    Column("kernel", align_right=False, flexible=True),
+)
+_COSTS = (
+    Column("#"),
+    Column("operator", align_right=False),
+    Column("name", align_right=False, flexible=True),
+    Column("cycles"),
+    Column("%", rank=1),
+    Column("ms"),
+    Column("low..high ms", rank=2),
+    Column("kernel", align_right=False, rank=3),
+    Column("library", align_right=False, rank=4),
+    Column("MACs", rank=5),
+)
+
+
+def show_cpu_compatibility(page: Page, found: CpuCompatibility) -> None:
+    """Which kernel runs each operator, and why; one reason is told once."""
+    page.heading(f"Compatibility ({found.stack}, {source_text(found.source)})")
+    everything = plural(len(found.operators), "operator")
+    if found.unsupported_operators:
+        page.paragraph(
+            f"{found.unsupported_operators} of {everything} cannot run: TensorFlow Lite Micro has no kernel, and a"
+            " model with them does not start."
+        )
+    else:
+        page.paragraph(f"All of {everything} can run.")
+    page.gap()
+    names = display_names([cost.name for cost in found.operators])
+    rows = [
+        (identity(cost.subgraph, cost.index), cost.kind, name, _library(cost), cost.kernel.name or NOTHING)
+        for cost, name in zip(found.operators, names, strict=True)
+    ]
+    page.table(_KERNELS, rows)
+    show_reasons(page, found.operators)
+
+
+def show_reasons(page: Page, costs: Sequence[CpuCost]) -> None:
+    """Why operators have the kernels that they have, once for all that share a reason."""
+    reasons: dict[str, list[str]] = {}
+    for cost in costs:
+        if cost.kernel.reason:
+            reasons.setdefault(cost.kernel.reason, []).append(identity(cost.subgraph, cost.index))
+    if reasons:
+        page.gap()
+    for reason, numbers in reasons.items():
+        shown = ", ".join(numbers[:8]) + (", …" if len(numbers) > 8 else "")
+        page.paragraph(f"- {shown}: {reason}", hang=4)
+
+
+def show_cpu_performance(page: Page, found: CpuPerformance, all_operators: bool) -> None:
+    """Time and memory of the whole model on a Cortex-M."""
+    page.heading(f"Performance ({source_text(found.source)}; {found.stack})")
+    lines = [
+        ("total", f"{count(found.time.cycles)} cycles, {_time(found.time)} at {found.clock_mhz:g} MHz"),
+        ("MACs", count(found.macs)),
+        ("weights", f"{kibibytes(found.weights_bytes)} KiB"),
+        ("flash", f"{kibibytes(found.flash_bytes)} KiB for the model's file, without code"),
+        ("RAM", _arena(found.arena)),
+    ]
+    if found.unsupported_operators:
+        lines.insert(1, ("left out", f"{plural(found.unsupported_operators, 'operator')} that cannot run"))
+    lines += [("fitted on", text) for text in found.fitted_on]
+    lines += [("note", found.note)] if found.note else []
+    for label, text in lines:
+        page.paragraph(text, label, LABEL)
+    page.gap()
+    page.paragraph("Operators, the slowest first:")
+    show_costs(page, found.operators, all_operators)
+
+
+def show_costs(page: Page, costs: Sequence[CpuCost], all_operators: bool) -> None:
+    """What operators cost, the slowest first."""
+    named = list(zip(costs, display_names([cost.name for cost in costs]), strict=True))
+    ranked = sorted(named, key=lambda item: -(item[0].time.cycles if item[0].time else 0))
+    shown = ranked if all_operators else ranked[:SLOWEST_SHOWN]
+    page.table(_COSTS, [_row(cost, name) for cost, name in shown])
+    if len(shown) < len(ranked):
+        page.paragraph(f"and {len(ranked) - len(shown)} more (--all-operators shows them)")
+
+
+def system_lines(performance: Performance, host: str) -> list[tuple[str, str]]:
+    """The time of the whole inference as labeled lines; none where it was not asked for."""
+    system = performance.system
+    if system is None:
+        return []
+    if isinstance(system, Skipped):
+        return [("latency", f"not known: {system.reason}")]
+    parts = (
+        f"NPU {milliseconds(system.npu_ms)} + {host} {milliseconds(system.cpu.latency_ms)}"
+        f" + hand-over {milliseconds(system.handover.latency_ms)}"
+    )
+    band = _band(system.low_ms, system.high_ms)
+    lines = [
+        ("latency", f"{milliseconds(system.total_ms)} ms ({band}) = {parts}, {plural(system.segments, 'segment')}")
+    ]
+    if system.speedup is not None and system.cpu_alone is not None:
+        lines.append(("without NPU", _uplift(system, host)))
+    return lines
+
+
+def _uplift(system: SystemTime, host: str) -> str:
+    assert system.cpu_alone is not None
+    assert system.speedup is not None
+    alone = f"{milliseconds(system.cpu_alone.latency_ms)} ms on the {host} alone"
+    if system.speedup >= 1:
+        return f"{alone}; the NPU makes it {system.speedup:.1f} times faster"
+    return f"{alone}: faster than with the NPU, by {1 / system.speedup:.1f} times"
+
+
+def show_host_operators(page: Page, performance: Performance, host: str, all_operators: bool) -> None:
+    """What the NPU leaves to its host, with the kernels, and where the figures come from."""
+    system = performance.system
+    if not performance.cpu_operators or not isinstance(system, SystemTime):
+        return
+    page.gap()
+    page.paragraph(f"On the {host} ({source_text(system.sources[-1])}; {system.stack}):")
+    show_costs(page, performance.cpu_operators, all_operators)
+    show_reasons(page, performance.cpu_operators)
+
+
+def _row(cost: CpuCost, name: str) -> tuple[str, ...]:
+    time = cost.time
+    return (
+        identity(cost.subgraph, cost.index),
+        cost.kind,
+        name,
+        count(time.cycles if time else None),
+        percent(cost.cycles_percent),
+        milliseconds(time.latency_ms if time else None),
+        _band(time.low_ms, time.high_ms) if time else NOTHING,
+        cost.kernel.name or NOTHING,
+        _library(cost),
+        count(cost.macs) if cost.macs else NOTHING,
+    )
+
+
+def _library(cost: CpuCost) -> str:
+    return cost.kernel.library if cost.kernel.is_supported else "none"
+
+
+def _time(time: CpuTime) -> str:
+    return f"{milliseconds(time.latency_ms)} ms ({_band(time.low_ms, time.high_ms)})"
+
+
+def _band(low_ms: float, high_ms: float) -> str:
+    return f"{milliseconds(low_ms)}..{milliseconds(high_ms)}"
+
+
+def _arena(arena: ArenaUse) -> str:
+    start = f"; {kibibytes(arena.minimum_bytes)} KiB to start" if arena.minimum_bytes > arena.size_bytes else ""
+    return (
+        f"arena {kibibytes(arena.size_bytes)} KiB{start}: tensors and scratch {kibibytes(arena.planned_bytes)} KiB,"
+        f" what stays {kibibytes(arena.persistent_bytes)} KiB"
+    )

@@ -1,0 +1,136 @@
+"""What falls off the NPU costs time: orderings that a count of NPU cycles gets wrong."""
+
+import numpy as np
+import pytest
+from conftest import SAMPLE, wake_words
+
+import mlia
+from mlia.graph.graph import Graph, OptionValue
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.results import CpuPerformance, Origin, Performance, SystemTime, Unit
+from mlia.testing import Sketch
+
+
+def mobile(side: int = 48) -> Graph:
+    """The beginning of a MobileNet, as visual wake words has it, in float."""
+    net = Sketch("mobile", seed=1)
+    x = net.convolution(net.input("image", (1, side, side, 3)), filters=8, kernel=(3, 3), stride=(2, 2), name="first")
+    for number, (filters, stride) in enumerate(((16, 1), (32, 2), (32, 1), (64, 2)), start=1):
+        x = net.depthwise(x, stride=(stride, stride), name=f"depthwise_{number}")
+        x = net.convolution(x, filters=filters, name=f"pointwise_{number}")
+    x = net.average_pool(x, kernel=(side // 8, side // 8), name="pool")
+    x = net.fully_connected(net.reshape(x, (1, 64)), units=2, name="dense")
+    return read_tflite(write_tflite(net.graph([net.softmax(x)])))
+
+
+def resized(factor: int) -> Graph:
+    net = Sketch("resized")
+    x = net.convolution(net.input("image", (1, 16, 16, 8)), filters=16, kernel=(3, 3), name="before")
+    size = net.constant("size", np.array([16 * factor, 16 * factor], np.int32))
+    options: dict[str, OptionValue] = {"align_corners": False, "half_pixel_centers": True}
+    shape, table = (1, 16 * factor, 16 * factor, 16), "ResizeBilinearOptions"
+    x = net.operator("RESIZE_BILINEAR", [x, size], shape, "resize", options_table=table, options=options)
+    return read_tflite(write_tflite(net.graph([net.convolution(x, filters=16, kernel=(3, 3), name="after")])))
+
+
+def activated(kind: str) -> Graph:
+    net = Sketch("activated")
+    x = net.input("image", (1, 32, 32, 8))
+    x = net.convolution(x, filters=16, kernel=(3, 3), activation="NONE", name="before")
+    x = net.unary(kind, x, "activation")
+    return read_tflite(write_tflite(net.graph([net.convolution(x, filters=16, kernel=(3, 3), name="after")])))
+
+
+def performance(model: Graph, target: str = "ethos-u55-256", quantize: bool = True) -> Performance:
+    found = mlia.check(model, target, quantize=quantize).targets[0].results[0].performance
+    assert isinstance(found, Performance)
+    return found
+
+
+def system(model: Graph, target: str = "ethos-u55-256", quantize: bool = True) -> SystemTime:
+    found = performance(model, target, quantize).system
+    assert isinstance(found, SystemTime)
+    return found
+
+
+def test_a_float_model_costs_more_than_its_integer_form() -> None:
+    floating, integer = system(mobile(), quantize=False), system(mobile())
+    assert floating.npu_ms == 0
+    assert floating.total_ms > 10 * integer.total_ms > 0
+    assert floating.speedup is None
+    assert integer.speedup is not None
+    assert integer.speedup > 1
+
+
+def test_a_resize_on_the_cpu_is_slower_than_a_smaller_one_on_the_npu() -> None:
+    twice, thrice = system(resized(2)), system(resized(3))
+    assert thrice.npu_ms < twice.npu_ms  # what other tools compare
+    assert thrice.total_ms > twice.total_ms
+    assert (twice.segments, thrice.segments) == (1, 2)
+    assert twice.cpu.cycles == 0 < thrice.cpu.cycles
+    assert thrice.handover.cycles > twice.handover.cycles > 0
+
+
+def test_an_activation_on_the_cpu_is_slower_than_one_on_the_npu() -> None:
+    relu, elu = performance(activated("RELU")), performance(activated("ELU"))
+    assert elu.total_cycles is not None
+    assert relu.total_cycles is not None
+    assert elu.total_cycles < relu.total_cycles
+    assert isinstance(relu.system, SystemTime)
+    assert isinstance(elu.system, SystemTime)
+    assert elu.system.total_ms > relu.system.total_ms
+    assert [cost.kind for cost in elu.cpu_operators] == ["DEQUANTIZE", "ELU", "QUANTIZE"]
+
+
+@pytest.mark.parametrize("target", ["ethos-u55-32", "ethos-u65-512", "ethos-u85-2048"])
+def test_the_sum_is_of_its_parts(target: str) -> None:
+    found = system(resized(3), target)
+    assert found.total_ms == pytest.approx(found.npu_ms + found.cpu.latency_ms + found.handover.latency_ms)
+    assert found.low_ms < found.total_ms < found.high_ms
+    assert found.cpu.low_cycles < found.cpu.cycles < found.cpu.high_cycles
+    assert {source.origin for source in found.sources} == {Origin.ESTIMATED}
+    assert len({source.by for source in found.sources}) == 2
+    assert found.cpu_alone is not None
+    assert found.speedup == pytest.approx(found.cpu_alone.latency_ms / found.total_ms)
+
+
+@pytest.mark.parametrize("core", ["m0plus", "m4", "m7", "m33", "m55", "m85"])
+def test_a_cortex_m_alone_runs_the_whole_model(core: str) -> None:
+    (entry,) = mlia.check(SAMPLE, f"cortex-{core}").targets
+    found = entry.results[0].performance
+    assert entry.target.npu is None
+    assert isinstance(found, CpuPerformance)
+    assert found.time.cycles == sum(cost.time.cycles for cost in found.operators if cost.time)
+    assert found.time.low_cycles < found.time.cycles < found.time.high_cycles
+    assert found.stack
+    assert found.source.version
+    assert found.flash_bytes == SAMPLE.stat().st_size
+    assert sum(cost.cycles_percent or 0 for cost in found.operators) == pytest.approx(100)
+
+
+def test_what_cannot_run_at_all_is_told_apart() -> None:
+    net = Sketch("odd")
+    x = net.convolution(net.input("image", (1, 8, 8, 4)), filters=4, name="conv")
+    x = net.operator("CUSTOM", [x], (1, 8, 8, 4), "odd", custom_code="Mystery")
+    graph = read_tflite(write_tflite(net.graph([x])))
+    (entry,) = mlia.check(graph, "cortex-m55", quantize=False).targets
+    found = entry.results[0].performance
+    assert isinstance(found, CpuPerformance)
+    assert found.unsupported_operators == 1
+    conv, odd = found.operators
+    assert conv.kernel.is_supported
+    assert conv.time is not None
+    assert not odd.kernel.is_supported
+    assert odd.time is None
+    assert odd.kernel.reason
+
+
+@pytest.mark.parametrize("path", wake_words(), ids=lambda path: path.stem)
+def test_state_does_not_hide_the_cpu(path: object) -> None:
+    report = mlia.check(str(path), "ethos-u55-128")
+    placed = report.targets[0].results[0].compatibility
+    found = report.targets[0].results[0].performance
+    assert isinstance(found, Performance)
+    on_cpu = [each for each in getattr(placed, "operators", ()) if each.processor == Unit.CPU]
+    assert len(found.cpu_operators) == len(on_cpu) > 0
