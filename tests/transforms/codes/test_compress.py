@@ -10,7 +10,7 @@ from mlia.graph.graph import Graph, Operator, OptionValue
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Clustering, Layer, Pruning, Recipe
-from mlia.testing import Sketch
+from mlia.testing import Sketch, quantize_synthetically
 from mlia.transforms.calibration import Array, synthetic_calibration
 from mlia.transforms.child import call
 from mlia.transforms.codes.activations import Stream
@@ -170,6 +170,75 @@ def test_models_with_state_are_not_compensated(shared: Path) -> None:
     samples = synthetic_calibration(graph, samples=4).calibrating
     made = call(compress, bytes(graph.content), bytes(graph.content), samples, aims)
     assert set(made.uncompensated.values()) == {"the model keeps state between runs"}
+
+
+def transposed() -> Graph:
+    """A convolution, and one that is transposed, whose first input is the shape of its output."""
+    net = Sketch("transposed", seed=1)
+    x = net.convolution(net.input("image", (1, 8, 8, 3)), filters=8, kernel=(3, 3), name="down")
+    shape = net.constant("shape", np.array([1, 16, 16, 6], np.int32))
+    weights = net.constant("weights", np.random.default_rng(0).normal(size=(6, 3, 3, 8)).astype(np.float32))
+    options: dict[str, OptionValue] = {"padding": "SAME", "stride_w": 2, "stride_h": 2}
+    inputs, table = [shape, weights, x], "TransposeConvOptions"
+    x = net.operator(
+        "TRANSPOSE_CONV", inputs, (1, 16, 16, 6), "up", dtype="float32", options_table=table, options=options
+    )
+    return read_tflite(write_tflite(net.graph([x])))
+
+
+def test_transposed_convolutions_are_pruned_uncompensated() -> None:
+    graph = transposed()
+    calibration = synthetic_calibration(graph)
+    quantized = quantize(graph, calibration).graph
+    aims, _ = aims_of(quantized, Recipe(pruning=Pruning(0.5)))
+    contents = bytes(graph.content), bytes(quantized.content)
+    made = call(compress, *contents, calibration.calibrating, [aim for aim in aims if aim.operator == 1])
+    assert made.uncompensated == {1: "what a TRANSPOSE_CONV of its kind multiplies is not understood"}
+    (weights,) = made.constants.values()
+    assert (weights == 0).mean() >= 0.5
+
+
+def reads_of_the_input() -> Graph:
+    """Convolutions that read an image as it is, behind arithmetic, joined with features, and not at all."""
+    net = Sketch("reads", seed=3)
+    image = net.input("image", (1, 8, 8, 4))
+    scale = net.constant("scale", np.full((1, 1, 1, 4), 0.5, np.float32))
+    options: dict[str, OptionValue] = {"fused_activation_function": "NONE"}
+    half = net.operator("MUL", [image, scale], (1, 8, 8, 4), "half", options_table="MulOptions", options=options)
+    left = net.convolution(image, filters=4, name="direct")
+    right = net.convolution(half, filters=4, name="behind")
+    both = net.operator("ADD", [left, right], (1, 8, 8, 4), "both", options_table="AddOptions", options=options)
+    joined = net.operator("ADD", [both, half], (1, 8, 8, 4), "joined", options_table="AddOptions", options=options)
+    x = net.convolution(joined, filters=16, kernel=(3, 3), name="later")
+    return net.graph([net.convolution(x, filters=16, kernel=(3, 3), name="last")])
+
+
+def test_operators_that_read_the_input_are_spared() -> None:
+    graph = read_tflite(quantize_synthetically(write_tflite(reads_of_the_input())))
+    aims, skipped = aims_of(graph, Recipe(pruning=Pruning(0.5)))
+    names = [graph.main.operator_name(graph.operators[aim.operator]) for aim in aims]
+    assert names == ["later", "last"]
+    assert [item.what for item in skipped] == ["pruning of direct", "pruning of behind"]
+    assert {item.reason for item in skipped} == {
+        "it reads the model's input, and all others miss what it loses; it is only pruned when --layer says so"
+    }
+
+
+def test_an_operator_with_much_of_the_weights_is_pruned_wherever_it_is() -> None:
+    net = Sketch("dense")
+    x = net.fully_connected(net.input("x", (1, 100)), units=20, name="first")
+    graph = read_tflite(
+        quantize_synthetically(write_tflite(net.graph([net.fully_connected(x, units=50, name="next")])))
+    )
+    aims, skipped = aims_of(graph, Recipe(pruning=Pruning(0.5)))
+    assert [aim.prune for aim in aims] == [0.5, 0.5]
+    assert not skipped
+
+
+def test_weights_that_are_not_understood_are_listed(shared: Path) -> None:
+    graph = read_tflite((shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes())
+    _, skipped = aims_of(graph, Recipe(clustering=Clustering(16)))
+    assert [item.reason for item in skipped] == ["those of UNIDIRECTIONAL_SEQUENCE_LSTM are not understood"]
 
 
 def test_overrides_reach_their_operators(pair: tuple[Graph, Graph, tuple[Array, ...], tuple[Array, ...]]) -> None:

@@ -13,6 +13,9 @@ from mlia.transforms.codes.compress import Aim, input_channels
 from mlia.transforms.codes.patches import is_depthwise
 from mlia.transforms.dequantize import WEIGHTED
 
+# An operator with so much of a model's weights is pruned even where it reads the model's input.
+LARGE_SHARE = 0.2
+
 
 class _Wish(NamedTuple):
     """What a recipe says about one operator."""
@@ -36,14 +39,19 @@ def check_layers(recipe: Recipe, graph: Graph) -> None:
 
 def aims_of(graph: Graph, recipe: Recipe) -> tuple[tuple[Aim, ...], tuple[Skipped, ...]]:
     """What to do with each operator that has weights, in their order, and what is left alone, with the reason."""
-    aims, skipped = [], []
-    weighted = [operator for operator in graph.operators if operator.kind in WEIGHTED]
-    shared = _shared(graph.main)
-    for position, operator in enumerate(weighted):
+    aims: list[Aim] = []
+    skipped: list[Skipped] = []
+    shared, spared = _shared(graph.main), _spared(graph.main)
+    pattern = recipe.pruning.pattern if recipe.pruning else "unstructured"
+    for operator in graph.operators:
+        if operator.kind not in WEIGHTED:
+            if (recipe.pruning or recipe.clustering) and _has_matrix(graph.main, operator):
+                name = graph.main.operator_name(operator)
+                skipped.append(Skipped(f"weights of {name}", f"those of {operator.kind} are not understood"))
+            continue
         name = graph.main.operator_name(operator)
-        wish, reasons = _wish(recipe, name, operator, is_first=position == 0)
-        pattern = recipe.pruning.pattern if recipe.pruning else "unstructured"
-        channels = input_channels(operator, graph.main.tensors[operator.inputs[1]].shape)
+        wish, reasons = _wish(recipe, name, operator, operator.index in spared)
+        channels = input_channels(operator, graph.main.tensors[operator.inputs[1]].shape or (1,))
         if wish.prune and pattern == "2:4" and channels <= KEPT_OF_GROUP:
             wish = wish._replace(prune=0.0)
             reasons["pruning"] = f"2:4 keeps two of every four input channels, and it has {channels}"
@@ -57,13 +65,12 @@ def aims_of(graph: Graph, recipe: Recipe) -> tuple[tuple[Aim, ...], tuple[Skippe
     return tuple(aims), tuple(skipped)
 
 
-def _wish(recipe: Recipe, name: str, operator: Operator, is_first: bool) -> tuple[_Wish, dict[str, str]]:
+def _wish(recipe: Recipe, name: str, operator: Operator, is_spared: bool) -> tuple[_Wish, dict[str, str]]:
     layer = recipe.layer(name)
     reasons = {}
     prune = recipe.pruning.target if recipe.pruning else 0.0
-    if prune and layer.pruning is None and (is_first or is_depthwise(operator)):
-        what = "the first operator has few weights, and all others depend on it" if is_first else _DEPTHWISE
-        reasons["pruning"] = f"{what}; it is only pruned when --layer says so"
+    if prune and layer.pruning is None and (is_spared or is_depthwise(operator)):
+        reasons["pruning"] = f"{_INPUT if is_spared else _DEPTHWISE}; it is only pruned when --layer says so"
         prune = 0.0
     if layer.pruning is not None:
         if layer.pruning is False and prune:
@@ -77,7 +84,45 @@ def _wish(recipe: Recipe, name: str, operator: Operator, is_first: bool) -> tupl
     return _Wish(prune, clusters), reasons
 
 
+_INPUT = "it reads the model's input, and all others miss what it loses"
 _DEPTHWISE = "a depthwise operator has few weights, and each of them matters"
+
+
+def _spared(subgraph: Subgraph) -> set[int]:
+    """Indexes of weighted operators that read the model's input, unless they hold much of the model's weights.
+
+    An input is also read behind operators without weights, as QUANTIZE, PAD or a division by 255, alone or joined
+    with constants and state; not where it is joined with what other weights made of it.
+    """
+    weighted = [operator for operator in subgraph.operators if operator.kind in WEIGHTED]
+    sizes = {operator.inputs[1]: subgraph.tensors[operator.inputs[1]].elements for operator in weighted}
+    few = LARGE_SHARE * sum(sizes.values())
+    given = {*subgraph.inputs}  # computed from the model's inputs without any weights
+    later: set[int] = set()  # computed with weights
+    spared = set()
+    for operator in subgraph.operators:
+        has_weights = operator.kind in WEIGHTED or _has_matrix(subgraph, operator)
+        reads_only_input = not given.isdisjoint(operator.inputs) and later.isdisjoint(operator.inputs)
+        if reads_only_input and operator.kind in WEIGHTED and sizes[operator.inputs[1]] < few:
+            spared.add(operator.index)
+        if has_weights or not later.isdisjoint(operator.inputs):
+            later.update(operator.outputs)
+        elif reads_only_input:
+            given.update(operator.outputs)
+    return spared
+
+
+def _has_matrix(subgraph: Subgraph, operator: Operator) -> bool:
+    """Whether it reads stored integers along more than one axis, which are weights rather than a scale or an offset."""
+    tensors = (subgraph.tensor(index) for index in operator.inputs)
+    return any(
+        tensor is not None
+        and tensor.is_constant
+        and tensor.quantization is not None
+        and tensor.dtype != "int32"
+        and sum(size > 1 for size in tensor.shape) > 1
+        for tensor in tensors
+    )
 
 
 def _shared(subgraph: Subgraph) -> set[int]:

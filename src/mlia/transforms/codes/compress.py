@@ -22,11 +22,13 @@ from mlia.transforms.calibration import SEED, Array
 from mlia.transforms.codes import codebook
 from mlia.transforms.codes.activations import Stream, has_state
 from mlia.transforms.codes.codebook import Pattern
-from mlia.transforms.codes.patches import is_depthwise, rows_of, weights_matrix, weights_tensor
+from mlia.transforms.codes.patches import DEPTHWISE, is_depthwise, rows_of, weights_matrix, weights_tensor
 from mlia.transforms.constants import patched, real, scales, stored
 from mlia.transforms.dequantize import bias_of, bias_quantization
 from mlia.transforms.quantizers import plain_name
 
+# Operators whose first input is what their weights are multiplied with.
+FOLLOWED = ("CONV_2D", DEPTHWISE, "FULLY_CONNECTED")
 MOST_SAMPLES = 256
 MOST_ROWS, ROWS_PER_COLUMN = 4096, 6  # of inputs at different positions, at most the larger of both
 # So much of the mean diagonal is added to H, and the more the fewer rows there are for its columns: chosen on
@@ -109,11 +111,13 @@ def compress(
             uncompensated[aim.operator] = "the model keeps state between runs"
         elif samples and (counterpart is None or counterpart.kind != operator.kind):
             uncompensated[aim.operator] = "the reference has no operator of its name"
+        elif samples and (operator.kind not in FOLLOWED or graph.main.tensors[operator.inputs[0]].is_constant):
+            uncompensated[aim.operator] = f"what a {operator.kind} of its kind multiplies is not understood"
         elif streams and counterpart is not None:
             values = streams[0].input_of(original, counterpart), streams[1].input_of(graph, operator)
             inputs = _inputs(graph, operator, original, counterpart, *values, is_noise)
             if inputs is None:
-                uncompensated[aim.operator] = f"its kind of {operator.kind} is not understood"
+                uncompensated[aim.operator] = f"what a {operator.kind} of its kind multiplies is not understood"
         weights_graph, weights_operator = (original, counterpart) if inputs and counterpart else (graph, operator)
         new = _compress_operator(graph, operator, weights_graph, weights_operator, aim, inputs)
         constants |= new
