@@ -35,8 +35,8 @@ def explain(performance: Performance, before: Figures, after: Figures) -> str:
     ceiling = before.total_cycles / before.npu_cycles
     where = _bounds(performance)
     told = (
-        f"the NPU computed in {100 * busy:.0f} % of the cycles before ({where}), so weights that cost nothing to"
-        f" fetch would gain about {ceiling:.2f}x"
+        f"the NPU computed in {100 * busy:.0f} % of the cycles before ({where}); if it never waited for memory, it"
+        f" would be about {ceiling:.2f}x as fast, the ceiling for compressed weights"
     )
     if gain < 1 / SMALL:
         return f"it became slower; {told}"
