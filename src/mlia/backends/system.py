@@ -2,12 +2,13 @@
 
 from msgspec.structs import replace
 
-from mlia.backends.cortex_m.backend import added, cpu_costs, cpu_time, source_of
 from mlia.backends.cortex_m.cores import load_core
+from mlia.backends.cortex_m.operators import added, cpu_time, source_of
 from mlia.graph.graph import Graph, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
     Compatibility,
+    CpuCost,
     CpuTime,
     OperatorId,
     Performance,
@@ -34,8 +35,11 @@ NOTE = (
 )
 
 
-def with_host(result: Result, graph: Graph, target: Target) -> Result:
-    """The result with the cost of what the host runs, and the time of the whole inference."""
+def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost, ...]) -> Result:
+    """The result with the cost of what the host runs, and the time of the whole inference.
+
+    `costs` are those of all the model's operators on the host: cpu_costs(graph, target.host).
+    """
     performance, compatibility = result.performance, result.compatibility
     if not isinstance(performance, Performance) or not isinstance(compatibility, Compatibility):
         return result
@@ -46,25 +50,29 @@ def with_host(result: Result, graph: Graph, target: Target) -> Result:
         for placement in compatibility.operators
         if placement.processor == Unit.CPU
     }
-    costs = cpu_costs(graph, target.host, on_cpu)
+    alone, costs = costs, tuple(cost for cost in costs if OperatorId(cost.subgraph, cost.index) in on_cpu)
     missing = [cost for cost in costs if cost.time is None and not cost.subgraph]
     if missing:
         system: SystemTime | Skipped = Skipped("system", f"{missing[0].kind}: {missing[0].kernel.reason}")
     else:
         cpu = added(target.host, [cost.time for cost in costs if cost.time is not None and not cost.subgraph])
-        system = _system(performance, compatibility.operators, cpu, graph, target)
+        system = _system(performance, compatibility.operators, cpu, _alone(alone, target.host), graph.main, target)
     skipped = performance.skipped if isinstance(system, Skipped) else ()
     return replace(result, performance=replace(performance, cpu_operators=costs, system=system, skipped=skipped))
 
 
 def _system(
-    performance: Performance, placements: tuple[Placement, ...], cpu: CpuTime, graph: Graph, target: Target
+    performance: Performance,
+    placements: tuple[Placement, ...],
+    cpu: CpuTime,
+    alone: CpuTime | None,
+    main: Subgraph,
+    target: Target,
 ) -> SystemTime:
     core = load_core(target.host.core)
-    handover = _handover(placements, graph.main, target.host)
+    handover = _handover(placements, main, target.host)
     npu_ms = performance.latency_ms or 0.0
     total_ms = npu_ms + cpu.latency_ms + handover.latency_ms
-    alone = _alone(graph, target.host)
     segments = len({placement.segment for placement in placements if placement.segment})
     return SystemTime(
         npu_ms=npu_ms,
@@ -82,11 +90,11 @@ def _system(
     )
 
 
-def _alone(graph: Graph, host: Processor) -> CpuTime | None:
+def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:
     """The whole model on the host; None where TensorFlow Lite Micro cannot run it."""
-    costs = [cost for cost in cpu_costs(graph, host) if not cost.subgraph]
-    times = [cost.time for cost in costs if cost.time is not None]
-    return added(host, times) if len(times) == len(costs) else None
+    main = [cost for cost in costs if not cost.subgraph]
+    times = [cost.time for cost in main if cost.time is not None]
+    return added(host, times) if len(times) == len(main) else None
 
 
 def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor) -> CpuTime:

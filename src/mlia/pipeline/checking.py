@@ -15,7 +15,7 @@ from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, su
 from mlia.report import SCHEMA_VERSION, Conversion, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import load_targets
-from mlia.targets.target import AnyTarget, CpuTarget
+from mlia.targets.target import AnyTarget, CpuTarget, Target
 
 
 def check(
@@ -62,11 +62,7 @@ def check(
             result = CortexM().run(graph, entry)
         else:
             progress(f"compiling {name} for {entry.name}")
-            result = Vela(timeout_s).run(graph, entry)
-            if performance:
-                from mlia.backends.system import with_host
-
-                result = with_host(result, graph, entry)
+            result = _on_npu_and_host(graph, entry, timeout_s) if performance else Vela(timeout_s).run(graph, entry)
         return TargetReport(summarize_target(entry), (_only(result, compatibility, performance),))
 
     return Report(
@@ -76,6 +72,15 @@ def check(
         targets=map_in_parallel(run, targets),
         notes=notes_on(graph),
     )
+
+
+def _on_npu_and_host(graph: Graph, target: Target, timeout_s: float) -> Result:
+    from mlia.backends.cortex_m.operators import cpu_costs
+    from mlia.backends.system import with_host
+
+    # Before the compiler is asked: it may have begun already, in a process of its own.
+    costs = cpu_costs(graph, target.host)
+    return with_host(Vela(timeout_s).run(graph, target), graph, target, costs)
 
 
 def _prepare(

@@ -1,6 +1,5 @@
 """The Cortex-M backend: which kernel of TensorFlow Lite Micro runs each operator, and what that costs."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from msgspec import Struct
@@ -8,25 +7,19 @@ from msgspec.structs import replace
 
 from mlia.backends.cortex_m.arena import plan_arena
 from mlia.backends.cortex_m.cores import Core, load_core
-from mlia.backends.cortex_m.costs import cycles_of
-from mlia.backends.cortex_m.kernels import kernel_of
+from mlia.backends.cortex_m.operators import added, cpu_costs, source_of
 from mlia.errors import BackendError
-from mlia.graph.cost import macs, weights_bytes
-from mlia.graph.graph import Graph, Operator, Subgraph
+from mlia.graph.graph import Graph
 from mlia.results import (
     ArenaUse,
     CpuCompatibility,
     CpuCost,
     CpuPerformance,
     CpuTime,
-    OperatorId,
-    Origin,
     Result,
-    Source,
 )
-from mlia.targets.target import CpuTarget, Processor
+from mlia.targets.target import CpuTarget
 
-MODEL = "mlia's Cortex-M model"
 MAIN_ONLY = "operators of further subgraphs are not in the total: how often they run is not known"
 
 
@@ -70,53 +63,6 @@ class CortexM(Struct, frozen=True):
             note="; ".join(filter(None, (core.note, MAIN_ONLY if len(graph.subgraphs) > 1 else ""))),
         )
         return Result(self.name, compatibility, performance)
-
-
-def source_of(core: Core) -> Source:
-    """Who estimates: our model, in the version of its coefficients."""
-    return Source(Origin.ESTIMATED, MODEL, core.version)
-
-
-def cpu_costs(graph: Graph, host: Processor, only: set[OperatorId] | None = None) -> tuple[CpuCost, ...]:
-    """What the operators of a model cost on a Cortex-M, or those of them that are asked for."""
-    core = load_core(host.core)
-    return tuple(
-        _cost(operator, subgraph, core, host)
-        for subgraph in graph.subgraphs
-        for operator in subgraph.operators
-        if only is None or OperatorId(subgraph.index, operator.index) in only
-    )
-
-
-def added(host: Processor, times: Sequence[CpuTime]) -> CpuTime:
-    """One after the other. The bands add up too: what is estimated too low for one is so for the others."""
-    return cpu_time(
-        host,
-        sum(time.cycles for time in times),
-        sum(time.low_cycles for time in times),
-        sum(time.high_cycles for time in times),
-    )
-
-
-def cpu_time(host: Processor, cycles: int, low: int, high: int) -> CpuTime:
-    """Cycles with their time at the host's clock."""
-    low_ms, latency_ms, high_ms = (count / (host.clock_mhz * 1000) for count in (low, cycles, high))
-    return CpuTime(cycles, low, high, latency_ms, low_ms, high_ms)
-
-
-def _cost(operator: Operator, subgraph: Subgraph, core: Core, host: Processor) -> CpuCost:
-    found = cycles_of(operator, subgraph, core)
-    return CpuCost(
-        subgraph=subgraph.index,
-        index=operator.index,
-        kind=operator.custom_code or operator.kind,
-        name=subgraph.operator_name(operator),
-        kernel=kernel_of(operator, subgraph, core),
-        time=cpu_time(host, found.cycles, found.low, found.high) if found is not None else None,
-        cycles_percent=None,
-        macs=macs(operator, subgraph),
-        weights_bytes=weights_bytes(operator, subgraph),
-    )
 
 
 def _with_share(cost: CpuCost, whole: CpuTime) -> CpuCost:

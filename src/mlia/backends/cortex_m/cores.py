@@ -1,6 +1,7 @@
 """What is known of a core: its instructions, and how many cycles each kind of work takes on it."""
 
 import os
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -33,6 +34,7 @@ class Core(Struct, frozen=True, forbid_unknown_fields=True):
     cycles: dict[str, float]
 
 
+@cache
 def load_core(name: str) -> Core:
     """The core of that name ("cortex-m55").
 

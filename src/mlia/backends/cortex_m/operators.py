@@ -1,0 +1,57 @@
+"""The operators of a model on a Cortex-M: the kernel and the time of each."""
+
+from collections.abc import Sequence
+
+from mlia.backends.cortex_m.cores import Core, load_core
+from mlia.backends.cortex_m.costs import cycles_of
+from mlia.backends.cortex_m.kernels import kernel_of
+from mlia.graph.cost import macs, weights_bytes
+from mlia.graph.graph import Graph, Operator, Subgraph
+from mlia.results import CpuCost, CpuTime, Origin, Source
+from mlia.targets.target import Processor
+
+MODEL = "mlia's Cortex-M model"
+
+
+def source_of(core: Core) -> Source:
+    """Who estimates: our model, in the version of its coefficients."""
+    return Source(Origin.ESTIMATED, MODEL, core.version)
+
+
+def cpu_costs(graph: Graph, host: Processor) -> tuple[CpuCost, ...]:
+    """What each operator of a model costs on a Cortex-M."""
+    core = load_core(host.core)
+    return tuple(
+        _cost(operator, subgraph, core, host) for subgraph in graph.subgraphs for operator in subgraph.operators
+    )
+
+
+def added(host: Processor, times: Sequence[CpuTime]) -> CpuTime:
+    """One after the other. The bands add up too: what is estimated too low for one is so for the others."""
+    return cpu_time(
+        host,
+        sum(time.cycles for time in times),
+        sum(time.low_cycles for time in times),
+        sum(time.high_cycles for time in times),
+    )
+
+
+def cpu_time(host: Processor, cycles: int, low: int, high: int) -> CpuTime:
+    """Cycles with their time at the host's clock."""
+    low_ms, latency_ms, high_ms = (count / (host.clock_mhz * 1000) for count in (low, cycles, high))
+    return CpuTime(cycles, low, high, latency_ms, low_ms, high_ms)
+
+
+def _cost(operator: Operator, subgraph: Subgraph, core: Core, host: Processor) -> CpuCost:
+    found = cycles_of(operator, subgraph, core)
+    return CpuCost(
+        subgraph=subgraph.index,
+        index=operator.index,
+        kind=operator.custom_code or operator.kind,
+        name=subgraph.operator_name(operator),
+        kernel=kernel_of(operator, subgraph, core),
+        time=cpu_time(host, found.cycles, found.low, found.high) if found is not None else None,
+        cycles_percent=None,
+        macs=macs(operator, subgraph),
+        weights_bytes=weights_bytes(operator, subgraph),
+    )
