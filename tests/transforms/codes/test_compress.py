@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue
@@ -162,6 +163,19 @@ def test_the_integer_model_can_be_its_own_reference(
     aims, _ = aims_of(quantized, Recipe(clustering=Clustering(32)))
     made = call(compress, bytes(quantized.content), bytes(quantized.content), samples, aims)
     assert error(quantized, with_constants(quantized, made.constants), held_out) < 0.1
+
+
+def test_names_that_a_quantizer_gave_are_found_in_the_model_itself() -> None:
+    net = Sketch("named")
+    x = net.fully_connected(net.input("x", (1, 20)), units=20, name="first")
+    graph = read_tflite(quantize_synthetically(write_tflite(net.graph([net.fully_connected(x, units=5, name="last")]))))
+    tensors = tuple(replace(tensor, name=f"{tensor.name}_int8") for tensor in graph.main.tensors)
+    named = read_tflite(write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),))))
+    aims, _ = aims_of(named, Recipe(clustering=Clustering(16)))
+    samples = synthetic_calibration(named).calibrating
+    made = call(compress, bytes(named.content), bytes(named.content), samples, aims)
+    assert len(aims) == 2
+    assert not made.uncompensated
 
 
 def test_models_with_state_are_not_compensated(shared: Path) -> None:

@@ -103,9 +103,11 @@ def compress(
     constants: dict[int, Array] = {}
     for aim in sorted(aims, key=lambda aim: aim.operator):
         operator = graph.operators[aim.operator]
-        name = plain_name(graph.main.operator_name(operator))
+        full_name = graph.main.operator_name(operator)
+        name = plain_name(full_name)
         progress(f"compressing {name}")
-        counterpart = counterparts.get(name)
+        # An integer model that is its own reference has the names that its quantizer gave.
+        counterpart = counterparts.get(full_name) or counterparts.get(name)
         inputs = None
         if samples and streams is None:
             uncompensated[aim.operator] = "the model keeps state between runs"
