@@ -18,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from peers import environment
 
 import mlia
+from mlia.transforms.calibration import load_calibration
 
 SAMPLES = 100
 FORMATS = Path(mlia.__file__).parent / "graph/formats"
@@ -84,7 +85,8 @@ def main() -> int:
         command = [Path(sys.executable).with_name("mlia"), "convert", model, "-o", ours, "--calibration", data]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = {"mlia": time.perf_counter() - start}
-        np.savez(data, x=given[:SAMPLES].astype(np.float32))
+        (calibrating,) = load_calibration(data, floating.graph).calibrating
+        np.savez(data, x=calibrating.reshape(SAMPLES, *shape))
         done = subprocess.run(
             [environment("tensorflow") / "python", "-c", PEER, str(model), data, theirs, FORMATS],
             check=True,

@@ -92,8 +92,9 @@ class Report(Struct, frozen=True):
 class Comparison(Struct, frozen=True):
     """The model before and after on one target.
 
-    `gain` is before / after in total cycles. `ceiling` is what weights that cost nothing to fetch would gain:
-    total / NPU cycles before. None without cycles. `explanation` says why the gain is what it is.
+    `gain` is before / after in total cycles. `ceiling` is about what compressed weights can gain at most: total / NPU
+    cycles before, as if it never waited for memory. None without cycles. `explanation` says why the gain is what it
+    is.
     """
 
     target: TargetSummary

@@ -341,8 +341,8 @@ class TensorFidelity(Struct, frozen=True):
     """How close one tensor is to the float model's, over all held-out samples.
 
     `relative_error` is ||quantized - float|| / ||float||. `sqnr_db` is the signal-to-quantization-noise ratio,
-    None when there is no noise. `top1_agreement` is the share of samples in which the largest element is at
-    the same place, None for single values.
+    None when there is no noise. `top1_agreement` is the share of positions at which the largest element
+    along the last axis is the same, over all samples; None where that axis has a single one.
     """
 
     name: str
