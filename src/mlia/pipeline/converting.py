@@ -3,27 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct
-
 from mlia.graph.graph import Graph, InputShapes
-from mlia.output import write_file
+from mlia.pipeline.made import Made
 from mlia.pipeline.summaries import load, name_of
 from mlia.report import Conversion
 
 
-class Converted(Struct, frozen=True):
+class Converted(Made, frozen=True):
     """A converted model and the record of its conversion."""
 
-    graph: Graph
     conversion: Conversion
-
-    def save(self, path: str | Path) -> None:
-        """Write the TFLite file, whole or not at all.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        write_file(Path(path), bytes(self.graph.content))
 
 
 def convert(

@@ -12,8 +12,8 @@ import mlia
 from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes
-from mlia.output import write_file
 from mlia.pipeline.gains import explain, figures_of
+from mlia.pipeline.made import Made
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.recipe import Recipe, brief
@@ -33,19 +33,10 @@ TAKEN = ("float32", "float16", "int8", "int16")
 NOISE = "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you deploy"
 
 
-class Optimized(Struct, frozen=True):
+class Optimized(Made, frozen=True):
     """The optimized model, and the report of what it gained and lost."""
 
-    graph: Graph
     report: Optimization
-
-    def save(self, path: str | Path) -> None:
-        """Write the TFLite file, whole or not at all.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        write_file(Path(path), bytes(self.graph.content))
 
 
 class Cost(Struct, frozen=True):
