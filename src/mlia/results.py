@@ -271,8 +271,8 @@ class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance
 class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
     """One inference of the whole system: what the NPU takes, its host, and the hand-over between them.
 
-    `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that; None
-    where an operator cannot run there.
+    `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that, with its
+    band; None where an operator cannot run there. Each part has a source of its own.
     """
 
     npu_ms: float
@@ -284,7 +284,11 @@ class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
     segments: int
     cpu_alone: CpuTime | None
     speedup: float | None
-    sources: tuple[Source, ...]
+    speedup_low: float | None
+    speedup_high: float | None
+    npu_source: Source
+    cpu_source: Source
+    handover_source: Source
     stack: str
     note: str
 
@@ -323,6 +327,8 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     further_subgraphs: tuple[SubgraphCost, ...]
     skipped: tuple[Skipped, ...]
     cpu_operators: tuple[CpuCost, ...] = ()
+    cpu_source: Source | None = None
+    cpu_stack: str = ""
     system: SystemTime | Skipped | None = None
 
 

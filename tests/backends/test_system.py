@@ -1,14 +1,18 @@
 """What falls off the NPU costs time: orderings that a count of NPU cycles gets wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SAMPLE, wake_words
+from models import as_file, loop
 
 import mlia
 from mlia.graph.graph import Graph, OptionValue
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import CpuPerformance, Origin, Performance, SystemTime, Unit
+from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.results import CpuPerformance, Origin, Performance, Skipped, SystemTime, Unit
 from mlia.testing import Sketch
 
 
@@ -59,6 +63,9 @@ def test_a_float_model_costs_more_than_its_integer_form() -> None:
     assert floating.npu_ms == 0
     assert floating.total_ms > 10 * integer.total_ms > 0
     assert floating.speedup is None
+    text = render_terminal(mlia.check(mobile(), "ethos-u55-256", quantize=False), TerminalStyle(80))
+    assert "all of it on the Cortex-M55" in text
+    assert "Hand-over" not in text
     assert integer.speedup is not None
     assert integer.speedup > 1
 
@@ -89,8 +96,9 @@ def test_the_sum_is_of_its_parts(target: str) -> None:
     assert found.total_ms == pytest.approx(found.npu_ms + found.cpu.latency_ms + found.handover.latency_ms)
     assert found.low_ms < found.total_ms < found.high_ms
     assert found.cpu.low_cycles < found.cpu.cycles < found.cpu.high_cycles
-    assert {source.origin for source in found.sources} == {Origin.ESTIMATED}
-    assert len({source.by for source in found.sources}) == 2
+    sources = (found.npu_source, found.cpu_source, found.handover_source)
+    assert {source.origin for source in sources} == {Origin.ESTIMATED}
+    assert len({source.by for source in sources}) == 3
     assert found.cpu_alone is not None
     assert found.speedup == pytest.approx(found.cpu_alone.latency_ms / found.total_ms)
 
@@ -134,3 +142,42 @@ def test_state_does_not_hide_the_cpu(path: object) -> None:
     assert isinstance(found, Performance)
     on_cpu = [each for each in getattr(placed, "operators", ()) if each.processor == Unit.CPU]
     assert len(found.cpu_operators) == len(on_cpu) > 0
+    assert isinstance(found.system, SystemTime)
+    assert sum(cost.cycles_percent or 0 for cost in found.cpu_operators if not cost.subgraph) == pytest.approx(100)
+    alone = mlia.check(str(path), "cortex-m4").targets[0].results[0].performance
+    assert isinstance(alone, CpuPerformance)
+    assert alone.unsupported_operators == 0
+
+
+def test_a_folded_operator_crosses_no_border() -> None:
+    def between(folds: bool) -> Graph:
+        net = Sketch("folded")
+        x = net.convolution(net.input("image", (1, 24, 24, 8)), filters=16, kernel=(3, 3), name="before")
+        if folds:
+            x = net.reshape(x, (1, 24, 24, 16))
+        return read_tflite(write_tflite(net.graph([net.convolution(x, filters=8, kernel=(3, 3), name="after")])))
+
+    assert system(between(True)).handover == system(between(False)).handover
+
+
+def test_called_subgraphs_leave_the_time_open() -> None:
+    found = performance(read_tflite(as_file(loop())), quantize=False)
+    assert isinstance(found.system, Skipped)
+    assert "is not known" in found.system.reason
+
+
+def test_a_compiled_model_is_sent_back(shared: Path) -> None:
+    (entry,) = mlia.check(shared / "tflite_micro/person_detect_vela.tflite", "cortex-m55").targets
+    assert isinstance(entry.results[0].performance, Skipped)
+    assert "already compiled by Vela" in entry.results[0].performance.reason
+
+
+def test_side_by_side_does_not_flatter_what_cannot_run() -> None:
+    net = Sketch("odd")
+    x = net.operator("CUSTOM", [net.input("image", (1, 8, 8, 4))], (1, 8, 8, 4), "odd", custom_code="Mystery")
+    graph = read_tflite(write_tflite(net.graph([net.convolution(x, filters=4, name="conv")])))
+    text = render_terminal(mlia.check(graph, ["cortex-m4", "ethos-u55-256"], quantize=False), TerminalStyle(100))
+    rows = [line.split() for line in text.splitlines() if line.startswith(("  cortex-m4 ", "  ethos-u55-256 "))]
+    assert [row[3] for row in rows] == ["-", "-"]
+    assert "the model does not start: 'Mystery' does not come with TFLite Micro" in text
+    assert "ethos-u55-256: the time is not known" in text

@@ -65,7 +65,11 @@ SYSTEM = SystemTime(
     segments=2,
     cpu_alone=cpu_time(4_000_000),
     speedup=26.7,
-    sources=(SOURCE, CPU_SOURCE),
+    speedup_low=20.1,
+    speedup_high=35.2,
+    npu_source=SOURCE,
+    cpu_source=CPU_SOURCE,
+    handover_source=Source(Origin.ESTIMATED, "constants that are assumed", "2026-11-21"),
     stack=STACK,
     note="hand-over: constants that are assumed",
 )
@@ -169,6 +173,8 @@ RESULT = Result(
         further_subgraphs=(SubgraphCost(1, "init", 100, "once, at the start"),),
         skipped=(Skipped("1 operator on the Cortex-M55", "the figures are of the NPU's part only"),),
         cpu_operators=CPU_COSTS[:2],
+        cpu_source=CPU_SOURCE,
+        cpu_stack=STACK,
         system=SYSTEM,
     ),
 )

@@ -3,7 +3,8 @@
 from msgspec.structs import replace
 
 from mlia.backends.cortex_m.cores import load_core
-from mlia.backends.cortex_m.operators import added, cpu_time, source_of
+from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_share
+from mlia.backends.vela import ONCE
 from mlia.graph.graph import Graph, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
@@ -11,10 +12,12 @@ from mlia.results import (
     CpuCost,
     CpuTime,
     OperatorId,
+    Origin,
     Performance,
     Placement,
     Result,
     Skipped,
+    Source,
     SystemTime,
     Unit,
 )
@@ -28,6 +31,7 @@ INVOCATION_CYCLES = (5_000, 2_000, 12_000)
 # SCB_CleanDCache_by_Addr), faster for lines that are not in the cache and slower for those that must be written.
 LINE_CYCLES = (8, 4, 30)
 LINE_BYTES = 32
+ASSUMED = Source(Origin.ESTIMATED, "constants that are assumed", "2026-11-21")
 WITH_CACHE = ("cortex-m7", "cortex-m55", "cortex-m85")
 NOTE = (
     "hand-over: starting the NPU and looking after the host's data cache, by constants that are assumed and not"
@@ -52,13 +56,24 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
     }
     alone, costs = costs, tuple(cost for cost in costs if OperatorId(cost.subgraph, cost.index) in on_cpu)
     missing = [cost for cost in costs if cost.time is None and not cost.subgraph]
+    called = [each for each in performance.further_subgraphs if each.runs != ONCE]
+    cpu = added(target.host, [cost.time for cost in costs if cost.time is not None and not cost.subgraph])
     if missing:
         system: SystemTime | Skipped = Skipped("system", f"{missing[0].kind}: {missing[0].kernel.reason}")
+    elif called:
+        system = Skipped("system", f"how often '{called[0].name}' and the like are called is not known")
     else:
-        cpu = added(target.host, [cost.time for cost in costs if cost.time is not None and not cost.subgraph])
         system = _system(performance, compatibility.operators, cpu, _alone(alone, target.host), graph.main, target)
-    skipped = performance.skipped if isinstance(system, Skipped) else ()
-    return replace(result, performance=replace(performance, cpu_operators=costs, system=system, skipped=skipped))
+    core = load_core(target.host.core)
+    performance = replace(
+        performance,
+        skipped=(),
+        cpu_operators=tuple(with_share(cost, cpu) for cost in costs),
+        cpu_source=source_of(core),
+        cpu_stack=core.stack,
+        system=system,
+    )
+    return replace(result, performance=performance)
 
 
 def _system(
@@ -73,21 +88,31 @@ def _system(
     handover = _handover(placements, main, target.host)
     npu_ms = performance.latency_ms or 0.0
     total_ms = npu_ms + cpu.latency_ms + handover.latency_ms
-    segments = len({placement.segment for placement in placements if placement.segment})
+    segments = len({each.segment for each in placements if each.segment and not each.subgraph})
+    low_ms, high_ms = (npu_ms + part + extra for part, extra in _bands(cpu, handover))
+    compared = alone if segments and total_ms else None
     return SystemTime(
         npu_ms=npu_ms,
         cpu=cpu,
         handover=handover,
         total_ms=total_ms,
-        low_ms=npu_ms + cpu.low_ms + handover.low_ms,
-        high_ms=npu_ms + cpu.high_ms + handover.high_ms,
+        low_ms=low_ms,
+        high_ms=high_ms,
         segments=segments,
         cpu_alone=alone,
-        speedup=alone.latency_ms / total_ms if alone is not None and total_ms and segments else None,
-        sources=(performance.source, source_of(core)),
+        speedup=compared.latency_ms / total_ms if compared else None,
+        speedup_low=compared.low_ms / high_ms if compared else None,
+        speedup_high=compared.high_ms / low_ms if compared else None,
+        npu_source=performance.source,
+        cpu_source=source_of(core),
+        handover_source=ASSUMED,
         stack=core.stack,
-        note=NOTE,
+        note=NOTE if segments else "",
     )
+
+
+def _bands(cpu: CpuTime, handover: CpuTime) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (cpu.low_ms, handover.low_ms), (cpu.high_ms, handover.high_ms)
 
 
 def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:
@@ -100,10 +125,17 @@ def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:
 def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor) -> CpuTime:
     """Starting each segment, and the cache lines of what goes in and comes out of it."""
     segments: dict[int, set[int]] = {}
+    passing: set[int] = set()  # folded into their neighbors, or removed
     for placement in placements:
-        if placement.segment and not placement.subgraph:
+        if placement.subgraph:
+            continue
+        if placement.segment:
             segments.setdefault(placement.segment, set()).add(placement.index)
-    lines = sum(_lines(main, operators) for operators in segments.values()) if host.core in WITH_CACHE else 0
+        elif placement.processor != Unit.CPU:
+            passing.add(placement.index)
+    lines = 0
+    if host.core in WITH_CACHE:
+        lines = sum(_lines(main, operators, passing) for operators in segments.values())
     cycles, low, high = (
         len(segments) * invocation + lines * line
         for invocation, line in zip(INVOCATION_CYCLES, LINE_CYCLES, strict=True)
@@ -111,13 +143,23 @@ def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor
     return cpu_time(host, cycles, low, high)
 
 
-def _lines(main: Subgraph, segment: set[int]) -> int:
-    """Cache lines of the tensors that cross the border of a segment."""
-    inside = [operator for operator in main.operators if operator.index in segment]
+def _lines(main: Subgraph, segment: set[int], passing: set[int]) -> int:
+    """Cache lines of the tensors that cross the border of a segment.
+
+    An operator that passes its input on (a folded reshape) makes no tensor: its output is its input.
+    """
+    same: dict[int, int] = {}
+    for operator in main.operators:
+        if operator.index in passing and operator.inputs:
+            same |= dict.fromkeys(operator.outputs, same.get(operator.inputs[0], operator.inputs[0]))
+    working = [operator for operator in main.operators if operator.index not in passing]
+    inside = [operator for operator in working if operator.index in segment]
     made = {index for operator in inside for index in operator.outputs}
-    read = {index for operator in inside for index in operator.inputs if index >= 0}
-    outside = {index for operator in main.operators if operator.index not in segment for index in operator.inputs}
+    read = {same.get(index, index) for operator in inside for index in operator.inputs if index >= 0}
+    outside = {
+        same.get(index, index) for operator in working if operator.index not in segment for index in operator.inputs
+    }
     crossing = {index for index in read - made if not main.tensors[index].is_constant}
-    crossing |= made & (outside | {*main.outputs})
+    crossing |= made & (outside | {same.get(index, index) for index in main.outputs})
     sizes = [main.tensors[index].elements * ELEMENT_BITS.get(main.tensors[index].dtype, 8) // 8 for index in crossing]
     return sum(-(-size // LINE_BYTES) for size in sizes)

@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
-        "--fail-on", choices=("never", "warning"), default="never", help="exit with 1 if an operator misses the NPU"
+        "--fail-on",
+        choices=("never", "warning"),
+        default="never",
+        help="exit with 1 if an operator misses the NPU, or cannot run at all",
     )
 
 

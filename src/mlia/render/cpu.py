@@ -55,8 +55,8 @@ def show_cpu_compatibility(page: Page, found: CpuCompatibility) -> None:
     everything = plural(len(found.operators), "operator")
     if found.unsupported_operators:
         page.paragraph(
-            f"{found.unsupported_operators} of {everything} cannot run: TensorFlow Lite Micro has no kernel, and a"
-            " model with them does not start."
+            f"{found.unsupported_operators} of {everything} cannot run: TensorFlow Lite Micro has no kernel for that,"
+            " and the model does not start."
         )
     else:
         page.paragraph(f"All of {everything} can run.")
@@ -86,16 +86,17 @@ def show_reasons(page: Page, costs: Sequence[CpuCost]) -> None:
 def show_cpu_performance(page: Page, found: CpuPerformance, all_operators: bool) -> None:
     """Time and memory of the whole model on a Cortex-M."""
     page.heading(f"Performance ({source_text(found.source)}; {found.stack})")
+    total = f"{count(found.time.cycles)} cycles, {_time(found.time)} at {found.clock_mhz:g} MHz"
+    if found.unsupported_operators:
+        total = f"not known: {plural(found.unsupported_operators, 'operator')} cannot run; the others take {total}"
     lines = [
-        ("total", f"{count(found.time.cycles)} cycles, {_time(found.time)} at {found.clock_mhz:g} MHz"),
+        ("total", total),
         ("MACs", count(found.macs)),
         ("weights", f"{kibibytes(found.weights_bytes)} KiB"),
         ("flash", f"{kibibytes(found.flash_bytes)} KiB for the model's file, without code"),
         ("RAM", _arena(found.arena)),
     ]
-    if found.unsupported_operators:
-        lines.insert(1, ("left out", f"{plural(found.unsupported_operators, 'operator')} that cannot run"))
-    lines += [("fitted on", text) for text in found.fitted_on]
+    lines += [("based on", text) for text in found.fitted_on]
     lines += [("note", found.note)] if found.note else []
     for label, text in lines:
         page.paragraph(text, label, LABEL)
@@ -126,6 +127,8 @@ def system_lines(performance: Performance, host: str) -> list[tuple[str, str]]:
         f" + hand-over {milliseconds(system.handover.latency_ms)}"
     )
     band = _band(system.low_ms, system.high_ms)
+    if not system.segments:
+        return [("latency", f"{milliseconds(system.total_ms)} ms ({band}), all of it on the {host}")]
     lines = [
         ("latency", f"{milliseconds(system.total_ms)} ms ({band}) = {parts}, {plural(system.segments, 'segment')}")
     ]
@@ -137,19 +140,23 @@ def system_lines(performance: Performance, host: str) -> list[tuple[str, str]]:
 def _uplift(system: SystemTime, host: str) -> str:
     assert system.cpu_alone is not None
     assert system.speedup is not None
-    alone = f"{milliseconds(system.cpu_alone.latency_ms)} ms on the {host} alone"
-    if system.speedup >= 1:
-        return f"{alone}; the NPU makes it {system.speedup:.1f} times faster"
-    return f"{alone}: faster than with the NPU, by {1 / system.speedup:.1f} times"
+    assert system.speedup_low is not None
+    assert system.speedup_high is not None
+    alone = f"{_time(system.cpu_alone)} on the {host} alone ({system.stack})"
+    if system.speedup_low > 1:
+        band = f"{system.speedup_low:.1f}..{system.speedup_high:.1f}"
+        return f"{alone}; the NPU makes it {system.speedup:.1f} times faster ({band})"
+    if system.speedup_high < 1:
+        return f"{alone}: faster than with the NPU, by {1 / system.speedup:.1f} times"
+    return f"{alone}: with and without the NPU are about as fast, as far as the estimate can tell"
 
 
 def show_host_operators(page: Page, performance: Performance, host: str, all_operators: bool) -> None:
     """What the NPU leaves to its host, with the kernels, and where the figures come from."""
-    system = performance.system
-    if not performance.cpu_operators or not isinstance(system, SystemTime):
+    if not performance.cpu_operators or performance.cpu_source is None:
         return
     page.gap()
-    page.paragraph(f"On the {host} ({source_text(system.sources[-1])}; {system.stack}):")
+    page.paragraph(f"On the {host} ({source_text(performance.cpu_source)}; {performance.cpu_stack}):")
     show_costs(page, performance.cpu_operators, all_operators)
     show_reasons(page, performance.cpu_operators)
 

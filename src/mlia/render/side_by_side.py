@@ -3,7 +3,7 @@
 from mlia.render.terminal import show_compiled, show_finding
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import Report, TargetReport
-from mlia.results import Compatibility, CpuPerformance, Finding, Performance, Result, SystemTime
+from mlia.results import Compatibility, CpuPerformance, Finding, Performance, Result, Skipped, SystemTime
 
 COLUMNS = (
     Column("target", align_right=False),
@@ -38,13 +38,18 @@ def show_side_by_side(page: Page, report: Report) -> None:
         page.gap()
         page.paragraph(", ".join(names))
         show_finding(page, finding, "-")
+    for entry in report.targets:
+        for result in entry.results:
+            if reason := _unknown(result.performance):
+                page.gap()
+                page.paragraph(f"{entry.target.name}: {reason}")
     performances = [result.performance for entry in report.targets for result in entry.results]
     sources = sorted({source_text(found.source) for found in performances if isinstance(found, Performance)})
     page.gap()
     for source in sources:
-        page.paragraph(f"Cycles are the NPU's, {source}; weights are compressed.")
+        page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed, with flash as used.")
     for source in sorted({text for found in performances for text in _cpu_sources(found)}):
-        page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}.")
+        page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}; its flash is the model's file.")
     page.paragraph("Placement and cost of each operator: check one target at a time, or --format json.")
 
 
@@ -52,7 +57,7 @@ def _cpu_sources(found: object) -> tuple[str, ...]:
     if isinstance(found, CpuPerformance):
         return (f"{source_text(found.source)} ({found.stack})",)
     if isinstance(found, Performance) and isinstance(found.system, SystemTime):
-        return (f"{source_text(found.system.sources[-1])} ({found.system.stack})",)
+        return (f"{source_text(found.system.cpu_source)} ({found.system.stack})",)
     return ()
 
 
@@ -79,14 +84,29 @@ def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
 
 
 def _latency_ms(cost: Performance | None) -> float | None:
-    """Of the whole system, or of the NPU where the host's part is not known."""
-    if cost is not None and isinstance(cost.system, SystemTime):
-        return cost.system.total_ms
-    return cost.latency_ms if cost else None
+    """Of the whole system; not of the NPU alone where the host's part is not known."""
+    return cost.system.total_ms if cost is not None and isinstance(cost.system, SystemTime) else None
+
+
+def _unknown(performance: object) -> str:
+    """Why a row has no time; empty when it has one."""
+    if isinstance(performance, Performance) and isinstance(performance.system, Skipped):
+        return f"the time is not known: {performance.system.reason}"
+    if isinstance(performance, CpuPerformance) and performance.unsupported_operators:
+        reasons = {cost.kernel.reason for cost in performance.operators if not cost.kernel.is_supported}
+        return f"the model does not start: {'; '.join(sorted(reasons))}"
+    return ""
 
 
 def _cpu_row(entry: TargetReport, cost: CpuPerformance) -> tuple[str, ...]:
     ram = kibibytes(cost.arena.size_bytes)
-    figures = (count(cost.time.cycles), milliseconds(cost.time.latency_ms), NOTHING, ram, NOTHING)
+    time = None if cost.unsupported_operators else cost.time
+    figures = (
+        count(time.cycles if time else None),
+        milliseconds(time.latency_ms if time else None),
+        NOTHING,
+        ram,
+        NOTHING,
+    )
     sizes = (kibibytes(cost.flash_bytes), kibibytes(cost.weights_bytes))
     return entry.target.name, NOTHING, NOTHING, NOTHING, *figures, *sizes, NOTHING, NOTHING

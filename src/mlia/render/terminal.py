@@ -207,7 +207,7 @@ def _show_performance(page: Page, found: Performance, host: str, style: Terminal
         page.paragraph("Operators, the slowest first:")
         _show_operators(page, found.operators, style)
     show_host_operators(page, found, host, style.all_operators)
-    if isinstance(found.system, SystemTime):
+    if isinstance(found.system, SystemTime) and found.system.note:
         page.gap()
         page.paragraph(f"{found.system.note[0].upper()}{found.system.note[1:]}.")
 

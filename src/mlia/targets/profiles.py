@@ -160,7 +160,7 @@ def _did_you_mean(name: str) -> str:
 def _target(profile: Profile, path: str) -> AnyTarget:
     host = Processor(profile.host.core, profile.host.clock_mhz)
     name, description = profile.name or os.path.basename(path).removesuffix(".toml"), profile.description
-    if not 0 < host.clock_mhz <= 100_000:
+    if not 0.1 <= host.clock_mhz <= 100_000:
         raise TargetError(f"the host's clock of {host.clock_mhz:g} MHz is not possible")
     if profile.npu is None:
         if profile.vela or profile.memory or profile.placement:

@@ -3,24 +3,22 @@
 from typing import ClassVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from mlia.backends.cortex_m.arena import plan_arena
 from mlia.backends.cortex_m.cores import Core, load_core
-from mlia.backends.cortex_m.operators import added, cpu_costs, source_of
-from mlia.errors import BackendError
+from mlia.backends.cortex_m.operators import added, cpu_costs, source_of, with_share
+from mlia.backends.vela import COMPILED, is_compiled
 from mlia.graph.graph import Graph
 from mlia.results import (
     ArenaUse,
     CpuCompatibility,
-    CpuCost,
     CpuPerformance,
-    CpuTime,
     Result,
+    Skipped,
 )
 from mlia.targets.target import CpuTarget
 
-MAIN_ONLY = "operators of further subgraphs are not in the total: how often they run is not known"
+MAIN_ONLY = "Operators of further subgraphs are not in the total: how often they run is not known."
 
 
 class CortexM(Struct, frozen=True):
@@ -33,13 +31,9 @@ class CortexM(Struct, frozen=True):
         return None
 
     def run(self, graph: Graph, target: CpuTarget) -> Result:
-        """Kernel and cost of each operator, and the memory of the whole model.
-
-        Raises:
-            BackendError: the model is no TFLite model.
-        """
-        if graph.provenance.format.startswith("TOSA"):
-            raise BackendError("TensorFlow Lite Micro runs no TOSA models; give the model that it was made from")
+        """Kernel and cost of each operator, and the memory of the whole model."""
+        if reason := _obstacle(graph):
+            return Result(self.name, Skipped("compatibility", reason), Skipped("performance", reason))
         core = load_core(target.host.core)
         source = source_of(core)
         operators = cpu_costs(graph, target.host)
@@ -57,18 +51,19 @@ class CortexM(Struct, frozen=True):
             weights_bytes=sum(cost.weights_bytes for cost in operators),
             flash_bytes=len(graph.content),
             arena=_arena(graph, core),
-            operators=tuple(_with_share(cost, time) for cost in operators),
+            operators=tuple(with_share(cost, time) for cost in operators),
             unsupported_operators=unsupported,
             fitted_on=core.sources,
-            note="; ".join(filter(None, (core.note, MAIN_ONLY if len(graph.subgraphs) > 1 else ""))),
+            note=" ".join(filter(None, (core.note, MAIN_ONLY if len(graph.subgraphs) > 1 else ""))),
         )
         return Result(self.name, compatibility, performance)
 
 
-def _with_share(cost: CpuCost, whole: CpuTime) -> CpuCost:
-    if cost.time is None or cost.subgraph or not whole.cycles:
-        return cost
-    return replace(cost, cycles_percent=100 * cost.time.cycles / whole.cycles)
+def _obstacle(graph: Graph) -> str:
+    """Why a model cannot be looked at; empty when it can."""
+    if graph.provenance.format.startswith("TOSA"):
+        return "TensorFlow Lite Micro runs no TOSA models; give the model that it was made from"
+    return COMPILED if is_compiled(graph) else ""
 
 
 def _arena(graph: Graph, core: Core) -> ArenaUse:

@@ -60,7 +60,7 @@ def describe_core(name: str) -> list[str]:
     prior = f"{100 * (core.prior_low - 1):+.0f} to {100 * (core.prior_high - 1):+.0f} %"
     return [
         f"{core.stack}, {extension}, {unit}; coefficients of {core.version}",
-        *(f"fitted on {source}" for source in core.sources),
+        *(f"based on {source}" for source in core.sources),
         f"band: {fitted} where it was fitted, {prior} elsewhere",
         *([core.note] if core.note else []),
     ]

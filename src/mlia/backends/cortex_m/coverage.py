@@ -55,7 +55,8 @@ SUPPORTED: Mapping[str, tuple[str, ...]] = _table(
     (("int8", "int16", "uint8"), "DEQUANTIZE"),
     (("float32", "int8", "int16", "int32", "bool"), "CAST"),
     (("int32", "int64"), "FILL BROADCAST_ARGS"),
-    (_ANY, "IF WHILE CALL_ONCE VAR_HANDLE"),
+    (_ANY, "IF WHILE CALL_ONCE"),
+    (("resource",), "VAR_HANDLE"),
 )
 
 # Custom operators that come with TFLite Micro, by their code. The Ethos-U operator is not one of the CPU's.

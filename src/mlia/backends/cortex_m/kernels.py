@@ -21,6 +21,7 @@ _SPOKEN = {
 }  # fmt: skip
 # Control flow and variables: what they call is counted where it stands, not here.
 _CALLING = {"IF", "WHILE", "CALL_ONCE"}
+CALLS = "it calls other subgraphs, whose operators are not counted here"
 _WITHOUT_OUTPUTS = {*_CALLING, "ASSIGN_VARIABLE"}
 _RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2}  # of their weights
 
@@ -28,6 +29,8 @@ _RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONN
 def activation(operator: Operator, subgraph: Subgraph) -> Tensor | None:
     """The tensor the operator works on, whose type chooses the kernel; its output if it has no such input."""
     position = ACTIVATION_INPUT.get(operator.kind, 0)
+    if operator.kind == "READ_VARIABLE":  # its input is a handle
+        position = len(operator.inputs)
     tensor = subgraph.tensor(operator.inputs[position]) if position < len(operator.inputs) else None
     if tensor is None and operator.outputs:
         return subgraph.tensors[operator.outputs[0]]
@@ -43,8 +46,12 @@ def kernel_of(operator: Operator, subgraph: Subgraph, core: Core) -> Kernel:
     """Which kernel runs `operator` on `core`, or why TFLite Micro cannot run it at all."""
     tensor = activation(operator, subgraph)
     refusal = _refusal(operator, subgraph, tensor)
-    if refusal or tensor is None:
-        return Kernel("TFLM reference", _spoken(operator), False, refusal or "it has neither inputs nor outputs")
+    if refusal:
+        return Kernel("TFLM reference", _spoken(operator), False, refusal)
+    if tensor is None:
+        if operator.kind not in _CALLING:
+            return Kernel("TFLM reference", _spoken(operator), False, "it has neither inputs nor outputs")
+        return Kernel("TFLM reference", _spoken(operator), True, CALLS)
     why_reference = _why_reference(operator, subgraph, tensor)
     if why_reference:
         name = f"{_spoken(operator)}, {tensor.dtype}"
@@ -127,7 +134,7 @@ def _refusal(operator: Operator, subgraph: Subgraph, tensor: Tensor | None) -> s
 def _why_reference(operator: Operator, subgraph: Subgraph, tensor: Tensor) -> str:
     """Why the reference kernel runs the operator; empty when CMSIS-NN does."""
     if operator.kind in _CALLING:
-        return "it calls other subgraphs, whose operators are not counted here"
+        return CALLS
     if operator.kind not in ACCELERATED:
         return f"CMSIS-NN has no {_spoken(operator)} that TFLite Micro calls"
     if tensor.dtype not in ACCELERATED[operator.kind]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from mlia.backends.cortex_m.cores import Core, load_core
 from mlia.backends.cortex_m.costs import cycles_of
 from mlia.backends.cortex_m.kernels import kernel_of
@@ -40,6 +42,13 @@ def cpu_time(host: Processor, cycles: int, low: int, high: int) -> CpuTime:
     """Cycles with their time at the host's clock."""
     low_ms, latency_ms, high_ms = (count / (host.clock_mhz * 1000) for count in (low, cycles, high))
     return CpuTime(cycles, low, high, latency_ms, low_ms, high_ms)
+
+
+def with_share(cost: CpuCost, whole: CpuTime) -> CpuCost:
+    """The cost with its share of all cycles."""
+    if cost.time is None or cost.subgraph or not whole.cycles:
+        return cost
+    return replace(cost, cycles_percent=100 * cost.time.cycles / whole.cycles)
 
 
 def _cost(operator: Operator, subgraph: Subgraph, core: Core, host: Processor) -> CpuCost:
