@@ -374,7 +374,8 @@ class Fidelity(Struct, frozen=True):
 class Figures(Struct, frozen=True):
     """What one version of a model costs on one target. Cycles, latency and memory are None when nothing runs there.
 
-    `off_chip_read_bytes` counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file.
+    `latency_ms` is of the whole system, or of the NPU where the host's part is not known. `off_chip_read_bytes`
+    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file.
     """
 
     total_cycles: int | None

@@ -11,6 +11,7 @@ import mlia
 from mlia.graph.graph import Graph, OptionValue
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.recipe import Clustering
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.results import CpuPerformance, Origin, Performance, Skipped, SystemTime, Unit
 from mlia.testing import Sketch
@@ -181,3 +182,12 @@ def test_side_by_side_does_not_flatter_what_cannot_run() -> None:
     assert [row[3] for row in rows] == ["-", "-"]
     assert "the model does not start: 'Mystery' does not come with TFLite Micro" in text
     assert "ethos-u55-256: the time is not known" in text
+
+
+def test_optimizing_counts_the_cpu_as_well() -> None:
+    model = resized(3)
+    (comparison,) = mlia.optimize(model, "ethos-u55-256", mlia.Recipe(clustering=Clustering(16))).report.comparisons
+    whole = system(model)
+    assert comparison.before.cpu_operators == 1
+    assert comparison.before.latency_ms == pytest.approx(whole.total_ms)
+    assert comparison.before.latency_ms > whole.npu_ms

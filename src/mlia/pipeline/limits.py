@@ -82,7 +82,7 @@ class Verdicts(Struct, frozen=True):
         """By what factor it misses the limits of latency and flash, on the target where most; 1 when it keeps them."""
         worst = 1.0
         for cost in candidate.costs:
-            latency_ms, memory = cost.performance.latency_ms, cost.performance.memory
+            latency_ms, memory = cost.latency_ms, cost.performance.memory
             if self.limits.max_latency_ms is not None and latency_ms is not None:
                 worst = max(worst, latency_ms / self.limits.max_latency_ms)
             if self.limits.max_flash_kib is not None and memory is not None:
@@ -93,7 +93,7 @@ class Verdicts(Struct, frozen=True):
         """Which limit of latency or flash it breaks."""
         limits = self.limits
         for cost in candidate.costs:
-            latency_ms, memory = cost.performance.latency_ms, cost.performance.memory
+            latency_ms, memory = cost.latency_ms, cost.performance.memory
             if limits.max_latency_ms is not None and latency_ms is not None and latency_ms > limits.max_latency_ms:
                 return f"{latency_ms:.3f} ms is above {limits.max_latency_ms:g} ms"
             flash_kib = memory.flash_bytes / 1024 if memory else 0.0

@@ -232,14 +232,14 @@ class _Search:
 
     def _gains(self, candidate: Candidate) -> bool:
         """Whether it is nowhere slower than before, and faster or smaller."""
-        speeds = [_ratio(old, new) for old, new in zip(self._plain.cycles, candidate.cycles, strict=True)]
+        speeds = _times(self._plain, candidate)
         if any(speed > 1 for speed in speeds):
             return False
         return self._cost(candidate) < 1 / AS_FAST or self._weights(candidate) < SMALLER
 
     def _cost(self, candidate: Candidate) -> float:
-        """Cycles after / before, as the geometric mean over targets."""
-        return _mean([_ratio(old, new) for old, new in zip(self._plain.cycles, candidate.cycles, strict=True)])
+        """Time after / before, as the geometric mean over targets."""
+        return _mean(_times(self._plain, candidate))
 
     def _weights(self, candidate: Candidate) -> float:
         """Compressed weights after / before, as the geometric mean over targets."""
@@ -319,6 +319,17 @@ def _joined(left: Recipe, right: Recipe) -> Recipe:
         clustering=left.clustering or right.clustering,
         layers=left.layers or right.layers,
     )
+
+
+def _times(before: Candidate, after: Candidate) -> list[float]:
+    """Time after / before on each target: NPU cycles, or that of the whole system where its host has a part."""
+    ratios = []
+    for old, new in zip(before.costs, after.costs, strict=True):
+        if (old.cpu_operators or new.cpu_operators) and old.latency_ms and new.latency_ms:
+            ratios.append(new.latency_ms / old.latency_ms)
+        else:
+            ratios.append(_ratio(old.performance.total_cycles or 0, new.performance.total_cycles or 0))
+    return ratios
 
 
 def _compressed(before: Candidate, after: Candidate) -> list[tuple[int, int]]:

@@ -9,10 +9,12 @@ from threading import Lock
 from msgspec import Struct
 
 import mlia
+from mlia.backends.cortex_m.operators import cpu_costs
+from mlia.backends.system import with_host
 from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.gains import explain, figures_of
+from mlia.pipeline.gains import explain, figures_of, latency_of
 from mlia.pipeline.made import Made
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
@@ -44,6 +46,11 @@ class Cost(Struct, frozen=True):
 
     performance: Performance
     cpu_operators: int
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Of the whole system; of the NPU where the host's part is not known."""
+        return latency_of(self.performance)
 
 
 class Candidate(Struct, frozen=True):
@@ -233,7 +240,7 @@ def begin(
 
 
 def _compiled(backend: Vela, graph: Graph, target: Target) -> Cost:
-    result = backend.run(graph, target)
+    result = with_host(backend.run(graph, target), graph, target, cpu_costs(graph, target.host))
     if not isinstance(result.performance, Performance) or not isinstance(result.compatibility, Compatibility):
         reason = getattr(result.performance, "reason", "it was not compiled")
         raise TransformError(f"the model cannot be optimized: {reason}")

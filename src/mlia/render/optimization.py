@@ -110,6 +110,8 @@ def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -
     told = comparison.explanation
     gain = f"{comparison.gain:.2f}x in time" if comparison.gain is not None else "no cycles"
     page.paragraph(f"{gain}: {told}", hang=2)
+    if before.cpu_operators or after.cpu_operators:
+        page.paragraph("Cycles are the NPU's; latency is that of the whole system, with what its host does.")
     if before.file_bytes == after.file_bytes and before.compressed_weights_bytes != after.compressed_weights_bytes:
         page.paragraph("TFLite stores a byte for each weight; what Vela writes to flash is compressed.")
 
