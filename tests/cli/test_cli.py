@@ -338,3 +338,10 @@ def test_no_worker_outlives_a_check_that_fails(tmp_path: Path) -> None:
 def _workers() -> list[str]:
     found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
     return [line.split()[0] for line in found.splitlines() if "vela_process.py" in line]
+
+
+def test_steps_of_a_cortex_m_are_refused(sample: Path) -> None:
+    done = mlia("check", sample, "-t", "cortex-m4", "--steps")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a Cortex-M alone has no compiler" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

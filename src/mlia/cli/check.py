@@ -71,6 +71,12 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error("--steps and --all-operators are for the terminal; JSON has both always")
         if arguments.compatibility and not arguments.performance:
             arguments.parser.error("--steps and --all-operators go with --performance")
+    if arguments.steps:
+        from mlia.targets.profiles import load_targets
+        from mlia.targets.target import CpuTarget
+
+        if all(isinstance(target, CpuTarget) for target in load_targets(arguments.targets)):
+            arguments.parser.error("--steps are the compiler's, and a Cortex-M alone has no compiler")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
 
