@@ -5,6 +5,7 @@ MliaError                  exit 2: says what, where and the next step
 ├── TargetError            no such target, or an impossible one
 ├── BackendError           a backend ran and failed
 │   └── BackendUnavailable a backend is not installed; says how to install it
+├── RuleError              no such rule
 ├── TransformError         a change to the model cannot be applied, or its data not be used
 └── OutputError            the report cannot be written
 
@@ -34,6 +35,10 @@ class BackendError(MliaError):
 
 class BackendUnavailable(BackendError):
     """A backend's software is not installed."""
+
+
+class RuleError(MliaError):
+    """No rule has that code."""
 
 
 class TransformError(MliaError):

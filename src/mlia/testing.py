@@ -9,10 +9,16 @@ Weights are drawn from a seeded generator, so that the same calls give the same 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlia.graph.builder import GraphBuilder
-from mlia.graph.graph import OptionValue
+from mlia.graph.graph import Graph, OptionValue, Quantization
+
+if TYPE_CHECKING:
+    from mlia.results import Result
+    from mlia.rules.rule import Case, Finding, NpuRule
+    from mlia.targets.target import Target
 
 
 class Sketch(GraphBuilder):
@@ -104,6 +110,132 @@ class Sketch(GraphBuilder):
     def _pooled(self, x: int, stride: tuple[int, int], channels: int) -> tuple[int, ...]:
         batch, height, width, _ = self.shape(x)
         return batch, -(-height // stride[0]), -(-width // stride[1]), channels
+
+
+class IntegerSketch(GraphBuilder):
+    """A model of int8 (or int16) NHWC operators: every activation has `Q` unless it is given another quantization."""
+
+    Q = Quantization((0.05,), (0,))
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        super().__init__(name)
+        self._random = self._numpy.random.default_rng(seed)
+
+    def image(self, name: str, shape: Sequence[int], dtype: str = "int8") -> int:
+        """An input with the usual quantization."""
+        return self.input(name, shape, dtype, self.Q)
+
+    def integers(self, name: str, *values: int) -> int:
+        """A constant vector of int32: axes, sizes, begins."""
+        return self.constant(name, self._numpy.array(values, self._numpy.int32))
+
+    def filter(
+        self,
+        kind: str,
+        x: int,
+        *,
+        filters: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
+        padding: str = "SAME",
+        activation: str = "NONE",
+        name: str = "conv",
+    ) -> int:
+        """CONV_2D or DEPTHWISE_CONV_2D (then `filters` is a multiple of the input's channels), weights per channel."""
+        batch, height, width, channels = self.shape(x)
+        is_depthwise = kind == "DEPTHWISE_CONV_2D"
+        shape = (1, *kernel, filters) if is_depthwise else (filters, *kernel, channels)
+        options: dict[str, OptionValue] = {
+            "padding": padding, "stride_w": stride[1], "stride_h": stride[0], "fused_activation_function": activation,
+            "dilation_w_factor": dilation[1], "dilation_h_factor": dilation[0],
+        }  # fmt: skip
+        if is_depthwise:
+            options["depth_multiplier"] = filters // channels
+        size = [
+            -(-extent // step) if padding == "SAME" else -(-(extent - (taps - 1) * spread) // step)
+            for extent, step, taps, spread in zip((height, width), stride, kernel, dilation, strict=True)
+        ]
+        inputs = [x, *self.weights(shape, filters, 3 if is_depthwise else 0, name)]
+        table = "DepthwiseConv2DOptions" if is_depthwise else "Conv2DOptions"
+        output = (batch, *size, filters)
+        return self.operator(kind, inputs, output, name, quantization=self.Q, options_table=table, options=options)
+
+    def dense(self, x: int, units: int, name: str = "dense") -> int:
+        """FULLY_CONNECTED over the last axis, weights per tensor."""
+        *outer, depth = self.shape(x)
+        weights = self._random.integers(-127, 128, (units, depth)).astype(self._numpy.int8)
+        w = self.constant(f"{name}/weights", weights, Quantization((0.01,), (0,)))
+        zeros = self._numpy.zeros(units, self._numpy.int32)
+        b = self.constant(f"{name}/bias", zeros, Quantization((0.01 * self.Q.scale[0],), (0,)))
+        options: dict[str, OptionValue] = {"fused_activation_function": "NONE"}
+        table = "FullyConnectedOptions"
+        return self.operator("FULLY_CONNECTED", [x, w, b], (*outer, units), name, options_table=table, options=options)
+
+    def plain(
+        self,
+        kind: str,
+        x: int,
+        *constants: int,
+        shape: Sequence[int] | None = None,
+        dtype: str | None = None,
+        name: str = "middle",
+        table: str = "",
+        **options: OptionValue,
+    ) -> int:
+        """Any operator on one tensor and constants; its output is like its input unless said otherwise."""
+        size = self.shape(x) if shape is None else shape
+        inputs = [x, *constants]
+        return self.operator(kind, inputs, size, name, dtype=dtype, options_table=table, options=options)
+
+    def weights(self, shape: Sequence[int], filters: int, axis: int, name: str) -> tuple[int, int]:
+        """Random int8 weights per channel along `axis`, and an int32 bias of zeros."""
+        per_channel = Quantization((0.01,) * filters, (0,) * filters, axis)
+        values: Any = self._random.integers(-127, 128, tuple(shape)).astype(self._numpy.int8)
+        bias = Quantization((0.01 * self.Q.scale[0],) * filters, (0,) * filters)
+        zeros = self._numpy.zeros(filters, self._numpy.int32)
+        return self.constant(f"{name}/weights", values, per_channel), self.constant(f"{name}/bias", zeros, bias)
+
+
+def checked_result(content: bytes, target: "Target") -> "Result":
+    """What the check of a TFLite file says on a target, the host's part included."""
+    from mlia.backends.cortex_m.operators import cpu_costs
+    from mlia.backends.system import with_host
+    from mlia.backends.vela import Vela
+    from mlia.graph.tflite import read_tflite
+
+    graph = read_tflite(content)
+    return with_host(Vela().run(graph, target), graph, target, cpu_costs(graph, target.host))
+
+
+def case_of(content: bytes, target: "str | Target") -> "Case":
+    """What rules look at, for a TFLite file on an Ethos-U."""
+    from mlia.graph.tflite import read_tflite
+    from mlia.results import Compatibility, Performance
+    from mlia.rules.rule import Case
+    from mlia.targets.profiles import load_target
+    from mlia.targets.target import Target
+
+    place = load_target(target) if isinstance(target, str) else target
+    assert isinstance(place, Target), "rules that look at a Case are for an Ethos-U"
+    result = checked_result(content, place)
+    assert isinstance(result.compatibility, Compatibility)
+    assert isinstance(result.performance, Performance)
+    return Case(read_tflite(content), place, result.compatibility, result.performance)
+
+
+def advise_one(rule: "type[NpuRule]", content: bytes, target: "str | Target") -> "list[Finding]":
+    """What one rule finds in a TFLite file on a target; nothing where it does not apply."""
+    case, ready = case_of(content, target), rule()
+    return [] if ready.skip(case) else list(ready.check(case))
+
+
+def fixed(fix: "Callable[[Graph], Graph]", content: bytes) -> bytes:
+    """A TFLite file with a remedy applied."""
+    from mlia.graph.tflite import read_tflite
+    from mlia.graph.tflite_writer import write_tflite
+
+    return write_tflite(fix(read_tflite(content)))
 
 
 def _convolution_options(stride: tuple[int, int], activation: str) -> dict[str, OptionValue]:
