@@ -155,7 +155,7 @@ def _settings(target: Target) -> bytes:
     # Without arena_size_limit the core plans no weight buffers, and its estimate is worth nothing.
     options = (
         "[compiler]\nenable_db=true\noutput_format=TFLite\ncop_format=COP1\n"
-        f"[scheduler]\noptimize=Performance\narena_size_limit={target.arena_limit_bytes}\n"
+        f"[scheduler]\noptimize={target.strategy}\narena_size_limit={target.arena_limit_bytes}\n"
         "cpu_tensor_alignment=16\ntensor_allocator=HillClimb\n"
         "[graph]\nsoftmax_int16_neg_exp_range=10.0\n"
     )

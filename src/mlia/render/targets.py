@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.render.text import Column, render_table
-from mlia.targets.target import AnyTarget, CpuTarget, Target
+from mlia.targets.target import STRATEGIES, AnyTarget, CpuTarget, Target
 
 
 def render_target_list(targets: Sequence[AnyTarget]) -> str:
@@ -34,6 +34,7 @@ def _labeled(estimate: Sequence[str]) -> list[str]:
 def _render_npu(target: Target, estimate: Sequence[str]) -> str:
     npu, mode, config = target.npu, target.memory_mode, target.system_config
     limit = "none" if mode.cache_limit_bytes is None else f"{mode.cache_limit_bytes:,} bytes"
+    strategy = [] if target.strategy == STRATEGIES[0] else [f"  strategy       {target.strategy}"]
     lines = [
         target.name + (f": {target.description}" if target.description else ""),
         f"  NPU            {npu.name}, {npu.macs_per_cycle} MACs per cycle at {npu.clock_mhz:g} MHz"
@@ -45,6 +46,7 @@ def _render_npu(target: Target, estimate: Sequence[str]) -> str:
         f"  constants in   {target.constants_memory.name}",
         f"  arena in       {target.arena_memory.name}",
         f"  cache in       {target.cache_memory.name}, limit {limit}",
+        *strategy,
         "",
     ]
     columns = [

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from mlia.errors import TargetError
 from mlia.targets.target import (
     AXI_PORT_BYTES,
     FLASH,
     LEGAL_MACS,
+    STRATEGIES,
     AnyTarget,
     CpuTarget,
     Memory,
@@ -22,6 +24,7 @@ from mlia.targets.target import (
     VelaIni,
     check_memory,
     check_npu,
+    check_strategy,
     installed_path,
     read_vela_ini,
     why_impossible,
@@ -53,18 +56,26 @@ class HostTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class VelaTable(msgspec.Struct, forbid_unknown_fields=True):
-    """[vela]: names in Vela's own configuration file, or in `ini`, relative to the profile."""
+    """[vela]: names in Vela's own configuration file, or in `ini`, relative to the profile.
+
+    `arena_cache_bytes` is used instead of the memory mode's own limit.
+    """
 
     system_config: str
     memory_mode: str
     ini: str = ""
+    arena_cache_bytes: int | None = None
 
 
 class MemoryTable(msgspec.Struct, forbid_unknown_fields=True):
-    """[memory.KIND]: peak bandwidth in 10^9 bytes per second, latencies in NPU cycles."""
+    """[memory.KIND]: peak bandwidth in 10^9 bytes per second, latencies in NPU cycles.
 
-    bandwidth_gb_s: float
+    `clock_scale` is the bandwidth as a part of what the ports can move, as Vela has it; one of both is given.
+    """
+
     read_latency_cycles: int
+    bandwidth_gb_s: float | None = None
+    clock_scale: float | None = None
     write_latency_cycles: int = 0
     burst_bytes: int = 128
     ports: int = 1
@@ -91,6 +102,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     npu: NpuTable | None = None
     name: str = ""
     description: str = ""
+    strategy: str = STRATEGIES[0]
     vela: VelaTable | None = None
     memory: dict[Literal["sram", "dram", "on_chip_flash", "off_chip_flash"], MemoryTable] = {}
     placement: PlacementTable | None = None
@@ -165,9 +177,12 @@ def _target(profile: Profile, path: str) -> AnyTarget:
     if profile.npu is None:
         if profile.vela or profile.memory or profile.placement:
             raise TargetError("memories are described for an NPU, and there is no [npu]")
+        if profile.strategy != STRATEGIES[0]:
+            raise TargetError("a strategy is for the compiler of an NPU, and there is no [npu]")
         return CpuTarget(name, description, host)
     npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
     check_npu(npu)
+    check_strategy(profile.strategy)
     if profile.vela and (profile.memory or profile.placement):
         raise TargetError("give either [vela] or [memory.*] and [placement], not both")
     if profile.vela:
@@ -175,14 +190,18 @@ def _target(profile: Profile, path: str) -> AnyTarget:
     else:
         system_config, memory_mode = _written_out(npu, profile)
         config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
-    return Target(name, description, npu, host, system_config, memory_mode, config, source)
+    return Target(name, description, npu, host, system_config, memory_mode, config, source, profile.strategy)
 
 
 def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryMode, str, str]:
     """The memories by their names in a vela.ini; impossible pairs are refused with the possible ones."""
     ini = read_vela_ini(os.path.join(os.path.dirname(path), table.ini) if table.ini else installed_path())
     system_config, memory_mode = ini.system_config(table.system_config), ini.memory_mode(table.memory_mode)
-    reason = _of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
+    text = ini.text
+    if table.arena_cache_bytes is not None:
+        memory_mode = replace(memory_mode, cache_limit_bytes=table.arena_cache_bytes)
+        text = write_vela_ini(system_config, memory_mode)
+    reason = of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
     if not reason and npu.clock_mhz != system_config.clock_mhz:
         raise TargetError(
             f"clock_mhz is {npu.clock_mhz:g}, but {system_config.name} describes memories for"
@@ -194,10 +213,10 @@ def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryM
             f"{npu.name} cannot use {system_config.name} with {memory_mode.name}: {reason};"
             f" possible: {', '.join(legal)}"
         )
-    return system_config, memory_mode, ini.text, table.ini or "Vela's Arm/vela.ini"
+    return system_config, memory_mode, text, table.ini or "Vela's Arm/vela.ini"
 
 
-def _of_another_family(npu: Npu, system_config: str) -> str | None:
+def of_another_family(npu: Npu, system_config: str) -> str | None:
     """Arm's configurations carry the family in their name; port widths and clocks are meant for it."""
     for family in AXI_PORT_BYTES:
         prefix = family.replace("ethos-u", "Ethos_U")
@@ -212,7 +231,7 @@ def _legal_pairs(npu: Npu, ini: VelaIni) -> list[str]:
     modes = [ini.memory_mode(name) for name in ini.memory_modes]
     for name in ini.system_configs:
         system_config = ini.system_config(name)
-        if not _of_another_family(npu, name):
+        if not of_another_family(npu, name):
             legal = [mode.name for mode in modes if not why_impossible(npu, system_config, mode)]
             pairs += [f"{name} with {' or '.join(legal)}"] if legal else []
     return pairs
@@ -249,15 +268,19 @@ def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
 
 
 def _memory(npu: Npu, kind: str, table: MemoryTable) -> Memory:
-    if not table.bandwidth_gb_s > 0 or not 1 <= table.ports <= 16:
-        raise TargetError(f"memory.{kind}: bandwidth_gb_s must be positive, and ports 1 to 16")
+    if (table.bandwidth_gb_s is None) == (table.clock_scale is None):
+        raise TargetError(f"memory.{kind}: give either bandwidth_gb_s or clock_scale")
     port_gb_s = AXI_PORT_BYTES[npu.family] * npu.clock_mhz / 1000 * table.ports
-    if table.bandwidth_gb_s > port_gb_s * 1.0001:
-        raise TargetError(
-            f"memory.{kind}: {table.bandwidth_gb_s:g} GB/s is more than {table.ports} AXI port(s) can move"
-            f" at {npu.clock_mhz:g} MHz ({port_gb_s:g} GB/s)"
-        )
-    scale = table.bandwidth_gb_s / port_gb_s
+    if table.bandwidth_gb_s is not None:
+        if not table.bandwidth_gb_s > 0 or not 1 <= table.ports <= 16:
+            raise TargetError(f"memory.{kind}: bandwidth_gb_s must be positive, and ports 1 to 16")
+        if table.bandwidth_gb_s > port_gb_s * 1.0001:
+            raise TargetError(
+                f"memory.{kind}: {table.bandwidth_gb_s:g} GB/s is more than {table.ports} AXI port(s) can move"
+                f" at {npu.clock_mhz:g} MHz ({port_gb_s:g} GB/s)"
+            )
+    scale = table.clock_scale if table.bandwidth_gb_s is None else table.bandwidth_gb_s / port_gb_s
+    assert scale is not None, "one of both was given"
     memory = Memory(
         kind=VELA_KIND[kind],
         clock_scale=scale,

@@ -26,6 +26,7 @@ AXI_PORT_BYTES = {"ethos-u55": 8, "ethos-u65": 16, "ethos-u85": 16}
 ADDRESS_SPACE_BYTES = {"ethos-u55": 1 << 32, "ethos-u65": 1 << 40, "ethos-u85": 1 << 40}
 MEMORY_KINDS = ("Sram", "Dram", "OnChipFlash", "OffChipFlash")  # Vela's words
 FLASH = ("OnChipFlash", "OffChipFlash")
+STRATEGIES = ("Performance", "Size")  # what Vela's scheduler minimizes: time, or memory whatever the time
 SYSTEM, MODE = "System_Config.", "Memory_Mode."  # how vela.ini names its sections
 
 
@@ -105,7 +106,10 @@ class MemoryMode(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """A place to run a model. `vela_config` is the vela.ini text that the two names below refer to."""
+    """A place to run a model. `vela_config` is the vela.ini text that the names of system config and mode refer to.
+
+    `strategy` is one of STRATEGIES: what the compiler's scheduler minimizes.
+    """
 
     name: str
     description: str
@@ -115,6 +119,7 @@ class Target(Struct, frozen=True):
     memory_mode: MemoryMode
     vela_config: str
     vela_config_source: str
+    strategy: str = STRATEGIES[0]
 
     @property
     def constants_memory(self) -> Memory:
@@ -183,6 +188,16 @@ def check_memory(memory: Memory) -> None:
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise TargetError(f"{memory.name}: a {name} of {value:g} is not possible; it can be {low:g} to {high:g}")
+
+
+def check_strategy(strategy: str) -> None:
+    """Refuse what the compiler's scheduler does not know.
+
+    Raises:
+        TargetError: it is not one of STRATEGIES.
+    """
+    if strategy not in STRATEGIES:
+        raise TargetError(f"strategy is '{strategy}': choose from {', '.join(STRATEGIES)}")
 
 
 def why_impossible(npu: Npu, system_config: SystemConfig, memory_mode: MemoryMode) -> str | None:
@@ -335,7 +350,7 @@ def read_vela_ini(path: str) -> VelaIni:
 
 def write_vela_ini(system_config: SystemConfig, memory_mode: MemoryMode) -> str:
     """The text of a vela.ini with one system configuration and one memory mode."""
-    lines = [f"[{SYSTEM}{system_config.name}]", f"core_clock={system_config.clock_mhz * 1e6:g}"]
+    lines = [f"[{SYSTEM}{system_config.name}]", f"core_clock={system_config.clock_mhz * 1e6!r}"]
     lines += [f"axi0_port={system_config.axi0.kind}", f"axi1_port={system_config.axi1.kind}"]
     for memory in {memory.kind: memory for memory in (system_config.axi0, system_config.axi1)}.values():
         lines += [
