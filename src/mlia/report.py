@@ -2,11 +2,12 @@
 
 from msgspec import Struct
 
+from mlia.advice import Advised, Severity
 from mlia.recipe import Recipe
-from mlia.results import Change, Compatibility, CpuCompatibility, Fidelity, Figures, Result, Skipped, Source
+from mlia.results import Change, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "2.0"
 
 
 class TensorSummary(Struct, frozen=True):
@@ -73,10 +74,27 @@ class TargetSummary(Struct, frozen=True):
 
 
 class TargetReport(Struct, frozen=True):
-    """What the backends said about the model on one target."""
+    """What the backends said about the model on one target, and what is advised."""
 
     target: TargetSummary
     results: tuple[Result, ...]
+    advised: Advised
+
+
+class Fixed(Struct, frozen=True):
+    """The model with lossless remedies applied.
+
+    `applied` are the remedies, each by the code of its rule; `left` are those that were not, with the reason. `proof`
+    says on what the outputs were found identical. `file` is where the model was written.
+    """
+
+    model: ModelSummary
+    applied: tuple[Change, ...]
+    left: tuple[Skipped, ...]
+    before: Figures
+    after: Figures
+    proof: str
+    file: str
 
 
 class Report(Struct, frozen=True):
@@ -87,6 +105,7 @@ class Report(Struct, frozen=True):
     model: ModelSummary
     targets: tuple[TargetReport, ...]
     notes: tuple[str, ...]
+    fixed: Fixed | None = None
 
 
 class Comparison(Struct, frozen=True):
@@ -162,14 +181,7 @@ class Optimization(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def has_findings(report: Report) -> bool:
-    """Whether anything stands in the model's way: an operator off the NPU, or a part that was refused."""
-    for entry in report.targets:
-        for result in entry.results:
-            if result.compiled:
-                return True
-            if isinstance(result.compatibility, Compatibility) and result.compatibility.findings:
-                return True
-            if isinstance(result.compatibility, CpuCompatibility) and result.compatibility.unsupported_operators:
-                return True
-    return False
+def worst_severity(report: Report) -> Severity | None:
+    """The severity of the gravest advice; None when there is none."""
+    found = {advice.severity for entry in report.targets for advice in entry.advised.advice}
+    return next((severity for severity in (Severity.WARNING, Severity.NOTE) if severity in found), None)

@@ -91,14 +91,6 @@ class OperatorId(Struct, frozen=True):
     index: int
 
 
-class Finding(Struct, frozen=True):
-    """One cause that keeps operators off the NPU, told once for all of them."""
-
-    cause: str
-    remedy: str
-    operators: tuple[OperatorId, ...]
-
-
 class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
     """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
 
@@ -109,7 +101,6 @@ class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
     npu_percent: float
     npu_mac_percent: float | None
     npu_segments: int
-    findings: tuple[Finding, ...]
 
 
 class Traffic(Struct, frozen=True):

@@ -12,7 +12,6 @@ from mlia.backends.vela_output import (
     Refusal,
     add_traffic,
     constraints_of,
-    find_causes,
     memory_use,
     most_bound,
     read_refusals,
@@ -188,7 +187,6 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
         npu_segments=len(whole.rows("cmdstream")),
-        findings=find_causes(operators, target.npu.name),
     )
 
 

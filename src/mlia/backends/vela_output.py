@@ -19,13 +19,9 @@ from mlia.graph.graph import Operator, Subgraph
 from mlia.results import (
     Bound,
     Constraint,
-    Finding,
     MemoryUse,
-    OperatorId,
-    Placement,
     TensorLife,
     Traffic,
-    Unit,
 )
 from mlia.targets.target import Target
 
@@ -136,9 +132,7 @@ def _traffic(details: dict[str, str]) -> dict[str, tuple[int, int]]:
 
 _REFUSAL = re.compile(r"^Warning \([\w ]+\) operator: (?P<kind>.*), ofm: '(?P<output>.*)'$")
 _PLACEHOLDER = re.compile(r"placeholder-for-(\d+)-OFM")  # Vela's name for an operator without outputs
-_DATA_TYPE = re.compile(r"unsupported DataType (\w+)", re.IGNORECASE)
 _UNNAMED = "<unnamed>"  # and its name for a tensor without one
-_NO_OPERATOR = "Unsupported opType"
 
 
 class Refusal(Struct, frozen=True):
@@ -194,38 +188,6 @@ def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
         for own in (name, f"{name}_act"):  # Vela's name for what goes into a fused activation
             violation = violation.removesuffix(f" ({own})").replace(f" tensor {own} ", " a tensor ")
     return Constraint(violation, constraint.rule)
-
-
-def find_causes(operators: tuple[Placement, ...], npu: str) -> tuple[Finding, ...]:
-    """Each cause once, with all operators it keeps off the NPU, the most frequent first."""
-    concerned: dict[tuple[str, str], list[OperatorId]] = defaultdict(list)
-    nothing_runs = all(placement.processor == Unit.CPU for placement in operators)
-    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for placement in operators:
-        if placement.processor == Unit.NPU:
-            continue
-        for constraint in placement.constraints:
-            key = _cause(constraint, npu, nothing_runs)
-            concerned[key].append(OperatorId(placement.subgraph, placement.index))
-            kinds[key].add(placement.kind)
-    findings = []
-    for (cause, remedy), indexes in sorted(concerned.items(), key=lambda item: -len(item[1])):
-        named = f"{cause}: {', '.join(sorted(kinds[cause, remedy]))}" if cause.endswith("such operator") else cause
-        findings.append(Finding(named, remedy, tuple(indexes)))
-    return tuple(findings)
-
-
-def _cause(constraint: Constraint, npu: str, nothing_runs: bool) -> tuple[str, str]:
-    """The cause in the user's words, and what to do about it."""
-    data_type = _DATA_TYPE.search(constraint.violation)
-    if data_type and "float" in data_type[1].lower():
-        what = "nothing can run on the NPU" if nothing_runs else "these operators cannot run on the NPU"
-        return f"{data_type[1].lower()}: {what}", "quantize the model to int8"
-    if data_type:
-        return f"{data_type[1].lower()} tensors cannot be used on the NPU here", constraint.rule or "use int8 or int16"
-    if constraint.violation == _NO_OPERATOR:
-        return f"{npu} has no such operator", "replace it by operators the NPU has, or leave it to the CPU"
-    return constraint.violation, constraint.rule
 
 
 def whole_traffic(memories: dict[str, dict[str, int]]) -> tuple[Traffic, ...]:

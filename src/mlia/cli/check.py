@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from mlia.cli.main import (
@@ -11,6 +12,7 @@ from mlia.cli.main import (
     can_color,
     progress_line,
     refuse_overwriting,
+    seconds,
     terminal_width,
     write_output,
 )
@@ -23,6 +25,8 @@ EPILOG = """examples:
   mlia check model.keras -t ethos-u55-256 --calibration samples.npz
   mlia check model.tflite -t ethos-u55-128 -t ethos-u65-512 -t ethos-u85-256
   mlia check model.tflite -t board.toml --format json -o report.json
+  mlia check model.tflite -t ethos-u55-256 --fix better.tflite
+  mlia check model.tflite -t ethos-u55-256 --select CMP,PER002 --no-try
 
 A float model is quantized first, as it would be deployed; --no-quantize takes it as it is.
 Neither --compatibility nor --performance means both. The report goes to stdout; all else to stderr.
@@ -40,21 +44,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--performance", action="store_true", help="cycles, latency, memory")
     parser.add_argument("--all-operators", action="store_true", help="the cost of every operator, not only the slowest")
     parser.add_argument("--steps", action="store_true", help="unfold operators into the compiler's steps")
+    _add_advice_options(parser)
     parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
         "--fail-on",
-        choices=("never", "warning"),
+        choices=("never", "warning", "note"),
         default="never",
-        help="exit with 1 if an operator misses the NPU, or cannot run at all",
+        help="exit with 1 if there is advice of that severity or a graver one",
     )
+
+
+def _add_advice_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("advice")
+    options.add_argument("--select", metavar="CODE", action="append", default=[], help="only rules of these codes")
+    options.add_argument("--ignore", metavar="CODE", action="append", default=[], help="no rules of these codes")
+    options.add_argument("--no-try", action="store_true", help="do not try remedies on copies")
+    options.add_argument(
+        "--try-budget", type=seconds, metavar="SECONDS", help="begin no trial after this time (default: 20)"
+    )
+    options.add_argument("--keep-tried", metavar="FOLDER", help="write the copies: .tflite models, .toml profiles")
+    options.add_argument("--fix", metavar="FILE", help="write the model with proven, lossless remedies applied")
+    options.add_argument("--all-advice", action="store_true", help="all advice, and what each rule said")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, render, write; returns the exit code."""
     _refuse_useless_options(arguments)
     refuse_overwriting(arguments.model, arguments.output)
+    refuse_overwriting(arguments.model, arguments.fix)
     try:
         _start_early(arguments)
         return _check(arguments)
@@ -77,13 +96,18 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
 
         if all(isinstance(target, CpuTarget) for target in load_targets(arguments.targets)):
             arguments.parser.error("--steps are the compiler's, and a Cortex-M alone has no compiler")
+    if arguments.no_try and (arguments.try_budget or arguments.keep_tried):
+        arguments.parser.error("--no-try tries nothing: leave out --try-budget and --keep-tried")
+    if arguments.all_advice and arguments.format == "json":
+        arguments.parser.error("--all-advice is for the terminal; JSON has all advice always")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from mlia.pipeline.advising import DEFAULT_BUDGET_S
     from mlia.pipeline.checking import check
-    from mlia.report import has_findings
+    from mlia.report import worst_severity
 
     both = arguments.compatibility == arguments.performance
     with progress_line() as progress:
@@ -95,6 +119,12 @@ def _check(arguments: argparse.Namespace) -> int:
             quantize=not arguments.no_quantize,
             calibration=arguments.calibration,
             input_shapes=dict(arguments.input_shapes),
+            select=_codes(arguments.select),
+            ignore=_codes(arguments.ignore),
+            try_remedies=not arguments.no_try,
+            try_budget_s=arguments.try_budget or DEFAULT_BUDGET_S,
+            keep_tried=arguments.keep_tried,
+            fix=arguments.fix,
             timeout_s=arguments.timeout,
             progress=progress,
         )
@@ -110,10 +140,17 @@ def _check(arguments: argparse.Namespace) -> int:
             color=can_color(sys.stdout) and not arguments.output,
             all_operators=arguments.all_operators,
             steps=arguments.steps,
+            all_advice=arguments.all_advice,
         )
         text = render_terminal(report, style)
     write_output(text, arguments.output)
-    return 1 if arguments.fail_on == "warning" and has_findings(report) else 0
+    failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
+    return 1 if worst_severity(report) in failing else 0
+
+
+def _codes(given: Sequence[str]) -> tuple[str, ...]:
+    """Codes and beginnings of codes, which may be repeated options or lists with commas."""
+    return tuple(code.strip() for text in given for code in text.split(","))
 
 
 def _start_early(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,8 @@ from mlia.errors import MliaError
 VERBS = {
     "check": "which operators run on the NPU, and what they cost",
     "target": "list targets, or show one",
+    "rule": "list what a check looks for",
+    "explain": "the page of one rule: why it matters, and what to do",
     "optimize": "make the model smaller and faster, and measure what that gained and lost",
     "convert": "write the model as int8 TFLite, and say how close it is",
     "backend": "list what mlia works with, or install a converter",

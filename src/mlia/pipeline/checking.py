@@ -1,6 +1,8 @@
 """check(): a model and targets in, a Report out."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -8,12 +10,16 @@ from msgspec.structs import replace
 import mlia
 from mlia.backends.vela import Vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
-from mlia.errors import TransformError
+from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
+from mlia.output import write_file
+from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise
+from mlia.pipeline.fixing import Mended, mend
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
-from mlia.report import SCHEMA_VERSION, Conversion, Report, TargetReport
+from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
+from mlia.rules.catalog import chosen
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 
@@ -27,10 +33,16 @@ def check(
     quantize: bool = True,
     calibration: str | Path | None = None,
     input_shapes: InputShapes | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    try_remedies: bool = True,
+    try_budget_s: float = DEFAULT_BUDGET_S,
+    keep_tried: str | Path | None = None,
+    fix: str | Path | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Ask which operators of a model run on the NPU, and what each costs.
+    """Ask which operators of a model run on the NPU, what each costs, and what to change.
 
     Args:
         model: path of a model in any format that mlia reads, or a Graph that was read before.
@@ -40,47 +52,120 @@ def check(
         quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
         calibration: .npz or folder of .npy with samples to quantize with; without it, seeded noise is used.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        select: beginnings of the codes of rules to ask; all rules when empty.
+        ignore: beginnings of the codes of rules to leave out.
+        try_remedies: check copies of the model, or of the target, with remedies applied; for one target only.
+        try_budget_s: no remedy is begun after so many seconds. Only when they run out does a report depend on time.
+        keep_tried: a folder for those copies: .tflite models and .toml profiles, named by the rule's code.
+        fix: where to write the model with all lossless remedies that bring something, each proven bit by bit in LiteRT;
+            for one Ethos-U target.
         timeout_s: how long the compiler may take, per target.
         progress: is told what is being done, in a few words.
 
     Raises:
+        RuleError: a beginning that no rule's code has.
         ModelError: the model cannot be read.
         TargetError: no such target, or an impossible one.
         TransformError: the model cannot be quantized, or the calibration data do not fit it.
         BackendError: the compiler refused the model, crashed, or took too long.
+        OutputError: what is to be kept, or the fixed model, cannot be written.
     """
     targets = load_targets(target)
+    if fix is not None and (len(targets) != 1 or isinstance(targets[0], CpuTarget)):
+        raise TargetError("a model is fixed for one target at a time, and that must be an Ethos-U")
+    advising = _advising(select, ignore, try_remedies, try_budget_s, len(targets))
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     name = name_of(model)
+    keep = Shelf(Path(keep_tried)).keep if keep_tried is not None else None
 
-    def run(entry: AnyTarget) -> TargetReport:
-        if isinstance(entry, CpuTarget):
-            from mlia.backends.cortex_m.backend import CortexM
+    def run(entry: AnyTarget) -> tuple[TargetReport, Fixed | None]:
+        progress(f"{'estimating' if isinstance(entry, CpuTarget) else 'compiling'} {name} for {entry.name}")
+        result = checked(graph, entry, timeout_s)
+        again = partial(checked, timeout_s=timeout_s)
+        wants = (compatibility, performance)
+        advised = advise(graph, entry, result, wants, advising, again, keep, progress)
+        report = TargetReport(summarize_target(entry), (_only(result, compatibility, performance),), advised)
+        if fix is None or not isinstance(entry, Target):
+            return report, None
+        mended = mend(graph, entry, result, advising, again, progress)
+        write_file(Path(fix), bytes(mended.graph.content))
+        return report, _fixed(mended, fix)
 
-            progress(f"estimating {name} on {entry.name}")
-            result = CortexM().run(graph, entry)
-        else:
-            progress(f"compiling {name} for {entry.name}")
-            result = _on_npu_and_host(graph, entry, timeout_s) if performance else Vela(timeout_s).run(graph, entry)
-        return TargetReport(summarize_target(entry), (_only(result, compatibility, performance),))
-
+    made = map_in_parallel(run, targets)
     return Report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         model=summarize_model(name, graph, conversion),
-        targets=map_in_parallel(run, targets),
+        targets=tuple(report for report, _ in made),
         notes=notes_on(graph),
+        fixed=made[0][1],
     )
 
 
-def _on_npu_and_host(graph: Graph, target: Target, timeout_s: float) -> Result:
+def _fixed(mended: Mended, file: str | Path) -> Fixed:
+    return Fixed(
+        model=summarize_model(Path(file).name, mended.graph, None),
+        applied=mended.applied,
+        left=mended.left,
+        before=mended.before,
+        after=mended.after,
+        proof=mended.proof,
+        file=str(file),
+    )
+
+
+class Shelf:
+    """A folder in which copies that remedies made are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers: Counter[str] = Counter()
+
+    def keep(self, copy: Copy) -> str:
+        """Write the copy, and say under which name.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._numbers[copy.code] += 1
+        stem = self._folder / f"{copy.code}-{self._numbers[copy.code]}"
+        written = []
+        if copy.graph is not None:
+            written.append(stem.with_suffix(".tflite"))
+            write_file(written[-1], bytes(copy.graph.content))
+        if copy.target is not None:
+            from mlia.targets.writing import write_profile
+
+            written.append(stem.with_suffix(".toml"))
+            write_file(written[-1], write_profile(copy.target).encode())
+        return " ".join(map(str, written))
+
+
+def checked(graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
+    """What the backend of a target says of a model, with the host's part.
+
+    Raises:
+        BackendError: the compiler refused the model, crashed, or took too long.
+    """
+    if isinstance(target, CpuTarget):
+        from mlia.backends.cortex_m.backend import CortexM
+
+        return CortexM().run(graph, target)
     from mlia.backends.cortex_m.operators import cpu_costs
     from mlia.backends.system import with_host
 
     # Before the compiler is asked: it may have begun already, in a process of its own.
     costs = cpu_costs(graph, target.host)
     return with_host(Vela(timeout_s).run(graph, target), graph, target, costs)
+
+
+def _advising(
+    select: Sequence[str], ignore: Sequence[str], try_remedies: bool, budget_s: float, targets: int
+) -> Advising:
+    why_not = "" if try_remedies and targets == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
+    chosen(select, ignore)  # a wrong code is told before the compiler is asked
+    return Advising(tuple(select), tuple(ignore), why_not, budget_s)
 
 
 def _prepare(

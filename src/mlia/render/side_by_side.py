@@ -1,9 +1,11 @@
 """Several targets in one table: what a model costs on each, and what keeps it off their NPUs."""
 
-from mlia.render.terminal import show_compiled, show_finding
+from mlia.advice import Severity
+from mlia.render.advice import advice_by_target, show_alike
+from mlia.render.terminal import show_compiled
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import Report, TargetReport
-from mlia.results import Compatibility, CpuPerformance, Finding, Performance, Result, Skipped, SystemTime
+from mlia.results import Compatibility, CpuPerformance, Performance, Result, Skipped, SystemTime
 
 COLUMNS = (
     Column("target", align_right=False),
@@ -26,18 +28,14 @@ def show_side_by_side(page: Page, report: Report) -> None:
     """Add the comparison to a page."""
     page.heading("Side by side")
     page.table(COLUMNS, [_row(entry, result) for entry in report.targets for result in entry.results])
-    causes: dict[Finding, list[str]] = {}
     for entry in report.targets:
         for result in entry.results:
             for compiled in result.compiled:
                 show_compiled(page, compiled, entry)
-            if isinstance(result.compatibility, Compatibility):
-                for finding in result.compatibility.findings:
-                    causes.setdefault(finding, []).append(entry.target.name)
-    for finding, names in causes.items():
+    warnings = [item for item in advice_by_target(report).items() if item[0].severity == Severity.WARNING]
+    for advice, names in warnings:
         page.gap()
-        page.paragraph(", ".join(names))
-        show_finding(page, finding, "-")
+        show_alike(page, advice, names)
     for entry in report.targets:
         for result in entry.results:
             if reason := _unknown(result.performance):
@@ -50,7 +48,9 @@ def show_side_by_side(page: Page, report: Report) -> None:
         page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed, with flash as used.")
     for source in sorted({text for found in performances for text in _cpu_sources(found)}):
         page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}; its flash is the model's file.")
-    page.paragraph("Placement and cost of each operator: check one target at a time, or --format json.")
+    page.paragraph(
+        "Placement and cost of each operator, and further advice: check one target at a time, or --format json."
+    )
 
 
 def _cpu_sources(found: object) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """Report -> text for a terminal, from 80 columns up."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from mlia.render.advice import codes_by_operator, show_advice, show_fixed
 from mlia.render.cpu import show_cpu_compatibility, show_cpu_performance, show_host_operators, system_lines
 from mlia.render.text import (
     LABEL,
@@ -28,7 +29,6 @@ from mlia.results import (
     Compiled,
     CpuCompatibility,
     CpuPerformance,
-    Finding,
     OperatorCost,
     OperatorId,
     Performance,
@@ -43,12 +43,13 @@ SLOWEST_SHOWN = 12
 
 
 class TerminalStyle(Struct, frozen=True):
-    """How wide, whether in color, whether to show every operator's cost, and its compiler steps."""
+    """How wide, whether in color, whether to show every operator's cost, its compiler steps, and all advice."""
 
     width: int = 80
     color: bool = False
     all_operators: bool = False
     steps: bool = False
+    all_advice: bool = False
 
 
 def render_terminal(report: Report, style: TerminalStyle) -> str:
@@ -62,6 +63,8 @@ def render_terminal(report: Report, style: TerminalStyle) -> str:
     if len(report.targets) == 1 or style.all_operators or style.steps:
         for entry in report.targets:
             _show_target(page, entry, style)
+    if report.fixed is not None:
+        show_fixed(page, report.fixed)
     return page.text
 
 
@@ -76,16 +79,6 @@ def show_compiled(page: Page, compiled: Compiled, entry: TargetReport) -> None:
     target = entry.target
     if (compiled.npu, compiled.macs_per_cycle) != ((target.npu or "").lower(), target.macs_per_cycle):
         page.paragraph(f"It cannot run on {target.name}: the driver refuses a stream that is for another NPU.")
-
-
-def show_finding(page: Page, finding: Finding, label: str) -> None:
-    """One cause, its operators and the remedy."""
-    hang = 3 + len(label)
-    page.paragraph(finding.cause, label=label, hang=hang)
-    names = [identity(operator.subgraph, operator.index) for operator in finding.operators]
-    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    which = f"operator {shown}" if len(names) == 1 else f"{len(names)} operators: {shown}"
-    page.paragraph(f"{which}; {finding.remedy}" if finding.remedy else which, hang=hang)
 
 
 def _show_model(page: Page, model: ModelSummary, notes: Sequence[str]) -> None:
@@ -115,6 +108,7 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
             f"{target.npu} with {plural(target.macs_per_cycle or 0, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
             f" {target.system_config}, {target.memory_mode}, host {target.host} at {target.host_clock_mhz:g} MHz"
         )
+    codes = codes_by_operator(entry.advised)
     for result in entry.results:
         for compiled in result.compiled:
             show_compiled(page, compiled, entry)
@@ -123,13 +117,14 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
         elif isinstance(result.compatibility, CpuCompatibility):
             show_cpu_compatibility(page, result.compatibility)
         else:
-            _show_compatibility(page, result.compatibility)
+            _show_compatibility(page, result.compatibility, codes)
         if isinstance(result.performance, Skipped):
             _show_skipped(page, result.performance)
         elif isinstance(result.performance, CpuPerformance):
             show_cpu_performance(page, result.performance, style.all_operators)
         else:
             _show_performance(page, result.performance, target.host, style)
+    show_advice(page, entry.advised, style.all_advice)
 
 
 def _show_skipped(page: Page, skipped: Skipped) -> None:
@@ -138,7 +133,7 @@ def _show_skipped(page: Page, skipped: Skipped) -> None:
         page.paragraph(f"skipped: {skipped.reason}")
 
 
-def _show_compatibility(page: Page, found: Compatibility) -> None:
+def _show_compatibility(page: Page, found: Compatibility, codes: Mapping[OperatorId, str]) -> None:
     page.heading(f"Compatibility (by {found.source.by} {found.source.version})")
     page.paragraph(_placement_sentence(found))
     page.gap()
@@ -152,12 +147,8 @@ def _show_compatibility(page: Page, found: Compatibility) -> None:
         Column("segment", rank=2),
     )
     names = display_names([placement.name for placement in found.operators])
-    references = _references(found.findings)
-    rows = [_placement_row(placement, name, references) for placement, name in zip(found.operators, names, strict=True)]
+    rows = [_placement_row(placement, name, codes) for placement, name in zip(found.operators, names, strict=True)]
     page.table(columns, rows)
-    for number, finding in enumerate(found.findings, start=1):
-        page.gap()
-        show_finding(page, finding, f"[{number}]")
 
 
 def _placement_sentence(found: Compatibility) -> str:
@@ -174,17 +165,8 @@ def _placement_sentence(found: Compatibility) -> str:
     )
 
 
-def _references(findings: Sequence[Finding]) -> dict[OperatorId, str]:
-    """Which findings concern an operator, as they are numbered below the table."""
-    references: dict[OperatorId, str] = {}
-    for number, finding in enumerate(findings, start=1):
-        for operator in finding.operators:
-            references[operator] = f"{references.get(operator, '')}[{number}]"
-    return references
-
-
-def _placement_row(placement: Placement, name: str, references: dict[OperatorId, str]) -> tuple[str, ...]:
-    why = references.get(OperatorId(placement.subgraph, placement.index), "")
+def _placement_row(placement: Placement, name: str, codes: Mapping[OperatorId, str]) -> tuple[str, ...]:
+    why = codes.get(OperatorId(placement.subgraph, placement.index), "")
     return (
         identity(placement.subgraph, placement.index),
         placement.kind,

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from mlia.errors import RuleError
+from mlia.rules.compatibility import compiled, other
 from mlia.rules.rule import CpuRule, NpuRule, Rule
 
-RULES: tuple[type[Rule], ...] = ()
+RULES: tuple[type[Rule], ...] = (*compiled.RULES, *other.RULES)
 
 
 def find_rule(code: str) -> type[Rule]:

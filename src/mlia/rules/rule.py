@@ -3,7 +3,7 @@
 A rule is a class. Its name states the offence, and its docstring is the page that `mlia explain CODE` prints.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import ClassVar
@@ -14,6 +14,7 @@ from mlia.advice import Safety, Severity
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.results import (
     Compatibility,
+    Compiled,
     Constraint,
     CpuCompatibility,
     CpuCost,
@@ -207,6 +208,14 @@ class NpuRule(Rule):
         return ""
 
     def check(self, case: Case) -> Iterator[Finding]:
+        """What is wrong."""
+        raise NotImplementedError
+
+
+class CompiledRule(Rule):
+    """A rule about a model that is compiled already; it has no result."""
+
+    def check(self, compiled: Sequence[Compiled], target: Target) -> Iterator[Finding]:
         """What is wrong."""
         raise NotImplementedError
 

@@ -1,0 +1,298 @@
+"""Rules run on a result, and their remedies tried on copies: advice with proof."""
+
+import math
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from time import monotonic
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mlia.advice import Advice, Advised, Attempt, Safety
+from mlia.errors import BackendError, TargetError, TransformError
+from mlia.graph.graph import Graph
+from mlia.pipeline.gains import figures_of
+from mlia.pipeline.parallel import map_in_parallel
+from mlia.results import (
+    NOT_ASKED,
+    Compatibility,
+    CpuCompatibility,
+    CpuPerformance,
+    Figures,
+    Performance,
+    Result,
+    Skipped,
+)
+from mlia.rules.catalog import chosen
+from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
+from mlia.targets.target import AnyTarget, CpuTarget, Target
+from mlia.transforms.once import Once
+
+DEFAULT_BUDGET_S = 20.0
+NOT_WORTH = 0.01  # of the time: a remedy that saves less brings nothing
+LITTLE_MEMORY = 0.05  # of a memory: the same
+SLOWER = 1.02  # how much slower a remedy for memory may be, and still be the best one
+NOT_TRIED = "--no-try"
+ONE_AT_A_TIME = "remedies are tried for one target at a time"
+Run: TypeAlias = Callable[[Graph, Target], Result]
+
+
+class Advising(Struct, frozen=True):
+    """Which rules to ask, and whether their remedies are tried.
+
+    `select` and `ignore` are beginnings of codes; `why_not` is why nothing is tried, and empty when it is; no remedy is
+    begun after `budget_s` seconds. What results for which reason depends on them alone, unless the budget runs out.
+    """
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    why_not: str = ""
+    budget_s: float = DEFAULT_BUDGET_S
+
+
+class Copy(Struct, frozen=True):
+    """What a remedy made, so that it can be kept: another model, another target, or both."""
+
+    code: str
+    what: str
+    graph: Graph | None
+    target: Target | None
+
+
+class Asked(Struct, frozen=True):
+    """One rule and what it found."""
+
+    rule: Rule
+    finding: Finding
+
+
+class Questions(Struct, frozen=True):
+    """What the rules said before anything is tried."""
+
+    found: tuple[Asked, ...]
+    passed: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def ask_rules(
+    graph: Graph, target: AnyTarget, result: Result, rules: Sequence[type[Rule]], wants: tuple[bool, bool]
+) -> Questions:
+    """What each rule says of a result. `wants` says whether compatibility, and performance, were asked for."""
+    found: list[Asked] = []
+    passed: list[str] = []
+    skipped: list[Skipped] = []
+    case = _case(graph, target, result)
+    for kind in rules:
+        rule = kind()
+        reason, findings = _findings(rule, case, target, result, wants)
+        if reason:
+            skipped.append(Skipped(rule.code, reason))
+        elif findings:
+            found += [Asked(rule, finding) for finding in findings]
+        else:
+            passed.append(rule.code)
+    return Questions(tuple(found), tuple(passed), tuple(skipped))
+
+
+def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | None:
+    placed, cost = result.compatibility, result.performance
+    if isinstance(target, CpuTarget):
+        if isinstance(placed, CpuCompatibility) and isinstance(cost, CpuPerformance):
+            return CpuCase(graph, target, placed, cost)
+    elif isinstance(placed, Compatibility) and isinstance(cost, Performance):
+        return Case(graph, target, placed, cost)
+    return None
+
+
+def _findings(
+    rule: Rule, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
+) -> tuple[str, list[Finding]]:
+    """Why the rule was not asked, or what it found."""
+    if isinstance(rule, CompiledRule):
+        if isinstance(target, CpuTarget) or not isinstance(result.compatibility, Skipped):
+            return "", []
+        return "", list(rule.check(result.compiled, target))
+    if isinstance(rule, NpuRule):
+        if isinstance(target, CpuTarget):
+            return "for an Ethos-U only", []
+        if not isinstance(case, Case):
+            return "the model is compiled already", []
+        if not wants[0 if rule.reads is Compatibility else 1]:
+            return f"{'compatibility' if rule.reads is Compatibility else 'performance'} was {NOT_ASKED}", []
+        reason = rule.skip(case)
+        return reason, [] if reason else list(rule.check(case))
+    if isinstance(rule, CpuRule):
+        if not isinstance(case, CpuCase):
+            return "for a Cortex-M alone", []
+        reason = rule.skip(case)
+        return reason, [] if reason else list(rule.check(case))
+    raise TypeError(f"{rule.code} is no kind of rule")
+
+
+class Trying:
+    """Tries remedies for one model on one target. The same content on the same target is checked once."""
+
+    def __init__(self, graph: Graph, target: Target, result: Result, run: Run, options: Advising) -> None:
+        self.graph = graph
+        self.target = target
+        self.before = figures(result, graph)
+        self._run = run
+        self._options = options
+        self._results: Once[tuple[str, Target], Result] = Once()
+        self._deadline = monotonic() + options.budget_s
+
+    def attempt(self, fix: Fix) -> tuple[Attempt | Skipped, Graph, Target]:
+        """What a remedy brought, or why that is not known, and the copies that it was tried on."""
+        graph, target = self.graph, self.target
+        if self._options.why_not:
+            return Skipped(fix.what, self._options.why_not), graph, target
+        if self.before is None:
+            return Skipped(fix.what, "nothing is known of the model as it is"), graph, target
+        if monotonic() > self._deadline:
+            return Skipped(fix.what, f"the {self._options.budget_s:g} s for trying were spent"), graph, target
+        try:
+            graph = changed(fix, graph)
+            target = fix.retarget(target) if fix.retarget else target
+            key = sha256(graph.content).hexdigest(), target
+            after = figures(self._results.get(key, lambda: self._run(graph, target)), graph)
+        except (TransformError, BackendError, TargetError) as error:
+            return Skipped(fix.what, str(error)), self.graph, self.target
+        if after is None:
+            return Skipped(fix.what, "what it makes cannot be checked"), graph, target
+        name = target.name if fix.retarget else ""
+        return Attempt(fix.what, fix.safety, self.before, after, name), graph, target
+
+
+def changed(fix: Fix, graph: Graph) -> Graph:
+    """The graph that a remedy makes, as it is read from its file.
+
+    Raises:
+        TransformError: it cannot be made.
+    """
+    if fix.change is None:
+        return graph
+    from mlia.graph.tflite import read_tflite
+    from mlia.graph.tflite_writer import write_tflite
+
+    return replace(read_tflite(write_tflite(fix.change(graph))), provenance=graph.provenance)
+
+
+def figures(result: Result, graph: Graph) -> Figures | None:
+    """The figures that remedies are compared by; None where nothing was estimated."""
+    if not isinstance(result.performance, Performance) or not isinstance(result.compatibility, Compatibility):
+        return None
+    return figures_of(result.performance, result.compatibility.cpu_operators, len(graph.content))
+
+
+def advise(
+    graph: Graph,
+    target: AnyTarget,
+    result: Result,
+    wants: tuple[bool, bool],
+    options: Advising,
+    run: Run,
+    keep: Callable[[Copy], str] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Advised:
+    """Ask the rules, try their remedies on copies, and rank what is left.
+
+    Args:
+        graph: the model, as it was checked.
+        target: where it was checked.
+        result: what the check said.
+        wants: whether compatibility, and performance, were asked for.
+        options: which rules, and whether and how long to try.
+        run: the same check, for copies.
+        keep: writes down what a remedy made, and says where; None to keep nothing.
+        progress: is told what is being done.
+
+    Raises:
+        RuleError: a beginning in `options` that no code has.
+    """
+    asked = ask_rules(graph, target, result, chosen(options.select, options.ignore), wants)
+    tries = [(number, fix) for number, each in enumerate(asked.found) for fix in each.finding.fixes]
+    outcomes: dict[int, list[Attempt | Skipped]] = {}
+    if tries and isinstance(target, Target):
+        if not options.why_not:
+            progress(f"trying {len(tries)} remedies")
+        trying = Trying(graph, target, result, run, options)
+        made = map_in_parallel(lambda item: trying.attempt(item[1]), tries)
+        for (number, fix), (outcome, copy, place) in zip(tries, made, strict=True):
+            if keep is not None and isinstance(outcome, Attempt):
+                model, profile = copy if fix.change else None, place if fix.retarget else None
+                kept = keep(Copy(asked.found[number].rule.code, fix.what, model, profile))
+                outcome = replace(outcome, kept_as=kept)
+            outcomes.setdefault(number, []).append(outcome)
+    advice, rejected = [], []
+    for number, each in enumerate(asked.found):
+        said = _advice(each, outcomes.get(number, []))
+        if isinstance(said, Skipped):
+            rejected.append(said)
+        else:
+            advice.append(said)
+    return Advised(tuple(sorted(advice, key=_rank)), asked.passed, asked.skipped, tuple(rejected))
+
+
+def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped:
+    rule, finding = asked.rule, asked.finding
+    attempts = sorted((each for each in outcomes if isinstance(each, Attempt)), key=lambda each: merit(finding, each))
+    untried = tuple(each for each in outcomes if isinstance(each, Skipped))
+    best = attempts[0] if attempts else None
+    if finding.only_if_gain and best is not None and not brings(finding, best):
+        return Skipped(rule.code, f"{finding.evidence}; {best.what} was tried and brings nothing")
+    if not outcomes:
+        untried = (Skipped("a remedy", finding.why_not_tried),)
+    safety = best.safety if best else finding.fixes[0].safety if finding.fixes else Safety.MANUAL
+    return Advice(
+        code=rule.code,
+        name=rule.name,
+        severity=rule.severity,
+        operators=finding.operators,
+        evidence=finding.evidence,
+        remedy=finding.remedy,
+        safety=safety,
+        attempts=(*attempts, *untried),
+        saved_ms=_less(best.before.latency_ms, best.after.latency_ms) if best else None,
+        saved_sram_bytes=_less_bytes(best) if best else None,
+        at_stake_ms=finding.at_stake_ms,
+    )
+
+
+def merit(finding: Finding, attempt: Attempt) -> tuple[float, ...]:
+    """What the attempts for a finding are ranked by, the smallest first."""
+    after, before = attempt.after, attempt.before
+    time = math.inf if after.latency_ms is None else after.latency_ms
+    if finding.aim == Aim.PLACEMENT:
+        return after.cpu_operators, time
+    if finding.aim == Aim.MEMORY:
+        is_slow = before.latency_ms is not None and time > SLOWER * before.latency_ms
+        return is_slow, math.inf if after.sram_bytes is None else after.sram_bytes, time
+    return (time, math.inf if after.total_cycles is None else after.total_cycles)
+
+
+def brings(finding: Finding, attempt: Attempt) -> bool:
+    """Whether an attempt is worth having: operators on the NPU, time, or memory, by what it was for."""
+    before, after = attempt.before, attempt.after
+    if finding.aim == Aim.PLACEMENT:
+        return after.cpu_operators < before.cpu_operators
+    if finding.aim == Aim.MEMORY:
+        pairs = ((before.sram_bytes, after.sram_bytes), (before.dram_bytes, after.dram_bytes))
+        return any(old and new is not None and new <= (1 - LITTLE_MEMORY) * old for old, new in pairs)
+    old, new = before.latency_ms, after.latency_ms
+    return old is not None and new is not None and new <= (1 - NOT_WORTH) * old
+
+
+def _less(before: float | None, after: float | None) -> float | None:
+    return before - after if before is not None and after is not None else None
+
+
+def _less_bytes(attempt: Attempt) -> int | None:
+    before, after = attempt.before.sram_bytes, attempt.after.sram_bytes
+    return before - after if before is not None and after is not None else None
+
+
+def _rank(advice: Advice) -> tuple[float, float, str]:
+    """The most time first: saved by what was tried, or at stake where nothing was; then the most memory."""
+    time = advice.saved_ms if advice.saved_ms is not None else advice.at_stake_ms
+    return -max(time or 0.0, 0.0), -(advice.saved_sram_bytes or 0), advice.code

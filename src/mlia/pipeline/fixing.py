@@ -1,0 +1,142 @@
+"""A model with every lossless remedy that brings something, each proven bit by bit."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from mlia.advice import Attempt, Safety
+from mlia.errors import BackendError, TransformError
+from mlia.graph.graph import Graph
+from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures
+from mlia.results import Change, Figures, Result, Skipped
+from mlia.rules.catalog import chosen
+from mlia.rules.rule import Fix
+from mlia.targets.target import Target
+from mlia.transforms.child import call
+from mlia.transforms.proof import SAMPLES, prove
+
+MOST_ROUNDS = 100  # each applies one remedy; a model that needs more is left as it is then
+BOTH = (True, True)
+
+
+class Mended(Struct, frozen=True):
+    """The model that came out, what was applied, what was not and why, and the figures of both ends."""
+
+    graph: Graph
+    applied: tuple[Change, ...]
+    left: tuple[Skipped, ...]
+    before: Figures
+    after: Figures
+    proof: str
+
+
+def mend(
+    graph: Graph,
+    target: Target,
+    result: Result,
+    options: Advising,
+    run: Run,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Mended:
+    """Apply lossless remedies one by one, asking the rules anew after each, until none is left.
+
+    Args:
+        graph: the model, as it was checked.
+        target: where it was checked.
+        result: what the check said.
+        options: which rules to ask.
+        run: the same check, for copies.
+        progress: is told what is being done.
+
+    Raises:
+        TransformError: nothing was estimated, or LiteRT cannot run the model, so that nothing can be proven.
+        BackendError: the compiler refused the model, crashed, or took too long.
+    """
+    before = figures(result, graph)
+    if before is None:
+        raise TransformError("nothing is known of the model as it is, so that no remedy can be judged")
+    rules = chosen(options.select, options.ignore)
+    bench = _Bench(graph, target, run, progress)
+    current, now, applied = graph, result, list[Change]()
+    for _ in range(MOST_ROUNDS):
+        asked = ask_rules(current, target, now, rules, BOTH).found
+        step = next(filter(None, (bench.step(current, now, each, fix) for each, fix in _lossless(asked))), None)
+        if step is None:
+            break
+        current, now = step.graph, step.result
+        applied.append(step.change)
+    after = figures(now, current)
+    assert after is not None, "a model whose figures are known stays one"
+    left = dict.fromkeys((*bench.refused.values(), *_others(asked)))
+    return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {SAMPLES}")
+
+
+class _Step(Struct, frozen=True):
+    """A model with one more remedy, and what the check says of it."""
+
+    graph: Graph
+    result: Result
+    change: Change
+
+
+class _Bench:
+    """Where remedies are made, checked and proven; `refused` are those that failed, which are not made again."""
+
+    def __init__(self, original: Graph, target: Target, run: Run, progress: Callable[[str], None]) -> None:
+        self._original = bytes(original.content)
+        self._target = target
+        self._run = run
+        self._progress = progress
+        self.refused: dict[tuple[str, str], Skipped] = {}
+
+    def step(self, graph: Graph, result: Result, asked: Asked, fix: Fix) -> _Step | None:
+        """The model with the remedy; None, and a note among the refused, where it fails or brings nothing."""
+        key = asked.rule.code, fix.what
+        if key in self.refused:
+            return None
+        self._progress(f"trying {fix.what}")
+        try:
+            copy = changed(fix, graph)
+            found = self._run(copy, self._target)
+            objection = self._objection(graph, result, copy, found, asked, fix)
+        except (TransformError, BackendError) as error:
+            objection = str(error)
+        if objection:
+            self.refused[key] = Skipped(f"{asked.rule.code} {fix.what}", objection)
+            return None
+        return _Step(copy, found, Change(asked.rule.code, asked.rule.name, fix.what))
+
+    def _objection(self, graph: Graph, result: Result, copy: Graph, found: Result, asked: Asked, fix: Fix) -> str:
+        before, after = figures(result, graph), figures(found, copy)
+        if before is None or after is None:
+            return "what it makes cannot be checked"
+        if not brings(asked.finding, Attempt(fix.what, fix.safety, before, after)):
+            return "it was tried and brings nothing"
+        different = call(prove, self._original, bytes(copy.content))
+        return f"not lossless: {different}" if different else ""
+
+
+def _lossless(asked: tuple[Asked, ...]) -> list[tuple[Asked, Fix]]:
+    return [
+        (each, fix)
+        for each in asked
+        for fix in each.finding.fixes
+        if fix.safety == Safety.LOSSLESS and fix.change is not None
+    ]
+
+
+def _others(asked: tuple[Asked, ...]) -> list[Skipped]:
+    """What is wrong with the model that no lossless remedy mends."""
+    left = []
+    for each in asked:
+        label = f"{each.rule.code} {each.rule.name}"
+        if not each.finding.fixes:
+            left.append(Skipped(label, each.finding.why_not_tried))
+        left += [Skipped(label, f"{fix.what}: {_why(fix)}") for fix in each.finding.fixes if _why(fix)]
+    return left
+
+
+def _why(fix: Fix) -> str:
+    if fix.change is None:
+        return "changes the target, not the model"
+    return "" if fix.safety == Safety.LOSSLESS else str(fix.safety)

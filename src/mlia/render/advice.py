@@ -1,0 +1,150 @@
+"""Advice -> text: what is wrong, what to do, and what it brought when it was tried."""
+
+from collections.abc import Sequence
+
+from mlia.advice import Advice, Advised, Attempt
+from mlia.render.text import NOTHING, Page, identity, kibibytes, milliseconds, plural
+from mlia.report import Fixed, Report
+from mlia.results import Figures, OperatorId, Skipped
+
+SHOWN = 5  # so that advice fits on one screen
+OPERATORS_SHOWN = 8
+FURTHER_ATTEMPTS = 3
+HANG = 4
+
+
+def show_advice(page: Page, advised: Advised, everything: bool) -> None:
+    """All advice for one target, the most useful first."""
+    page.heading(f"Advice ({_counts(advised)})")
+    shown = advised.advice if everything else advised.advice[:SHOWN]
+    for number, advice in enumerate(shown):
+        if number:
+            page.gap()
+        _show_one(page, advice, everything)
+    if rest := advised.advice[len(shown) :]:
+        codes = ", ".join(sorted({advice.code for advice in rest}))
+        page.gap()
+        page.paragraph(f"and {len(rest)} more: {codes} (--all-advice shows them)")
+    if everything:
+        _show_silent(page, advised)
+
+
+def advice_by_target(report: Report) -> dict[Advice, list[str]]:
+    """The same advice for several targets once, without what was tried, each with the targets it is for."""
+    found: dict[Advice, list[str]] = {}
+    for entry in report.targets:
+        for advice in entry.advised.advice:
+            found.setdefault(_alike(advice), []).append(entry.target.name)
+    return found
+
+
+def show_alike(page: Page, advice: Advice, targets: Sequence[str]) -> None:
+    """One piece of advice for several targets."""
+    page.paragraph(f"{advice.code} {advice.name}, for {', '.join(targets)}", hang=2)
+    _show_body(page, advice)
+
+
+def show_fixed(page: Page, fixed: Fixed) -> None:
+    """What was applied to the model that was written, and what was not."""
+    page.heading(f"Fixed: {fixed.file}")
+    if not fixed.applied:
+        page.paragraph("No lossless remedy was found that brings something; the model is written as it was.")
+    for change in fixed.applied:
+        page.paragraph(f"{change.transform}: {change.what}", hang=HANG)
+    if fixed.applied:
+        page.paragraph(f"{_difference(fixed.before, fixed.after)}; {fixed.proof}.", "brought", 12)
+    for skipped in fixed.left:
+        page.paragraph(f"{skipped.what}: {skipped.reason}", "left", 12)
+
+
+def codes_by_operator(advised: Advised) -> dict[OperatorId, str]:
+    """The codes of warnings that are about an operator, for the column that says why."""
+    found: dict[OperatorId, dict[str, None]] = {}
+    for advice in advised.advice:
+        for operator in advice.operators:
+            if advice.code.startswith("CMP"):
+                found.setdefault(operator, {})[advice.code] = None
+    return {operator: " ".join(codes) for operator, codes in found.items()}
+
+
+def _alike(advice: Advice) -> Advice:
+    return Advice(
+        advice.code, advice.name, advice.severity, advice.operators, advice.evidence, advice.remedy, advice.safety,
+        (), None, None, None,
+    )  # fmt: skip
+
+
+def _counts(advised: Advised) -> str:
+    codes = {advice.code for advice in advised.advice}
+    silent = {skipped.what for skipped in advised.rejected} - codes
+    whole = len(codes) + len(silent) + len(advised.passed) + len(advised.skipped)
+    parts = [f"{plural(whole, 'rule')}: {len(codes)} found something, {len(advised.passed)} passed"]
+    if silent:
+        parts.append(f"{len(silent)} would bring nothing")
+    if advised.skipped:
+        parts.append(f"{len(advised.skipped)} do not apply")
+    return ", ".join(parts)
+
+
+def _show_one(page: Page, advice: Advice, everything: bool) -> None:
+    page.paragraph(f"{advice.code} {advice.name}{_where(advice.operators)}", hang=2)
+    _show_body(page, advice)
+    attempts = [each for each in advice.attempts if isinstance(each, Attempt)]
+    untried = [each for each in advice.attempts if isinstance(each, Skipped)]
+    for attempt in attempts if everything else attempts[:FURTHER_ATTEMPTS]:
+        kept = f" [{attempt.kept_as}]" if attempt.kept_as else ""
+        what = f"tried {attempt.what} ({attempt.safety}): {_difference(attempt.before, attempt.after)}{kept}"
+        page.paragraph(what, hang=HANG)
+    for skipped in untried if everything or not attempts else ():
+        page.paragraph(f"not tried: {_reason(skipped)}", hang=HANG)
+
+
+def _reason(skipped: Skipped) -> str:
+    return skipped.reason if skipped.what == "a remedy" else f"{skipped.what}: {skipped.reason}"
+
+
+def _show_body(page: Page, advice: Advice) -> None:
+    page.paragraph(f"{advice.evidence[:1].upper()}{advice.evidence[1:]}. {advice.remedy}", hang=HANG)
+
+
+def _where(operators: Sequence[OperatorId]) -> str:
+    if not operators:
+        return ""
+    names = [identity(operator.subgraph, operator.index) for operator in operators]
+    more = f" and {len(names) - OPERATORS_SHOWN} more" if len(names) > OPERATORS_SHOWN else ""
+    return f" (operator{'s' if len(names) > 1 else ''} {', '.join(names[:OPERATORS_SHOWN])}{more})"
+
+
+def _difference(before: Figures, after: Figures) -> str:
+    """The figures that changed: time and SRAM always, others where they did."""
+    parts = [_time(before, after)]
+    for name, old, new in (
+        ("SRAM", before.sram_bytes, after.sram_bytes),
+        ("DRAM", before.dram_bytes, after.dram_bytes),
+        ("flash", before.flash_bytes, after.flash_bytes),
+    ):
+        if old != new and (kibibytes(old) != kibibytes(new)):
+            parts.append(f"{name} {kibibytes(old)} -> {kibibytes(new)} KiB")
+    if before.cpu_operators != after.cpu_operators:
+        parts.append(f"{before.cpu_operators} -> {plural(after.cpu_operators, 'operator')} on the CPU")
+    return ", ".join(parts)
+
+
+def _time(before: Figures, after: Figures) -> str:
+    if before.latency_ms is None and after.latency_ms is None:
+        return NOTHING
+    return f"{milliseconds(before.latency_ms)} -> {milliseconds(after.latency_ms)} ms"
+
+
+def _show_silent(page: Page, advised: Advised) -> None:
+    """Rules that gave no advice, with their reasons; the same reason once."""
+    page.gap()
+    for skipped in advised.rejected:
+        page.paragraph(f"{skipped.what}: {skipped.reason}", hang=HANG)
+    reasons: dict[str, list[str]] = {}
+    for skipped in advised.skipped:
+        reasons.setdefault(skipped.reason, []).append(skipped.what)
+    for reason, codes in reasons.items():
+        page.paragraph(f"{', '.join(codes)} do not apply: {reason}", hang=HANG)
+    if advised.passed:
+        page.paragraph(f"passed: {', '.join(advised.passed)}", hang=HANG)
