@@ -1,16 +1,18 @@
 """SAMPLE_REPORT: one report with something of everything, which every renderer's golden file shows."""
 
-from mlia.report import MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.advice import Advice, Advised, Attempt, Safety, Severity
+from mlia.report import Fixed, MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
 from mlia.results import (
     ArenaUse,
     Bound,
+    Change,
     Compatibility,
     Constraint,
     CpuCompatibility,
     CpuCost,
     CpuPerformance,
     CpuTime,
-    Finding,
+    Figures,
     Kernel,
     MemoryUse,
     OperatorCost,
@@ -140,7 +142,6 @@ RESULT = Result(
         npu_percent=75.0,
         npu_mac_percent=80.1,
         npu_segments=2,
-        findings=(Finding(VIOLATION, RULE, (OperatorId(0, 1),)),),
     ),
     performance=Performance(
         source=SOURCE,
@@ -197,6 +198,57 @@ CPU_RESULT = Result(
         note="All else is reasoned.",
     ),
 )
+BEFORE = Figures(30_000, 29_980, 0.3, 22_016, 24_032, 22_192, 0, 31_104, 8192, 43_632, 1)
+AFTER = Figures(31_000, 30_980, 0.08, 22_016, 24_032, 30_192, 0, 31_104, 8192, 43_900, 0)
+ADVISED = Advised(
+    advice=(
+        Advice(
+            code="CMP031",
+            name="stride-above-three",
+            severity=Severity.WARNING,
+            operators=(OperatorId(0, 1),),
+            evidence="stride 5x5 with SAME padding in 'projection'; above 3 only with VALID padding and no dilation",
+            remedy="Pad with an operator of its own, and use VALID padding.",
+            safety=Safety.LOSSLESS,
+            attempts=(
+                Attempt("explicit padding", Safety.LOSSLESS, BEFORE, AFTER),
+                Skipped("stride 3", "the 20 s for trying were spent"),
+            ),
+            saved_ms=0.22,
+            saved_sram_bytes=-8000,
+            at_stake_ms=0.2,
+        ),
+        Advice(
+            code="MEM001",
+            name="arena-above-the-limit",
+            severity=Severity.NOTE,
+            operators=tuple(OperatorId(0, index) for index in range(10)),
+            evidence="the arena needs 21.7 KiB, and the profile allows 16 KiB",
+            remedy="Take a smaller input.",
+            safety=Safety.MANUAL,
+            attempts=(Skipped("a remedy", "only a person can choose another input"),),
+            saved_ms=None,
+            saved_sram_bytes=None,
+            at_stake_ms=None,
+        ),
+    ),
+    passed=("CMP001", "CMP002", "QNT001"),
+    skipped=(
+        Skipped("OPT004", "only Ethos-U85 computes 2:4 sparse weights faster"),
+        Skipped("CPU001", "for a Cortex-M"),
+    ),
+    rejected=(Skipped("PER004", "a TRANSPOSE in 'flatten'; it was tried and brings nothing"),),
+)
+NOTHING_ADVISED = Advised((), ("CMP001",), (), ())
+FIXED = Fixed(
+    model=ModelSummary("better.tflite", "tflite", 43_900, "11" * 32, 5, 1, (), ()),
+    applied=(Change("CMP031", "stride-above-three", "explicit padding"),),
+    left=(Skipped("MEM001 arena-above-the-limit", "only a person can choose another input"),),
+    before=BEFORE,
+    after=AFTER,
+    proof="outputs identical on 3 random inputs and 4 at the edges",
+    file="better.tflite",
+)
 SAMPLE_REPORT = Report(
     schema_version="1.0",
     mlia_version="0.1.0",
@@ -210,6 +262,7 @@ SAMPLE_REPORT = Report(
         inputs=(TensorSummary("image", (-1, 96, 96, 3), "int8"),),
         outputs=(TensorSummary("classes", (1, 2), "int8"),),
     ),
-    targets=(TargetReport(TARGET, (RESULT,)),),
+    targets=(TargetReport(TARGET, (RESULT,), ADVISED),),
     notes=("the size of input image is dynamic; analyzed with 1 where it is open",),
+    fixed=FIXED,
 )

@@ -10,7 +10,7 @@ from conftest import ROOT, SAMPLE, wake_words
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sample import CPU_RESULT, RESULT, SAMPLE_REPORT, TARGET
+from sample import ADVISED, CPU_RESULT, NOTHING_ADVISED, RESULT, SAMPLE_REPORT, TARGET
 from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
@@ -23,20 +23,25 @@ from mlia.report import TargetReport
 from mlia.results import Compiled, Skipped
 
 GOLDEN = Path(__file__).parent / "golden"
-SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,))
-SIDE_BY_SIDE = replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, SECOND))
+SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,), ADVISED)
+SIDE_BY_SIDE = replace(SAMPLE_REPORT, fixed=None, targets=(*SAMPLE_REPORT.targets, SECOND))
 CPU_TARGET = replace(
     TARGET, name="cortex-m55", npu=None, macs_per_cycle=None, system_config=None, memory_mode=None, memories=()
 )
-CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,))
-CPU_REPORT = replace(SAMPLE_REPORT, targets=(CPU_ENTRY,))
+CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,), NOTHING_ADVISED)
+CPU_REPORT = replace(SAMPLE_REPORT, fixed=None, targets=(CPU_ENTRY,))
 SIDE_BY_SIDE = replace(SIDE_BY_SIDE, targets=(*SIDE_BY_SIDE.targets, CPU_ENTRY))
 SKIPPED = Skipped("performance", "the model is already compiled by Vela")
 COMPILED = Compiled("ethos-u55", 128, 24, "1.0.6", "COP1", "Vela 3.11.0")
 COMPILED_REPORT = replace(
     SAMPLE_REPORT,
+    fixed=None,
     targets=(
-        TargetReport(TARGET, (replace(RESULT, compatibility=SKIPPED, performance=SKIPPED, compiled=(COMPILED,)),)),
+        TargetReport(
+            TARGET,
+            (replace(RESULT, compatibility=SKIPPED, performance=SKIPPED, compiled=(COMPILED,)),),
+            NOTHING_ADVISED,
+        ),
     ),
 )
 
@@ -58,7 +63,10 @@ INT8_OPTIMIZATION = replace(
     ("name", "text"),
     [
         ("terminal_80.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(80))),
-        ("terminal_200.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(200, all_operators=True, steps=True))),
+        (
+            "terminal_200.txt",
+            render_terminal(SAMPLE_REPORT, TerminalStyle(200, all_operators=True, steps=True, all_advice=True)),
+        ),
         ("terminal_color.txt", render_terminal(SAMPLE_REPORT, TerminalStyle(100, color=True))),
         ("side_by_side_80.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(80))),
         ("side_by_side_200.txt", render_terminal(SIDE_BY_SIDE, TerminalStyle(200))),

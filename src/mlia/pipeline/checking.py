@@ -10,9 +10,9 @@ from msgspec.structs import replace
 import mlia
 from mlia.backends.vela import Vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
-from mlia.errors import TargetError, TransformError
+from mlia.errors import OutputError, TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
-from mlia.output import write_file
+from mlia.output import check_writable, write_file
 from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise
 from mlia.pipeline.fixing import Mended, mend
 from mlia.pipeline.parallel import map_in_parallel
@@ -73,11 +73,13 @@ def check(
     targets = load_targets(target)
     if fix is not None and (len(targets) != 1 or isinstance(targets[0], CpuTarget)):
         raise TargetError("a model is fixed for one target at a time, and that must be an Ethos-U")
+    if fix is not None:
+        check_writable(Path(fix))
+    keep = Shelf(Path(keep_tried)).keep if keep_tried is not None else None
     advising = _advising(select, ignore, try_remedies, try_budget_s, len(targets))
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     name = name_of(model)
-    keep = Shelf(Path(keep_tried)).keep if keep_tried is not None else None
 
     def run(entry: AnyTarget) -> tuple[TargetReport, Fixed | None]:
         progress(f"{'estimating' if isinstance(entry, CpuTarget) else 'compiling'} {name} for {entry.name}")
@@ -116,9 +118,17 @@ def _fixed(mended: Mended, file: str | Path) -> Fixed:
 
 
 class Shelf:
-    """A folder in which copies that remedies made are kept."""
+    """A folder in which copies that remedies made are kept.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
 
     def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot keep what is tried in {folder}: {error.strerror}") from None
         self._folder = folder
         self._numbers: Counter[str] = Counter()
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.advice import Advice, Advised, Attempt
-from mlia.render.text import NOTHING, Page, identity, kibibytes, milliseconds, plural
+from mlia.render.text import LABEL, NOTHING, Page, identity, kibibytes, milliseconds, plural
 from mlia.report import Fixed, Report
 from mlia.results import Figures, OperatorId, Skipped
 
@@ -15,11 +15,11 @@ HANG = 4
 
 def show_advice(page: Page, advised: Advised, everything: bool) -> None:
     """All advice for one target, the most useful first."""
-    page.heading(f"Advice ({_counts(advised)})")
+    page.heading("Advice")
+    page.paragraph(_counts(advised, everything))
     shown = advised.advice if everything else advised.advice[:SHOWN]
-    for number, advice in enumerate(shown):
-        if number:
-            page.gap()
+    for advice in shown:
+        page.gap()
         _show_one(page, advice, everything)
     if rest := advised.advice[len(shown) :]:
         codes = ", ".join(sorted({advice.code for advice in rest}))
@@ -50,11 +50,11 @@ def show_fixed(page: Page, fixed: Fixed) -> None:
     if not fixed.applied:
         page.paragraph("No lossless remedy was found that brings something; the model is written as it was.")
     for change in fixed.applied:
-        page.paragraph(f"{change.transform}: {change.what}", hang=HANG)
+        page.paragraph(f"{change.transform} {change.where}: {change.what}", "applied", LABEL)
     if fixed.applied:
-        page.paragraph(f"{_difference(fixed.before, fixed.after)}; {fixed.proof}.", "brought", 12)
+        page.paragraph(f"{_difference(fixed.before, fixed.after)}; {fixed.proof}", "brought", LABEL)
     for skipped in fixed.left:
-        page.paragraph(f"{skipped.what}: {skipped.reason}", "left", 12)
+        page.paragraph(f"{skipped.what}: {skipped.reason}", "left", LABEL)
 
 
 def codes_by_operator(advised: Advised) -> dict[OperatorId, str]:
@@ -74,16 +74,14 @@ def _alike(advice: Advice) -> Advice:
     )  # fmt: skip
 
 
-def _counts(advised: Advised) -> str:
+def _counts(advised: Advised, everything: bool) -> str:
     codes = {advice.code for advice in advised.advice}
     silent = {skipped.what for skipped in advised.rejected} - codes
     whole = len(codes) + len(silent) + len(advised.passed) + len(advised.skipped)
-    parts = [f"{plural(whole, 'rule')}: {len(codes)} found something, {len(advised.passed)} passed"]
-    if silent:
-        parts.append(f"{len(silent)} would bring nothing")
-    if advised.skipped:
-        parts.append(f"{len(advised.skipped)} do not apply")
-    return ", ".join(parts)
+    parts = [f"{len(codes)} of {plural(whole, 'rule')} found something", f"{len(advised.passed)} passed"]
+    parts += [f"{len(silent)} would bring nothing"] if silent else []
+    parts += [f"{len(advised.skipped)} do not apply"] if advised.skipped else []
+    return f"{', '.join(parts)}{'' if everything else ' (--all-advice tells which)'}."
 
 
 def _show_one(page: Page, advice: Advice, everything: bool) -> None:

@@ -1,0 +1,63 @@
+"""What must be so of every rule, and how rules are chosen."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlia.errors import RuleError
+from mlia.rules.catalog import RULES, chosen, find_rule
+from mlia.rules.rule import CompiledRule, ConstraintRule, CpuRule, NpuRule, Rule
+
+SECTIONS = ["Why it matters", "How it is found", "What to do", "Limits", "Source"]
+
+
+def test_codes_and_names_are_unique_and_well_formed() -> None:
+    assert len({rule.code for rule in RULES}) == len(RULES)
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"(CMP|PER|MEM|OPT|QNT|CPU)\d{3}", rule.code)
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", rule.name)
+        assert issubclass(rule, NpuRule | CpuRule | CompiledRule)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_every_rule_has_a_page(rule: type[Rule]) -> None:
+    page = rule.page()
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == SECTIONS
+    assert rule.summary().endswith(".")
+    assert len(rule.summary()) < 200
+    for section in page.split("## ")[1:]:
+        heading, _, text = section.partition("\n")
+        assert len(text.split()) >= 5, f"{rule.code}: {heading} says nothing"
+    assert max(len(line) for line in page.splitlines()) <= 120
+
+
+def test_a_sentence_of_the_hardware_belongs_to_one_rule() -> None:
+    beginnings = [(text, rule) for rule in RULES if issubclass(rule, ConstraintRule) for text in rule.sentences]
+    for text, rule in beginnings:
+        for other, theirs in beginnings:
+            assert rule is theirs or not other.startswith(text), f"{rule.code} and {theirs.code} claim '{other}'"
+
+
+def test_rules_are_found_by_code_and_name() -> None:
+    for rule in RULES:
+        assert find_rule(rule.code.lower()) is rule
+        assert find_rule(rule.name) is rule
+
+
+@given(st.text(max_size=12))
+def test_anything_else_is_refused(text: str) -> None:
+    if text.lower() not in {word for rule in RULES for word in (rule.code.lower(), rule.name)}:
+        with pytest.raises(RuleError):
+            find_rule(text)
+
+
+def test_rules_are_chosen_by_beginnings() -> None:
+    assert chosen((), ()) == RULES
+    assert {rule.code for rule in chosen(("cmp06",), ("CMP061",))} == {"CMP060"}
+    with pytest.raises(RuleError, match="begins with 'XYZ'"):
+        chosen((), ("XYZ",))
+    with pytest.raises(RuleError):
+        chosen(("",), ())
