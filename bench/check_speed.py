@@ -1,4 +1,6 @@
-"""Time and memory of a full check beside its peers: `python bench/check_speed.py`.
+"""Time and memory of a check beside its peers: `python bench/check_speed.py`.
+
+The peers try nothing, so they are compared with a check that tries nothing either; the other one stands beside it.
 
 Peers: the `vela` command, and Arm's MLIA 0.12.2. Both are installed from PyPI into environments of
 their own below .bench/, on first use. Each round runs all contestants in turn, so that they share
@@ -25,6 +27,7 @@ def main() -> int:
     settings = ["--accelerator-config", "ethos-u55-256", "--system-config", "Ethos_U55_High_End_Embedded"]
     both = ["--performance", "--compatibility"]
     contestants: dict[str, list[str | Path]] = {
+        "mlia check --no-try (ours)": [ours, "check", model, "-t", "ethos-u55-256", "--no-try"],
         "mlia check (ours)": [ours, "check", model, "-t", "ethos-u55-256"],
         "vela": [environment("vela") / "vela", model, *settings, "--memory-mode", "Shared_Sram"],
         "MLIA 0.12.2": [environment("mlia-0.12.2") / "mlia", "check", model, "-t", "ethos-u55-256", *both],
@@ -44,10 +47,11 @@ def main() -> int:
         tree = max(result.tree_kib for result in weights[name]) / 1024
         fastest = min(result.seconds for result in results)
         memory = f"largest process {largest:.1f} MiB, all together {tree:.1f} MiB"
-        print(f"  {name:20} {medians[name]:7.3f} s (fastest {fastest:.3f}), {memory}")
+        print(f"  {name:26} {medians[name]:7.3f} s (fastest {fastest:.3f}), {memory}")
     for peer, limit in (("vela", 0.5), ("MLIA 0.12.2", 0.25)):
-        ratio = medians["mlia check (ours)"] / medians[peer]
-        print(f"  ours / {peer}: {ratio:.2f} (goal: at most {limit})")
+        ratio = medians["mlia check --no-try (ours)"] / medians[peer]
+        print(f"  ours without trying / {peer}: {ratio:.2f} (goal: at most {limit})")
+    print(f"  with remedies tried: {medians['mlia check (ours)']:.2f} s (goal: at most 2)")
     return 0
 
 

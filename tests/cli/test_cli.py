@@ -231,7 +231,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_check_imports_nothing_heavy() -> None:
     code = (
         "import sys; from mlia.cli.main import main\n"
-        f"assert main(['check', {str(SAMPLE)!r}, '-t', 'ethos-u55-256']) == 0\n"
+        f"assert main(['check', {str(SAMPLE)!r}, '-t', 'ethos-u55-256', '--no-try']) == 0\n"
         "heavy = {'numpy', 'ethosu', 'flatbuffers', 'tensorflow', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
@@ -254,6 +254,15 @@ def test_fail_on_warning_is_about_findings_only(arguments: list[str]) -> None:
         (["--steps", "--format", "json"], "JSON has both always"),
         (["--all-operators", "--compatibility"], "go with --performance"),
         (["--no-quantize", "--calibration", "x.npz"], "leave out --no-quantize"),
+        (["--no-try", "--try-budget", "3"], "leave out --try-budget"),
+        (["--no-try", "--keep-tried", "x"], "leave out --try-budget and --keep-tried"),
+        (["--all-advice", "--format", "json"], "JSON has all advice always"),
+        (["--select", "NOPE"], "no rule's code begins with 'NOPE'"),
+        (["--ignore", ""], "no rule's code begins with ''"),
+        (["--try-budget", "0"], "not a number of seconds"),
+        (["--fix", "/nowhere/x.tflite"], "there is no folder"),
+        (["--fix", "x.tflite", "-t", "ethos-u55-128"], "for one target at a time"),
+        (["--keep-tried", "/dev/null/x"], "cannot keep what is tried"),
         (["--foo\nbar"], "unrecognized arguments: --foo bar"),
     ],
 )

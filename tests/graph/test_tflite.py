@@ -14,6 +14,7 @@ from mlia.errors import ModelError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.graph.tflite_writer import write_tflite
+from mlia.transforms.proof import prove
 
 
 def without_file(graph: Graph) -> Graph:
@@ -40,21 +41,10 @@ def test_reader_agrees_with_litert(path: Path) -> None:
             assert np.allclose(tensor.quantization.scale, scales, rtol=1e-6)
 
 
-def test_litert_computes_the_same_from_a_rewritten_file(sample: Path) -> None:
-    original = sample.read_bytes()
-    rewritten = write_tflite(read_tflite(original))
-    random = np.random.default_rng(0)
-    values = random.integers(-128, 128, (1, 49, 10, 1)).astype(np.int8)
-
-    def run(content: bytes) -> np.ndarray:
-        interpreter = Interpreter(model_content=content)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
-        interpreter.invoke()
-        output: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-        return output
-
-    assert (run(original) == run(rewritten)).all()
+@pytest.mark.parametrize("path", [p for p in real_models() if "vela" not in p.stem], ids=lambda path: path.stem)
+def test_litert_computes_the_same_from_a_rewritten_file(path: Path) -> None:
+    original = path.read_bytes()
+    assert prove(original, write_tflite(read_tflite(original))) == ""
 
 
 def test_weights_are_views_of_the_file(sample: Path) -> None:
