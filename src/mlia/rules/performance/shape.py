@@ -1,0 +1,287 @@
+"""Shapes that leave much of a MAC array idle."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from mlia.advice import Safety
+from mlia.graph.graph import Graph
+from mlia.results import OperatorCost
+from mlia.rules.performance.words import (
+    COMPUTING,
+    identity,
+    listed,
+    main_costs,
+    named,
+    operand,
+    percent,
+    result,
+    share,
+    sizes,
+)
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
+
+_BLOCK = 16  # channels
+_HALF = 8  # below one block
+_FEW = 4  # input channels
+_FOLDED = 24  # channels that columns may become
+_FOLDINGS = 3  # to try
+_LONG = 4  # rows that a sequence must have, at least
+
+
+class ChannelsPastBlock(NpuRule):
+    """A convolution has a few channels more than a multiple of 16, and pays for a whole further block.
+
+    ## Why it matters
+    An Ethos-U computes and stores channels in blocks. With 17 channels the second block is nearly empty, but costs as
+    much as a full one, once where the channels are written and again where they are read, and twice the memory.
+
+    ## How it is found
+    By convolutions that compute 1 to 4 channels more than a multiple of 16 (or 9 or 10 channels), and that are bound by
+    arithmetic. They and their readers must take a tenth of the time, and the empty part be a tenth of the channels.
+
+    ## What to do
+    Train the model with the multiple below, or with the one above, which costs no more than what is there.
+
+    ## Limits
+    The remedy cuts the channels with the smallest weights out of the integer model, to measure the time. It does not
+    make up for them, so check the accuracy or train again. Channels that reach an output stay.
+
+    ## Source
+    Measured with Vela 5.2: four 3x3 convolutions on 64x64 of 17 channels take 2.7 times as long as of 16 on
+    ethos-u55-128, 2.4 times on ethos-u85-256, and twice the SRAM.
+    """
+
+    code = "PER002"
+    name = "channels-past-block"
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        found: dict[int, list[OperatorCost]] = defaultdict(list)
+        readers: dict[int, list[OperatorCost]] = defaultdict(list)
+        for cost in main_costs(case, "CONV_2D"):
+            operator, subgraph = case.operator(cost), case.subgraph(cost)
+            before, after = operand(subgraph, operator, 0), result(subgraph, operator)
+            if before is None or after is None or not before.shape or not after.shape:
+                continue
+            if kept_channels(after.shape[-1]) < after.shape[-1] and after.dtype == "int8":
+                found[after.shape[-1]].append(cost)
+            if kept_channels(before.shape[-1]) < before.shape[-1]:
+                readers[before.shape[-1]].append(cost)
+        makers = [cost for costs in found.values() for cost in costs]
+        counts = [channels for channels in found if readers[channels]]
+        paying = {identity(cost): cost for channels in counts for cost in (*found[channels], *readers[channels])}
+        if not counts or not any(cost.bound_by in COMPUTING for cost in paying.values()):
+            return
+        part = share(case, paying.values())
+        if part < 0.1:
+            return
+        said = ", ".join(f"{count} (next to {kept_channels(count)})" for count in sorted(counts)[:3])
+        yield Finding(
+            tuple(identity(cost) for cost in makers),
+            f"channels of {listed(makers)}: {said}; these and what reads them take {percent(part)} of the time",
+            f"Train with {', '.join(str(kept_channels(count)) for count in sorted(counts)[:3])} channels there.",
+            (Fix("channels cut to whole blocks", Safety.VALIDATE, _cut),),
+            only_if_gain=True,
+            at_stake_ms=case.milliseconds(paying),
+        )
+
+
+def kept_channels(count: int) -> int:
+    """The multiple below, for counts just above it whose last block is mostly empty; others stay."""
+    if _HALF < count <= _HALF + 2:
+        return _HALF
+    over = count % _BLOCK
+    is_wasted = 0 < over <= 4 and (_BLOCK - over) * 10 >= count
+    return count - over if count > _BLOCK and is_wasted else count
+
+
+def _cut(graph: Graph) -> Graph:
+    from mlia.transforms.remedies.cutting import with_fewer_channels
+
+    return with_fewer_channels(graph, kept_channels)
+
+
+class FewInputChannels(NpuRule):
+    """A convolution reads so few channels that most of the MAC array has nothing to multiply.
+
+    ## Why it matters
+    An Ethos-U multiplies 8 or more input channels at a time. The first convolution reads 1 or 3 of them, at full
+    resolution, and the rest of the array idles.
+
+    ## How it is found
+    By convolutions over at most 4 channels that take 5 % of the time or more.
+
+    ## What to do
+    Let neighboring columns be channels: a row of 40 columns of 1 channel is, in memory, a row of 10 columns of 4. The
+    weights are put in other places, with zeros between them, and a RESHAPE that moves nothing gives the old shape back.
+
+    ## Limits
+    The weights grow, and most shapes gain nothing: it is advised only where it was faster.
+
+    ## Source
+    Measured with Vela 5.2: TensorFlow's micro_speech gains 30 % on ethos-u55-128, 24 % on ethos-u85-256.
+    """
+
+    code = "PER003"
+    name = "few-input-channels"
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        for cost in main_costs(case, "CONV_2D", "DEPTHWISE_CONV_2D"):
+            operator, subgraph = case.operator(cost), case.subgraph(cost)
+            before, after = operand(subgraph, operator, 0), result(subgraph, operator)
+            weights = operand(subgraph, operator, 1)
+            if before is None or after is None or weights is None or {len(before.shape), len(after.shape)} != {4}:
+                continue
+            most = _FEW if cost.kind == "CONV_2D" else 1
+            if before.shape[3] > most or weights.dtype != "int8":
+                continue
+            part = share(case, [cost])
+            widths = _widths(before.shape[2], after.shape[2], operator.number("stride_w", 1), before.shape[3])
+            if part < 0.05 or not widths:
+                continue
+            used = f", {percent(cost.mac_utilization)} of the MACs in use" if cost.mac_utilization is not None else ""
+            yield Finding(
+                (identity(cost),),
+                f"{named(cost.name)} reads {sizes(before)} in {percent(part)} of the time{used}",
+                "Fold columns into channels: RESHAPE in front, other places for the weights, RESHAPE behind.",
+                tuple(Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width)) for width in widths),
+                only_if_gain=True,
+                at_stake_ms=case.milliseconds([identity(cost)]),
+            )
+
+
+def _widths(before: int, after: int, stride: int, channels: int) -> list[int]:
+    """How many output columns to compute at a time, of what divides the width and leaves few channels."""
+    found = [
+        outputs
+        for outputs in range(1, min(after, _FOLDED) + 1)
+        if after % outputs == 0 and _columns(before, after, stride, outputs) * channels <= _FOLDED
+        if before % _columns(before, after, stride, outputs) == 0 and _columns(before, after, stride, outputs) > 1
+    ]
+    return found[:_FOLDINGS]
+
+
+def _columns(before: int, after: int, stride: int, outputs: int) -> int:
+    return before if outputs == after else max(outputs * stride, 1)
+
+
+def _folded_text(width: int) -> str:
+    return f"{width} output columns at a time" if width > 1 else "strides folded into channels"
+
+
+def _fold(name: str, width: int) -> Callable[[Graph], Graph]:
+    def change(graph: Graph) -> Graph:
+        from mlia.transforms.remedies.folding import folded_columns
+
+        return folded_columns(graph, name, width)
+
+    return change
+
+
+class SequenceAlongHeight(NpuRule):
+    """One-dimensional convolutions run along the height of tensors that are one column wide.
+
+    ## Why it matters
+    An Ethos-U computes several columns of an output at a time. With a width of 1 all but one of them idle.
+
+    ## How it is found
+    By convolutions from (batch, time, 1, channels) to at least 4 rows, which take a tenth of the time together.
+
+    ## What to do
+    Lay the time along the width: (batch, 1, time, channels) is the same in memory, so that a RESHAPE costs nothing and
+    only the weights' axes change their order.
+
+    ## Limits
+    Where a model leaves such tensors often, more RESHAPEs are needed and may cost what is gained.
+
+    ## Source
+    Measured with Vela 5.2: three 9x1 convolutions with depthwise ones between gain 24 % on ethos-u55-128, 30 % on
+    ethos-u65-512, 27 % on ethos-u85-256.
+    """
+
+    code = "PER004"
+    name = "sequence-along-height"
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        found = []
+        for cost in main_costs(case, "CONV_2D", "DEPTHWISE_CONV_2D"):
+            operator, subgraph = case.operator(cost), case.subgraph(cost)
+            sides = [operand(subgraph, operator, 0), result(subgraph, operator)]
+            if all(side is not None and len(side.shape) == 4 and side.shape[2] == 1 for side in sides):
+                after = sides[1]
+                if after is not None and after.shape[1] >= _LONG and cost.bound_by in COMPUTING:
+                    found.append(cost)
+        part = share(case, found)
+        if not found or part < 0.1:
+            return
+        first = result(case.subgraph(found[0]), case.operator(found[0]))
+        yield Finding(
+            tuple(identity(cost) for cost in found),
+            f"{listed(found)}, as {sizes(first)}, take {percent(part)} of the time, one column at a time",
+            "Lay the time along the width: (batch, 1, time, channels).",
+            (Fix("time along the width", Safety.LOSSLESS, _along_width),),
+            only_if_gain=True,
+            at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
+        )
+
+
+def _along_width(graph: Graph) -> Graph:
+    from mlia.transforms.remedies.rows import rows_instead_of_columns
+
+    return rows_instead_of_columns(graph)
+
+
+class MeanOverMap(NpuRule):
+    """A MEAN over height and width computes a global average in wide numbers, slower than a pool would.
+
+    ## Why it matters
+    The compiler makes a depthwise convolution with 32-bit results and a multiplication of MEAN; AVERAGE_POOL_2D is one
+    step. Keras's GlobalAveragePooling2D and PyTorch's AdaptiveAvgPool2d become MEAN.
+
+    ## How it is found
+    By int8 MEANs over axes 1 and 2 that take 2 % of the time or more.
+
+    ## What to do
+    Use AveragePooling2D with the size of the feature map in the place of the global average.
+
+    ## Limits
+    The pool rounds in another place, so that a code may differ by one (two where the scale changes too).
+
+    ## Source
+    Measured with Vela 5.2 on ethos-u55-128, 64 channels: over 8x8, 6148 cycles for MEAN and 3160 for AVERAGE_POOL_2D;
+    over 16x16, 22536 and 10968.
+    """
+
+    code = "PER005"
+    name = "mean-over-map"
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        found = []
+        for cost in main_costs(case, "MEAN"):
+            operator, subgraph = case.operator(cost), case.subgraph(cost)
+            before, axes = operand(subgraph, operator, 0), operand(subgraph, operator, 1)
+            if before is None or axes is None or axes.dtype != "int32" or before.dtype != "int8":
+                continue
+            numbers = memoryview(bytes(axes.data[: len(axes.data) // 4 * 4])).cast("i").tolist()[:5]
+            if len(before.shape) == 4 and {axis % 4 for axis in numbers} == {1, 2}:
+                found.append((cost, before))
+        costs = [cost for cost, _ in found]
+        part = share(case, costs)
+        if not costs or part < 0.02:
+            return
+        yield Finding(
+            tuple(identity(cost) for cost in costs),
+            f"{listed(costs)} average over {sizes(found[0][1])} in {percent(part)} of the time",
+            "Use an average pool of the size of the feature map.",
+            (Fix("AVERAGE_POOL_2D for MEAN", Safety.VALIDATE, _pools),),
+            only_if_gain=True,
+            at_stake_ms=case.milliseconds([identity(cost) for cost in costs]),
+        )
+
+
+def _pools(graph: Graph) -> Graph:
+    from mlia.transforms.remedies.averages import means_as_pools
+
+    return means_as_pools(graph)
+
+
+RULES: tuple[type[Rule], ...] = (ChannelsPastBlock, FewInputChannels, SequenceAlongHeight, MeanOverMap)

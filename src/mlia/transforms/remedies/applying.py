@@ -1,0 +1,64 @@
+"""Rewrites of `mlia.transforms.rewrites` as remedies: a few chosen ones, without running the model."""
+
+from collections.abc import Iterator
+
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, Operator
+from mlia.transforms.rewrites import arithmetic, folding, layout, regions
+from mlia.transforms.rewrites.network import Edit, Network
+from mlia.transforms.rewrites.rewrite import Rule, fused_activations, local, unneeded_operators
+
+_MOST_STEPS = 1000  # no chain of rewrites is longer, unless two undo each other
+
+
+def apply_rewrites(graph: Graph, *rules: Rule) -> Graph:
+    """The graph with these rewrites, repeated until nothing changes any more.
+
+    Raises:
+        TransformError: none of them has anything to do.
+    """
+    changed = graph
+    for _ in range(_MOST_STEPS):
+        step = next(_steps(changed, rules), None)
+        if step is None:
+            break
+        changed = step
+    if changed is graph:
+        raise TransformError("there is nothing to rewrite")
+    return changed
+
+
+def _steps(graph: Graph, rules: tuple[Rule, ...]) -> Iterator[Graph]:
+    return (step.graph for rule in rules for step in rule(graph))
+
+
+def without_transposes(graph: Graph) -> Graph:
+    """The graph with fewer TRANSPOSEs, which cancel, go into weights, or only move axes of size 1."""
+    finds = (
+        layout.merged_transposes,
+        regions.cancelled_transposes,
+        layout.transpose_into_weights,
+        layout.transpose_as_reshape,
+        layout.merged_reshapes,
+    )
+    return apply_rewrites(graph, *map(local, finds))
+
+
+def padding_inside(graph: Graph) -> Graph:
+    """The graph with PADs done by the convolutions behind them."""
+    return apply_rewrites(graph, local(arithmetic.padding_into_convolution))
+
+
+def without_idle_operators(graph: Graph) -> Graph:
+    """The graph without operators that change nothing or whose results nobody needs."""
+    return apply_rewrites(graph, unneeded_operators, local(_without_effect))
+
+
+def _without_effect(network: Network, found: Operator) -> Edit | None:
+    """Reductions stay: one over axes of size 1 may still round."""
+    return None if found.kind in regions.REDUCING else folding.without_effect(network, found)
+
+
+def activations_inside(graph: Graph) -> Graph:
+    """The graph with activations joined to the operators in front of them."""
+    return apply_rewrites(graph, fused_activations)
