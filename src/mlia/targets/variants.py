@@ -15,6 +15,7 @@ from mlia.targets.target import (
     check_npu,
     check_strategy,
     installed_path,
+    parse_vela_ini,
     read_vela_ini,
     why_impossible,
     write_vela_ini,
@@ -44,7 +45,8 @@ def with_strategy(target: Target, strategy: str) -> Target:
 
 def legal_memory_modes(target: Target) -> list[MemoryMode]:
     """The memory modes of Vela's own vela.ini, and of the target's, that this NPU can use with these memories."""
-    modes = {mode.name: mode for ini in (_own_ini(), VelaIni(target.vela_config, target.name)) for mode in _modes(ini)}
+    inis = (_own_ini(), parse_vela_ini(target.vela_config, "vela.ini"))
+    modes = {name: ini.memory_mode(name) for ini in inis for name in ini.memory_modes}
     modes[target.memory_mode.name] = target.memory_mode
     return [mode for mode in modes.values() if not why_impossible(target.npu, target.system_config, mode)]
 
@@ -105,7 +107,3 @@ def _with_mode(target: Target, mode: MemoryMode, what: str) -> Target:
 
 def _own_ini() -> VelaIni:
     return read_vela_ini(installed_path())
-
-
-def _modes(ini: VelaIni) -> list[MemoryMode]:
-    return [ini.memory_mode(name) for name in ini.memory_modes]

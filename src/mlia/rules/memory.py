@@ -1,0 +1,398 @@
+"""Rules about memory: how much SRAM the model needs, what needs it, and where things are placed."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from mlia.advice import Safety, Severity
+from mlia.results import Bound, MemoryUse, OperatorId, TensorLife
+from mlia.rules.bounds import FAR, bound_share
+from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.words import KIB, kib, short_name
+from mlia.targets.target import MemoryMode, Target
+
+SRAM = "sram"
+# What every system with an Ethos-U has; to save some of less is no advice.
+SMALL_SRAM_BYTES = 64 * KIB
+# From here on an eighth is still enough for a cascade of a few rows.
+LARGE_SRAM_BYTES = 512 * KIB
+WAITING = 0.08  # of the cycles: less is not worth another place for the weights
+ENOUGH = 2 / 3  # of the peak: what is enough without the tensor that makes it
+LARGE = 0.5  # of the peak: that tensor
+LONG_STEPS = 8  # two are one operator
+EARLY = 0.25  # of the time steps
+
+
+def _memory(case: Case) -> MemoryUse | None:
+    return case.performance.memory
+
+
+def _nothing_runs(case: Case) -> str:
+    return "" if _memory(case) is not None else "nothing runs on the NPU"
+
+
+def _without_constants(case: Case) -> int:
+    """The SRAM that is used for anything but constants, which no limit makes smaller."""
+    memory = _memory(case)
+    if memory is None:
+        return 0
+    return memory.arena_bytes if case.target.constants_memory.name == SRAM else memory.sram_bytes
+
+
+def _needs_little(case: Case) -> str:
+    if _memory(case) is None:
+        return "nothing runs on the NPU"
+    little = _without_constants(case) < SMALL_SRAM_BYTES
+    return f"the model needs less than {kib(SMALL_SRAM_BYTES)} of SRAM" if little else ""
+
+
+def _cache_limit(limit_bytes: int, target: Target) -> Target:
+    from mlia.targets.variants import with_cache_limit
+
+    return with_cache_limit(target, limit_bytes)
+
+
+def _strategy(strategy: str, target: Target) -> Target:
+    from mlia.targets.variants import with_strategy
+
+    return with_strategy(target, strategy)
+
+
+def _memory_mode(name: str, target: Target) -> Target:
+    from mlia.targets.variants import with_memory_mode
+
+    return with_memory_mode(target, name)
+
+
+def _smaller(peak_bytes: int, target: Target) -> tuple[Fix, ...]:
+    """Less SRAM to plan with: parts of the peak in whole KiB, and the strategy that knows nothing but memory."""
+    parts = (2, 4, 8) if peak_bytes >= LARGE_SRAM_BYTES else (2, 4)
+    fixes = []
+    for part in parts:
+        limit = max(peak_bytes // part // KIB, 1) * KIB
+        fixes.append(Fix(f"arena cache of {kib(limit)}", Safety.LOSSLESS, retarget=partial(_cache_limit, limit)))
+    # Where the arena is in DRAM, the strategy does not touch what SRAM caches of it.
+    if target.arena_memory.name == SRAM and target.strategy != "Size":
+        fixes.append(Fix("strategy Size", Safety.LOSSLESS, retarget=partial(_strategy, "Size")))
+    return tuple(fixes)
+
+
+class TooMuchSram(NpuRule):
+    """The model needs more SRAM than the target has.
+
+    ## Why it matters
+    The compiler takes the limit of a memory mode as a wish: where it cannot keep it, it plans with more. Such a model
+    does not start on the device.
+
+    ## How it is found
+    The compiler's peak of SRAM is compared with the limit of the memory mode (`arena_cache_bytes` of a profile).
+
+    ## What to do
+    Take the strategy `Size`, which needs the least SRAM; if that is too much, make the tensors at the peak smaller.
+
+    ## Limits
+    Only for targets whose profile says how much SRAM there is. What the application needs besides is not counted.
+
+    ## Source
+    Measured with Vela 5.2 on ethos-u55-128: a DS-CNN that needs 16,000 bytes takes them at limits of 11,096 and 2,774.
+    """
+
+    code = "MEM001"
+    name = "too-much-sram"
+    severity = Severity.WARNING
+
+    def skip(self, case: Case) -> str:
+        if case.target.memory_mode.cache_limit_bytes is None:
+            return "the profile says nothing of how much SRAM there is"
+        return _nothing_runs(case)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        memory, limit = _memory(case), case.target.memory_mode.cache_limit_bytes
+        if memory is None or limit is None or memory.sram_bytes <= limit:
+            return
+        fixes: tuple[Fix, ...] = ()
+        if case.target.arena_memory.name == SRAM and case.target.strategy != "Size":
+            fixes = (Fix("strategy Size", Safety.LOSSLESS, retarget=partial(_strategy, "Size")),)
+        yield Finding(
+            (),
+            f"{memory.sram_bytes:,} bytes of SRAM where {limit:,} are allowed; at the peak: {_at_peak(memory)}",
+            "Make these tensors smaller (input size, channels, an earlier stride), or take a target with more SRAM.",
+            fixes,
+            "the network must change" if not fixes else "",
+            Aim.MEMORY,
+        )
+
+
+class SramToSpare(NpuRule):
+    """The model uses more SRAM than its speed needs.
+
+    ## Why it matters
+    Without a limit the compiler spends SRAM on anything that saves a few cycles. With a limit it computes operators
+    in stripes of a few rows, one after the other (cascades), and often loses next to nothing.
+
+    ## How it is found
+    The model is compiled with a half, a quarter (and of 512 KiB or more an eighth) of the SRAM that it uses now, and
+    with the strategy `Size`. Advised is the smallest SRAM at which it is at most 2 % slower.
+
+    ## What to do
+    Set `arena_cache_bytes` under `[vela]` in the target's profile, or `--arena-cache-size` of the `vela` command.
+
+    ## Limits
+    Below 64 KiB nothing is tried. The best limit may lie between those that are tried.
+
+    ## Source
+    Measured with Vela 5.2 on ethos-u55-256: four convolutions of 128x128 take 249 KiB instead of 518 KiB without any
+    loss of time, and 213 KiB instead of 1,560 KiB at 0.2 %.
+    """
+
+    code = "MEM002"
+    name = "sram-to-spare"
+
+    def skip(self, case: Case) -> str:
+        return _needs_little(case)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        peak = _without_constants(case)
+        yield Finding(
+            (),
+            f"the compiler spends {kib(peak)} of SRAM, and was not asked to save any",
+            "Give it less: arena_cache_bytes under [vela] in the profile (vela --arena-cache-size).",
+            _smaller(peak, case.target),
+            aim=Aim.MEMORY,
+            only_if_gain=True,
+        )
+
+
+class PeakOfOneTensor(NpuRule):
+    """One tensor alone makes the peak of SRAM much higher than the rest of the model needs.
+
+    ## Why it matters
+    The arena is as large as the worst moment of an inference. Where a single tensor is responsible for it, a small
+    change of the network halves the SRAM; anything else saves nothing.
+
+    ## How it is found
+    All tensors that are alive at the same step are added up, from the compiler's plan. The largest at the peak is
+    named if it is at least half of the peak, and two thirds of the peak are enough whenever it is not alive.
+
+    ## What to do
+    A large tensor near the input gets small with a smaller input, or with a stride in the first operator. One that is
+    read much later (a skip connection) gets small when it is pooled or reduced in channels before it waits.
+
+    ## Limits
+    Below 64 KiB nothing is said. The compiler's cascades already keep some tensors in parts.
+
+    ## Source
+    The live ranges of Vela 5.2's own allocation. Measured on ethos-u55-128: a keyword spotting MicroNet with a first
+    tensor of 70,560 bytes needs 107,232 bytes at its start, and 66,400 later.
+    """
+
+    code = "MEM003"
+    name = "peak-of-one-tensor"
+
+    def skip(self, case: Case) -> str:
+        return _needs_little(case)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        memory = _memory(case)
+        lives = _in_sram(memory.tensors) if memory is not None else []
+        if not lives:
+            return
+        peak, alive = _peak(lives)
+        largest = alive[0]
+        rest, _ = _peak([life for life in lives if not _meet(life, largest)])
+        if peak < SMALL_SRAM_BYTES or rest > ENOUGH * peak or largest.size_bytes < LARGE * peak:
+            return
+        end = max(life.end_time for life in lives)
+        waits = largest.end_time - largest.start_time > max(EARLY * end, LONG_STEPS)
+        if waits:
+            what = "It is read much later: pool it, or reduce its channels, before it waits."
+        elif largest.start_time <= EARLY * end:
+            what = "Take a smaller input, or a stride or fewer channels in the operator that makes it."
+        else:
+            what = "Give the operator that makes it fewer channels, or pool earlier."
+        yield Finding(
+            _makers(case, largest),
+            f"'{short_name(largest.name)}' has {kib(largest.size_bytes)} of the {kib(peak)} at the peak; without it"
+            f" {kib(rest)} are enough",
+            what,
+            why_not_tried="the network changes, and needs training",
+            aim=Aim.MEMORY,
+        )
+
+
+class WaitsForWeights(NpuRule):
+    """The NPU waits for memory, and another memory mode would bring weights or activations nearer.
+
+    ## Why it matters
+    Flash and DRAM are several times slower than SRAM. Where weights stand decides the speed of networks with many
+    weights and few positions at which each is used.
+
+    ## How it is found
+    Where steps that wait for flash, DRAM or first data have 8 % of the cycles or more, every memory mode that the NPU
+    can use with these memories and that places anything elsewhere is tried, unless it needs more SRAM than allowed.
+
+    ## What to do
+    Choose the memory mode in the profile, if the device has that much SRAM. With `Sram_Only` the application copies
+    the model to SRAM when it starts; flash keeps the copy that it starts from.
+
+    ## Limits
+    The time to copy the weights at the start is not counted.
+
+    ## Source
+    Measured with Vela 5.2 on ethos-u55-256: MLPerf Tiny's ResNet-8 takes 0.226 ms with Sram_Only and 0.295 ms with
+    Shared_Sram.
+    """
+
+    code = "MEM004"
+    name = "slow-memory-mode"
+
+    def skip(self, case: Case) -> str:
+        return _nothing_runs(case)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        memory, waiting = _memory(case), bound_share(case, *FAR, Bound.LATENCY)
+        if memory is None or waiting < WAITING:
+            return
+        fixes = []
+        limit = case.target.memory_mode.cache_limit_bytes
+        for mode in _elsewhere(case.target):
+            needed = memory.sram_bytes + (memory.constants_bytes if _kind(case.target, mode.constants) == SRAM else 0)
+            if limit is None or needed <= limit:
+                change = partial(_memory_mode, mode.name)
+                fixes.append(Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=change))
+        if fixes:
+            yield Finding(
+                (),
+                f"in {100 * waiting:.0f} % of the cycles the NPU waits for data; constants"
+                f" ({kib(memory.constants_bytes)}) are in {_word(case.target.constants_memory.name)}, the arena in"
+                f" {_word(case.target.arena_memory.name)}",
+                "Use the faster memory mode, if the device has the SRAM that it needs.",
+                tuple(fixes),
+                only_if_gain=True,
+            )
+
+
+class WeightsInSram(NpuRule):
+    """Constants occupy SRAM, and the model would be about as fast with them in another memory.
+
+    ## Why it matters
+    SRAM is the scarcest memory of a device, and the compiler reads weights ahead while the NPU computes, so that many
+    models do not notice where weights stand.
+
+    ## How it is found
+    Where constants and the arena share SRAM, the memory modes that have constants elsewhere are tried. Advised is
+    the one with the least SRAM at which the model is at most 2 % slower.
+
+    ## What to do
+    Choose the memory mode in the profile, and place the model in flash or DRAM.
+
+    ## Limits
+    Below 64 KiB of SRAM nothing is tried.
+
+    ## Source
+    Measured with Vela 5.2 on ethos-u55-128: a keyword spotting MicroNet needs 224 KiB of SRAM with Sram_Only, and
+    105 KiB at 0.8 % more time with Shared_Sram.
+    """
+
+    code = "MEM005"
+    name = "weights-in-sram"
+
+    def skip(self, case: Case) -> str:
+        if case.target.constants_memory.name != SRAM:
+            return "constants are not in SRAM"
+        memory = _memory(case)
+        if memory is not None and memory.sram_bytes < SMALL_SRAM_BYTES:
+            return f"the model needs less than {kib(SMALL_SRAM_BYTES)} of SRAM"
+        return _nothing_runs(case)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        memory = _memory(case)
+        if memory is None:
+            return
+        fixes = [
+            Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=partial(_memory_mode, mode.name))
+            for mode in _elsewhere(case.target)
+            if _kind(case.target, mode.constants) != SRAM
+        ]
+        if fixes:
+            yield Finding(
+                (),
+                f"{kib(memory.constants_bytes)} of the {kib(memory.sram_bytes)} of SRAM are constants",
+                "Keep them in flash or DRAM: choose the memory mode in the profile.",
+                tuple(fixes),
+                aim=Aim.MEMORY,
+                only_if_gain=True,
+            )
+
+
+def _elsewhere(target: Target) -> list[MemoryMode]:
+    """Legal memory modes that place constants, arena or cache in other memories than now, one for each placement."""
+
+    from mlia.targets.variants import legal_memory_modes
+
+    def places(mode: MemoryMode) -> tuple[str, ...]:
+        return tuple(_kind(target, port) for port in (mode.constants, mode.arena, mode.cache))
+
+    others: dict[tuple[str, ...], MemoryMode] = {}
+    for mode in legal_memory_modes(target):
+        if places(mode) != places(target.memory_mode):
+            others.setdefault(places(mode), mode)
+    return list(others.values())
+
+
+def _kind(target: Target, port: str) -> str:
+    config = target.system_config
+    return (config.axi0 if port == "axi0" else config.axi1).name
+
+
+def _word(memory: str) -> str:
+    return memory.replace("off_chip_", "").replace("on_chip_", "") if "flash" in memory else memory.upper()
+
+
+def _in_sram(lives: Iterable[TensorLife]) -> list[TensorLife]:
+    """Each place in SRAM that the main subgraph uses once: tensors that share one are one."""
+    places = {
+        (life.address, life.start_time, life.end_time): life
+        for life in lives
+        if life.memory == SRAM and not life.subgraph and life.size_bytes > 0
+    }
+    return list(places.values())
+
+
+def _peak(lives: Iterable[TensorLife]) -> tuple[int, list[TensorLife]]:
+    """The most bytes that are in use at a time, and whose they are, the largest first."""
+    found = list(lives)
+    changes: dict[int, int] = defaultdict(int)
+    for life in found:
+        changes[life.start_time] += life.size_bytes
+        changes[life.end_time + 1] -= life.size_bytes
+    peak, when, used = 0, 0, 0
+    for time in sorted(changes):
+        used += changes[time]
+        if used > peak:
+            peak, when = used, time
+    alive = [life for life in found if life.start_time <= when <= life.end_time]
+    return peak, sorted(alive, key=lambda life: -life.size_bytes)
+
+
+def _meet(one: TensorLife, other: TensorLife) -> bool:
+    return one.start_time <= other.end_time and other.start_time <= one.end_time
+
+
+def _at_peak(memory: MemoryUse) -> str:
+    """The largest tensors at the peak, up to three."""
+    _, alive = _peak(_in_sram(memory.tensors))
+    named = [f"'{short_name(life.name)}' {kib(life.size_bytes)}" for life in alive[:3]]
+    return ", ".join(named) or "nothing that the compiler names"
+
+
+def _makers(case: Case, life: TensorLife) -> tuple[OperatorId, ...]:
+    main = case.graph.main
+    return tuple(
+        OperatorId(main.index, operator.index)
+        for operator in main.operators
+        if any(main.tensors[index].name == life.name for index in operator.outputs)
+    )
+
+
+RULES: tuple[type[Rule], ...] = (TooMuchSram, SramToSpare, PeakOfOneTensor, WaitsForWeights, WeightsInSram)
