@@ -164,7 +164,7 @@ class CompressionIsNoHelp(NpuRule):
         busy = 100 * (1 - waiting_share(case))
         yield Finding(
             (),
-            f"the NPU computes in {busy:.0f} % of the cycles: pruned or clustered weights save memory here, and no time",
+            f"the NPU computes in {busy:.0f} % of the cycles: pruned or clustered weights only save memory",
             "For speed, multiply less: fewer channels or a smaller input.",
             why_not_tried="there is nothing to gain",
         )
