@@ -29,14 +29,15 @@ class Safety(StrEnum):
 class Attempt(Struct, frozen=True, tag_field="type", tag="attempt"):
     """A remedy tried on a copy of the model or the target, and what the same check says before and after.
 
-    `target` names the target of `after` when the remedy changed that. `kept_as` is the file that the copy was
-    written to, or empty.
+    `is_gain` says whether that is worth having. `target` names the target of `after` when the remedy changed that.
+    `kept_as` is the file that the copy was written to, or empty.
     """
 
     what: str
     safety: Safety
     before: Figures
     after: Figures
+    is_gain: bool
     target: str = ""
     kept_as: str = ""
 

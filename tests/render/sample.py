@@ -211,7 +211,7 @@ ADVISED = Advised(
             remedy="Pad with an operator of its own, and use VALID padding.",
             safety=Safety.LOSSLESS,
             attempts=(
-                Attempt("explicit padding", Safety.LOSSLESS, BEFORE, AFTER),
+                Attempt("explicit padding", Safety.LOSSLESS, BEFORE, AFTER, True),
                 Skipped("stride 3", "the 20 s for trying were spent"),
             ),
             saved_ms=0.22,

@@ -32,7 +32,8 @@ from mlia.transforms.once import Once
 DEFAULT_BUDGET_S = 20.0
 NOT_WORTH = 0.01  # of the time: a remedy that saves less brings nothing
 LITTLE_MEMORY = 0.05  # of a memory: the same
-SLOWER = 1.02  # how much slower a remedy for memory may be, and still be the best one
+SLOWER = 1.02  # how much slower a remedy for memory may be without being second choice
+TOO_SLOW = 1.25  # and where it is none any more
 NOT_TRIED = "--no-try"
 ONE_AT_A_TIME = "remedies are tried for one target at a time"
 Run: TypeAlias = Callable[[Graph, Target], Result]
@@ -142,7 +143,7 @@ class Trying:
         self._results: Once[tuple[str, Target], Result] = Once()
         self._deadline = monotonic() + options.budget_s
 
-    def attempt(self, fix: Fix) -> tuple[Attempt | Skipped, Graph, Target]:
+    def attempt(self, aim: Aim, fix: Fix) -> tuple[Attempt | Skipped, Graph, Target]:
         """What a remedy brought, or why that is not known, and the copies that it was tried on."""
         graph, target = self.graph, self.target
         if self._options.why_not:
@@ -161,7 +162,8 @@ class Trying:
         if after is None:
             return Skipped(fix.what, "what it makes cannot be checked"), graph, target
         name = target.name if fix.retarget else ""
-        return Attempt(fix.what, fix.safety, self.before, after, name), graph, target
+        gain = brings(aim, self.before, after)
+        return Attempt(fix.what, fix.safety, self.before, after, gain, name), graph, target
 
 
 def changed(fix: Fix, graph: Graph) -> Graph:
@@ -217,7 +219,7 @@ def advise(
         if not options.why_not:
             progress(f"trying {len(tries)} remedies")
         trying = Trying(graph, target, result, run, options)
-        made = map_in_parallel(lambda item: trying.attempt(item[1]), tries)
+        made = map_in_parallel(lambda item: trying.attempt(asked.found[item[0]].finding.aim, item[1]), tries)
         for (number, fix), (outcome, copy, place) in zip(tries, made, strict=True):
             if keep is not None and isinstance(outcome, Attempt):
                 model, profile = copy if fix.change else None, place if fix.retarget else None
@@ -239,7 +241,7 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
     attempts = sorted((each for each in outcomes if isinstance(each, Attempt)), key=lambda each: merit(finding, each))
     untried = tuple(each for each in outcomes if isinstance(each, Skipped))
     best = attempts[0] if attempts else None
-    if finding.only_if_gain and best is not None and not brings(finding, best):
+    if finding.only_if_gain and best is not None and not best.is_gain:
         return Skipped(rule.code, f"{finding.evidence}; {best.what} was tried and brings nothing")
     if not outcomes:
         untried = (Skipped("a remedy", finding.why_not_tried),)
@@ -266,21 +268,22 @@ def merit(finding: Finding, attempt: Attempt) -> tuple[float, ...]:
     if finding.aim == Aim.PLACEMENT:
         return after.cpu_operators, time
     if finding.aim == Aim.MEMORY:
+        size = math.inf if after.sram_bytes is None else after.sram_bytes
         is_slow = before.latency_ms is not None and time > SLOWER * before.latency_ms
-        return is_slow, math.inf if after.sram_bytes is None else after.sram_bytes, time
+        return (True, time, size) if is_slow else (False, size, time)
     return (time, math.inf if after.total_cycles is None else after.total_cycles)
 
 
-def brings(finding: Finding, attempt: Attempt) -> bool:
-    """Whether an attempt is worth having: operators on the NPU, time, or memory, by what it was for."""
-    before, after = attempt.before, attempt.after
-    if finding.aim == Aim.PLACEMENT:
+def brings(aim: Aim, before: Figures, after: Figures) -> bool:
+    """Whether a remedy is worth having: operators on the NPU, time, or memory, by what it was for."""
+    if aim == Aim.PLACEMENT:
         return after.cpu_operators < before.cpu_operators
-    if finding.aim == Aim.MEMORY:
-        pairs = ((before.sram_bytes, after.sram_bytes), (before.dram_bytes, after.dram_bytes))
-        return any(old and new is not None and new <= (1 - LITTLE_MEMORY) * old for old, new in pairs)
     old, new = before.latency_ms, after.latency_ms
-    return old is not None and new is not None and new <= (1 - NOT_WORTH) * old
+    if aim == Aim.TIME:
+        return old is not None and new is not None and new <= (1 - NOT_WORTH) * old
+    is_too_slow = old is not None and new is not None and new > TOO_SLOW * old
+    pairs = ((before.sram_bytes, after.sram_bytes), (before.dram_bytes, after.dram_bytes))
+    return not is_too_slow and any(old and new is not None and new <= (1 - LITTLE_MEMORY) * old for old, new in pairs)
 
 
 def _less(before: float | None, after: float | None) -> float | None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -14,7 +15,6 @@ from mlia.errors import OutputError, TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
 from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise
-from mlia.pipeline.fixing import Mended, mend
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
@@ -22,6 +22,9 @@ from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
+
+if TYPE_CHECKING:
+    from mlia.pipeline.fixing import Mended
 
 
 def check(
@@ -90,6 +93,8 @@ def check(
         report = TargetReport(summarize_target(entry), (_only(result, compatibility, performance),), advised)
         if fix is None or not isinstance(entry, Target):
             return report, None
+        from mlia.pipeline.fixing import mend  # imports numpy
+
         mended = mend(graph, entry, result, advising, again, progress)
         write_file(Path(fix), bytes(mended.graph.content))
         return report, _fixed(mended, fix)
@@ -105,7 +110,7 @@ def check(
     )
 
 
-def _fixed(mended: Mended, file: str | Path) -> Fixed:
+def _fixed(mended: "Mended", file: str | Path) -> Fixed:
     return Fixed(
         model=summarize_model(Path(file).name, mended.graph, None),
         applied=mended.applied,

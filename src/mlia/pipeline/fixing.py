@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from mlia.advice import Attempt, Safety
+from mlia.advice import Safety
 from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph
 from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures
@@ -110,7 +110,7 @@ class _Bench:
         before, after = figures(result, graph), figures(found, copy)
         if before is None or after is None:
             return "what it makes cannot be checked"
-        if not brings(asked.finding, Attempt(fix.what, fix.safety, before, after)):
+        if not brings(asked.finding.aim, before, after):
             return "it was tried and brings nothing"
         different = call(prove, self._original, bytes(copy.content))
         return f"not lossless: {different}" if different else ""
@@ -132,11 +132,8 @@ def _others(asked: tuple[Asked, ...]) -> list[Skipped]:
         label = f"{each.rule.code} {each.rule.name}"
         if not each.finding.fixes:
             left.append(Skipped(label, each.finding.why_not_tried))
-        left += [Skipped(label, f"{fix.what}: {_why(fix)}") for fix in each.finding.fixes if _why(fix)]
+        if any(fix.change is None for fix in each.finding.fixes):
+            left.append(Skipped(label, "changes the target, not the model"))
+        changing = [fix for fix in each.finding.fixes if fix.change is not None and fix.safety != Safety.LOSSLESS]
+        left += [Skipped(label, f"{fix.what}: {fix.safety}") for fix in changing]
     return left
-
-
-def _why(fix: Fix) -> str:
-    if fix.change is None:
-        return "changes the target, not the model"
-    return "" if fix.safety == Safety.LOSSLESS else str(fix.safety)

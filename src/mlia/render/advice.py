@@ -9,7 +9,7 @@ from mlia.results import Figures, OperatorId, Skipped
 
 SHOWN = 5  # so that advice fits on one screen
 OPERATORS_SHOWN = 8
-FURTHER_ATTEMPTS = 3
+SHOWN_ATTEMPTS = 3
 HANG = 4
 
 
@@ -89,10 +89,12 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
     _show_body(page, advice)
     attempts = [each for each in advice.attempts if isinstance(each, Attempt)]
     untried = [each for each in advice.attempts if isinstance(each, Skipped)]
-    for attempt in attempts if everything else attempts[:FURTHER_ATTEMPTS]:
+    useful = [each for each in attempts if each.is_gain][:SHOWN_ATTEMPTS] or attempts[:1]
+    for attempt in attempts if everything else useful:
         kept = f" [{attempt.kept_as}]" if attempt.kept_as else ""
-        what = f"tried {attempt.what} ({attempt.safety}): {_difference(attempt.before, attempt.after)}{kept}"
-        page.paragraph(what, hang=HANG)
+        safety = "" if attempt.target else f" ({attempt.safety})"  # another target changes no numbers
+        difference = _difference(attempt.before, attempt.after)
+        page.paragraph(f"tried {attempt.what}{safety}: {difference}{kept}", hang=HANG)
     for skipped in untried if everything or not attempts else ():
         page.paragraph(f"not tried: {_reason(skipped)}", hang=HANG)
 

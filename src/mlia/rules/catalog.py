@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 
 from mlia.errors import RuleError
+from mlia.rules import memory, optimization, quantization
 from mlia.rules.compatibility import compiled, other
+from mlia.rules.performance import activations, bounds, layout, shape
 from mlia.rules.rule import CpuRule, NpuRule, Rule
 
-RULES: tuple[type[Rule], ...] = (*compiled.RULES, *other.RULES)
+_FAMILIES = (compiled, other, bounds, shape, layout, activations, memory, optimization, quantization)
+RULES: tuple[type[Rule], ...] = tuple(
+    sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)
+)
 
 
 def find_rule(code: str) -> type[Rule]:
