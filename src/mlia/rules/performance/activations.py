@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mlia.advice import Safety
 from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
-from mlia.rules.performance.words import identity, listed, main_costs, operand, percent, result, share
+from mlia.rules.performance.words import counted, identity, listed, main_costs, operand, percent, result, share
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
 
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -270,7 +270,7 @@ class SixteenBits(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{len(found)} operators compute on int16 in {percent(part)} of the time: {listed(found)}",
+            f"int16 in {counted(len(found), 'operator')}, {percent(part)} of the time: {listed(found)}",
             "Quantize the float model to int8, and keep 16 bits only where the accuracy needs it.",
             why_not_tried="it needs the float model",
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),

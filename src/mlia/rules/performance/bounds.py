@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from mlia.results import Bound, OperatorCost
+from mlia.rules.performance.shape import FewInputChannels
 from mlia.rules.performance.words import (
     identity,
     main_costs,
@@ -46,7 +47,7 @@ class DominatingOperator(NpuRule):
     Change this operator first. With many idle MACs its shape is the reason: few channels or a small feature map.
 
     ## Limits
-    This says where to look. Other advice on the same operator, if there is any, has the remedy.
+    This says where to look. Nothing is said of a convolution over few input channels: that is a rule of its own.
 
     ## Source
     Vela's estimate per operator, and the resource that its slowest step waits for.
@@ -63,6 +64,8 @@ class DominatingOperator(NpuRule):
         part = share(case, [largest])
         if part <= _MOST or largest.bound_by is None:
             return
+        if any(identity(largest) in finding.operators for finding in FewInputChannels().check(case)):
+            return  # that says more
         cause, remedy = _meaning(case, largest)
         yield Finding(
             (identity(largest),),
@@ -91,11 +94,11 @@ def _meaning(case: Case, cost: OperatorCost) -> tuple[str, str]:
             "Only less arithmetic makes it faster: fewer channels, a smaller kernel, or a stride.",
         )
     idle = f"for arithmetic, but {percent(1 - used)} of the MACs idle"
-    if cost.kind == "DEPTHWISE_CONV_2D":
-        return f"{idle}: depthwise", "Use a smaller kernel, or an earlier stride."
     if before is not None and before.shape and before.shape[-1] < 8:
         reads = "1 channel" if before.shape[-1] == 1 else f"{before.shape[-1]} channels"
         return f"{idle}: it reads {reads}", "Use a stride or fewer filters there; later layers compute better."
+    if cost.kind == "DEPTHWISE_CONV_2D":
+        return f"{idle}: depthwise", "Use a smaller kernel, or an earlier stride."
     if after is not None and after.shape and after.shape[-1] < 8:
         return f"{idle}: it writes {after.shape[-1]} channels", "Compute more channels on a smaller feature map."
     return f"{idle} on {sizes(after)}", "Use channels in multiples of 16, or more rows and columns at a time."

@@ -24,7 +24,8 @@ _BLOCK = 16  # channels
 _HALF = 8  # below one block
 _FEW = 4  # input channels
 _FOLDED = 24  # channels that columns may become
-_FOLDINGS = 3  # to try
+_FOLDINGS = 4  # to try
+_LIKELY = (1, 2, 4, 8)
 _LONG = 4  # rows that a sequence must have, at least
 
 
@@ -118,7 +119,8 @@ class FewInputChannels(NpuRule):
     The weights grow, and most shapes gain nothing: it is advised only where it was faster.
 
     ## Source
-    Measured with Vela 5.2: TensorFlow's micro_speech gains 30 % on ethos-u55-128, 24 % on ethos-u85-256.
+    Measured with Vela 5.2: the NPU's part of TensorFlow's micro_speech gains 30 % on ethos-u55-128 and 24 % on
+    ethos-u85-256; a convolution of 60 taps over a waveform becomes 9 times faster on ethos-u55-128.
     """
 
     code = "PER003"
@@ -135,7 +137,10 @@ class FewInputChannels(NpuRule):
             if before.shape[3] > most or weights.dtype != "int8":
                 continue
             part = share(case, [cost])
-            widths = _widths(before.shape[2], after.shape[2], operator.number("stride_w", 1), before.shape[3])
+            is_upright = before.shape[2] == after.shape[2] == 1  # rows follow each other like columns
+            side, letter = (1, "h") if is_upright else (2, "w")
+            stride = operator.number(f"stride_{letter}", 1)
+            widths = _widths(before.shape[side], after.shape[side], stride, before.shape[3])
             if part < 0.05 or not widths:
                 continue
             used = f", {percent(cost.mac_utilization)} of the MACs in use" if cost.mac_utilization is not None else ""
@@ -143,7 +148,9 @@ class FewInputChannels(NpuRule):
                 (identity(cost),),
                 f"{named(cost.name)} reads {sizes(before)} in {percent(part)} of the time{used}",
                 "Fold columns into channels: RESHAPE in front, other places for the weights, RESHAPE behind.",
-                tuple(Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width)) for width in widths),
+                tuple(
+                    Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width, is_upright)) for width in widths
+                ),
                 only_if_gain=True,
                 at_stake_ms=case.milliseconds([identity(cost)]),
             )
@@ -157,7 +164,7 @@ def _widths(before: int, after: int, stride: int, channels: int) -> list[int]:
         if after % outputs == 0 and _columns(before, after, stride, outputs) * channels <= _FOLDED
         if before % _columns(before, after, stride, outputs) == 0 and _columns(before, after, stride, outputs) > 1
     ]
-    return found[:_FOLDINGS]
+    return sorted(sorted(found, key=lambda outputs: (outputs not in _LIKELY, outputs))[:_FOLDINGS])
 
 
 def _columns(before: int, after: int, stride: int, outputs: int) -> int:
@@ -168,10 +175,13 @@ def _folded_text(width: int) -> str:
     return f"{width} output columns at a time" if width > 1 else "strides folded into channels"
 
 
-def _fold(name: str, width: int) -> Callable[[Graph], Graph]:
+def _fold(name: str, width: int, is_upright: bool) -> Callable[[Graph], Graph]:
     def change(graph: Graph) -> Graph:
         from mlia.transforms.remedies.folding import folded_columns
+        from mlia.transforms.remedies.rows import LYING, rows_instead_of_columns
 
+        if is_upright:
+            return folded_columns(rows_instead_of_columns(graph), f"{name}{LYING}", width)
         return folded_columns(graph, name, width)
 
     return change

@@ -28,6 +28,11 @@ def listed(costs: Iterable[OperatorCost], limit: int = _NAMED) -> str:
     return f"{text} and {len(ranked) - limit} more" if len(ranked) > limit else text
 
 
+def counted(number: int, noun: str) -> str:
+    """1 operator, 2 operators."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def percent(share: float) -> str:
     """A share of 0..1 as whole percent."""
     return f"{share:.0%}".replace("%", " %")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
-from mlia.transforms.rewrites import arithmetic, folding, layout, regions
+from mlia.transforms.rewrites import folding, layout, regions
 from mlia.transforms.rewrites.network import Edit, Network
-from mlia.transforms.rewrites.rewrite import Rule, fused_activations, local, unneeded_operators
+from mlia.transforms.rewrites.rewrite import Rule, local
 
 _MOST_STEPS = 1000  # no chain of rewrites is longer, unless two undo each other
 
@@ -44,21 +44,11 @@ def without_transposes(graph: Graph) -> Graph:
     return apply_rewrites(graph, *map(local, finds))
 
 
-def padding_inside(graph: Graph) -> Graph:
-    """The graph with PADs done by the convolutions behind them."""
-    return apply_rewrites(graph, local(arithmetic.padding_into_convolution))
-
-
 def without_idle_operators(graph: Graph) -> Graph:
-    """The graph without operators that change nothing or whose results nobody needs."""
-    return apply_rewrites(graph, unneeded_operators, local(_without_effect))
+    """The graph without operators that change nothing."""
+    return apply_rewrites(graph, local(_without_effect))
 
 
 def _without_effect(network: Network, found: Operator) -> Edit | None:
     """Reductions stay: one over axes of size 1 may still round."""
     return None if found.kind in regions.REDUCING else folding.without_effect(network, found)
-
-
-def activations_inside(graph: Graph) -> Graph:
-    """The graph with activations joined to the operators in front of them."""
-    return apply_rewrites(graph, fused_activations)

@@ -12,6 +12,7 @@ from mlia.transforms.remedies.shaping import reshape, reshaped
 from mlia.transforms.rewrites.network import Edit, Network
 from mlia.transforms.rewrites.regions import ELEMENTWISE
 
+LYING = "/lying"  # is added to names
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 _PAIRS = (("stride_h", "stride_w"), ("dilation_h_factor", "dilation_w_factor"), ("filter_height", "filter_width"))
@@ -52,7 +53,7 @@ def rows_instead_of_columns(graph: Graph) -> Graph:
 
 def _lying(tensor: Tensor) -> Tensor:
     batch, time, _, channels = tensor.shape
-    return reshaped(tensor, (batch, 1, time, channels), f"{tensor.name}/lying")
+    return reshaped(tensor, (batch, 1, time, channels), f"{tensor.name}{LYING}")
 
 
 def _reshape(edit: Edit, source: int, output: int, after: Tensor) -> Operator:

@@ -1,0 +1,214 @@
+"""Models that take longer than they need to, and their near misses."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from mlia.graph.graph import Quantization
+from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import IntegerSketch
+from tests.rules.example import Example
+
+U55, U55_256, U65, U85 = "ethos-u55-128", "ethos-u55-256", "ethos-u65-512", "ethos-u85-256"
+NARROW = Quantization((0.03,), (-5,))
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class Sketch(IntegerSketch):
+    """An IntegerSketch with what these models need."""
+
+    def transpose(self, x: int, order: tuple[int, ...], name: str) -> int:
+        shape = [self.shape(x)[axis] for axis in order]
+        return self.plain("TRANSPOSE", x, self.integers(f"{name}/order", *order), shape=shape, name=name)
+
+    def product(self, x: int, y: int, name: str) -> int:
+        options = {"fused_activation_function": "NONE"}
+        return self.operator("MUL", [x, y], self.shape(x), name, options_table="MulOptions", options=options)
+
+    def logistic(self, x: int, name: str) -> int:
+        return self.operator("LOGISTIC", [x], self.shape(x), name, quantization=Quantization((1 / 256,), (-128,)))
+
+    def softmax(self, x: int, name: str) -> int:
+        scale = Quantization((1 / 256,), (-128,))
+        return self.operator(
+            "SOFTMAX",
+            [x],
+            self.shape(x),
+            name,
+            quantization=scale,
+            options_table="SoftmaxOptions",
+            options={"beta": 1.0},
+        )
+
+    def file(self, *outputs: int) -> bytes:
+        return write_tflite(self.graph(outputs))
+
+
+def chain(channels: int, size: int = 32, kind: str = "int8") -> bytes:
+    net = Sketch("chain")
+    x = net.image("image", (1, size, size, 8), kind)
+    for number in range(3):
+        x = net.filter("CONV_2D", x, filters=channels, activation="RELU", name=f"conv_{number}")
+    return net.file(net.filter("CONV_2D", x, filters=8, kernel=(1, 1), name="last"))
+
+
+def first(channels: int, kind: str = "CONV_2D", size: int = 40, stride: int = 2) -> bytes:
+    net = Sketch("first")
+    x = net.image("spectrogram", (1, 49, size, channels))
+    x = net.filter(kind, x, filters=8, kernel=(10, 8), stride=(stride, stride), activation="RELU", name="first")
+    return net.file(net.filter("CONV_2D", x, filters=8, kernel=(1, 1), name="last"))
+
+
+def waveform() -> bytes:
+    net = Sketch("waveform")
+    x = net.image("samples", (1, 4000, 1, 1))
+    x = net.filter("CONV_2D", x, filters=16, kernel=(60, 1), stride=(2, 1), activation="RELU", name="first")
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(3, 1), stride=(3, 1), name="last"))
+
+
+def sequence(height: int, width: int) -> bytes:
+    net = Sketch("sequence")
+    x = net.image("samples", (1, height, width, 16))
+    kernel = (9, 1) if height > width else (1, 9)
+    for number in range(2):
+        x = net.filter("CONV_2D", x, filters=32, kernel=kernel, activation="RELU", name=f"conv_{number}")
+        x = net.filter("DEPTHWISE_CONV_2D", x, filters=32, kernel=kernel, name=f"depthwise_{number}")
+    return net.file(x)
+
+
+def average(kind: str, keep: bool = True, scale: Quantization | None = None) -> bytes:
+    net = Sketch("average")
+    x = net.filter("CONV_2D", net.image("image", (1, 8, 8, 16)), filters=32, kernel=(1, 1), name="conv")
+    if kind == "MEAN":
+        axes = net.integers("axes", 1, 2)
+        shape = (1, 1, 1, 32) if keep else (1, 32)
+        options = {"keep_dims": keep}
+        x = net.operator(
+            "MEAN", [x, axes], shape, "mean", quantization=scale, options_table="ReducerOptions", options=options
+        )
+    else:
+        sizes = {"stride_w": 8, "stride_h": 8, "filter_width": 8, "filter_height": 8}
+        shape = (1, 1, 1, 32)
+        x = net.plain(kind, x, shape=shape, name="pool", table="Pool2DOptions", padding="VALID", **sizes)
+    return net.file(x)
+
+
+def dominated(filters: int) -> bytes:
+    net = Sketch("dominated")
+    x = net.filter("CONV_2D", net.image("image", (1, 32, 32, 16)), filters=filters, kernel=(5, 5), name="large")
+    x = net.filter("CONV_2D", x, filters=16, kernel=(1, 1), stride=(2, 2), name="small")
+    return net.file(net.filter("CONV_2D", x, filters=16, name="last"))
+
+
+def balanced() -> bytes:
+    net = Sketch("balanced")
+    x = net.image("image", (1, 32, 32, 16))
+    for number in range(4):
+        x = net.filter("CONV_2D", x, filters=16, name=f"conv_{number}")
+    return net.file(x)
+
+
+def channels_first(is_transposed: bool) -> bytes:
+    net = Sketch("nchw")
+    x = net.image("image", (1, 16, 24, 24) if is_transposed else (1, 24, 24, 16))
+    for number in range(2):
+        if is_transposed:
+            x = net.transpose(x, TO_NHWC, f"in_{number}")
+        x = net.filter("CONV_2D", x, filters=16, name=f"conv_{number}")
+        if is_transposed:
+            x = net.transpose(x, TO_NCHW, f"out_{number}")
+    return net.file(x)
+
+
+def with_product(value: int) -> bytes:
+    """MUL by a constant: `value` 127 is 1."""
+    net = Sketch("product")
+    x = net.filter("CONV_2D", net.image("image", (1, 16, 16, 16)), filters=16, name="conv")
+    one = net.constant("one", np.full((1, 1, 1, 16), value, np.int8), Quantization((1 / 127,), (0,)))
+    x = net.product(x, one, "product")
+    return net.file(net.filter("CONV_2D", x, filters=16, name="last"))
+
+
+def joined(is_inside: bool) -> bytes:
+    net = Sketch("joined")
+    x = net.image("image", (1, 32, 32, 16))
+    parts = [x, net.image("other", (1, 32, 32, 16))]
+    if is_inside:
+        parts = [net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name=f"part_{side}") for side in "ab"]
+    options = {"axis": 3, "fused_activation_function": "NONE"}
+    table = "ConcatenationOptions"
+    x = net.operator("CONCATENATION", parts, (1, 32, 32, 32), "both", options_table=table, options=options)
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
+
+
+def activated(kind: str, size: int = 32) -> bytes:
+    net = Sketch("activated")
+    x = net.image("image", (1, size, size, 8))
+    for number in range(3):
+        x = net.filter("CONV_2D", x, filters=16, name=f"conv_{number}")
+        if kind == "SWISH":
+            x = net.product(x, net.logistic(x, f"gate_{number}"), f"swish_{number}")
+        else:
+            x = net.plain(kind, x, name=f"activation_{number}")
+    return net.file(x)
+
+
+def rescaled(kind: str, is_rescaled: bool) -> bytes:
+    net = Sketch("rescaled")
+    x = net.filter("CONV_2D", net.image("image", (1, 16, 16, 8)), filters=16, name="conv")
+    scale = NARROW if is_rescaled else None
+    x = net.operator(kind, [x], net.shape(x), "rescaled", quantization=scale)
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
+
+
+def classified(size: int) -> bytes:
+    net = Sketch("classified")
+    x = net.image("image", (1, size, size, 16))
+    if size > 1:
+        x = net.filter("CONV_2D", x, filters=16, name="conv")
+        x = net.filter("CONV_2D", x, filters=16, kernel=(size, size), padding="VALID", name="all")
+    x = net.dense(net.plain("RESHAPE", x, net.integers("flat", 1, 16), shape=(1, 16), name="flat"), 10)
+    return net.file(net.softmax(x, "classes"))
+
+
+def _example(code: str, name: str, build: Callable[[], bytes], fires: bool, target: str = U55) -> Example:
+    return Example(code, name, target, build, fires)
+
+
+EXAMPLES = (
+    _example("PER001", "a convolution of 96 channels", partial(dominated, 96), True),
+    _example("PER001", "convolutions alike", balanced, False),
+    _example("PER002", "17 channels", partial(chain, 17), True),
+    _example("PER002", "9 channels", partial(chain, 9), True, U85),
+    _example("PER002", "16 channels", partial(chain, 16), False),
+    _example("PER002", "24 channels", partial(chain, 24), False),
+    _example("PER003", "one channel", partial(first, 1), True),
+    _example("PER003", "one channel, depthwise", partial(first, 1, "DEPTHWISE_CONV_2D"), True, U85),
+    _example("PER003", "three channels", partial(first, 3, stride=1), True, U65),
+    _example("PER003", "one channel along the height", waveform, True),
+    _example("PER003", "8 channels", partial(first, 8), False),
+    _example("PER004", "time along the height", partial(sequence, 64, 1), True),
+    _example("PER004", "time along the width", partial(sequence, 1, 64), False),
+    _example("PER005", "MEAN", partial(average, "MEAN"), True),
+    _example("PER005", "MEAN to rows", partial(average, "MEAN", False, NARROW), True, U85),
+    _example("PER005", "AVERAGE_POOL_2D", partial(average, "AVERAGE_POOL_2D"), False),
+    _example("PER010", "NCHW", partial(channels_first, True), True),
+    _example("PER010", "NHWC", partial(channels_first, False), False),
+    _example("PER011", "MUL by 1", partial(with_product, 127), True),
+    _example("PER011", "MUL by 0.5", partial(with_product, 64), False),
+    _example("PER012", "inputs joined", partial(joined, False), True),
+    _example("PER012", "results joined", partial(joined, True), False),
+    _example("PER020", "swish", partial(activated, "SWISH"), True),
+    _example("PER020", "hard swish", partial(activated, "HARD_SWISH"), False),
+    _example("PER021", "hard swish", partial(activated, "HARD_SWISH"), True, U55_256),
+    _example("PER021", "RELU", partial(activated, "RELU"), False, U55_256),
+    _example("PER021", "hard swish on U85", partial(activated, "HARD_SWISH"), False, U85),
+    _example("PER022", "RELU to another scale", partial(rescaled, "RELU", True), True),
+    _example("PER022", "QUANTIZE", partial(rescaled, "QUANTIZE", True), True),
+    _example("PER022", "RELU to the same scale", partial(rescaled, "RELU", False), False),
+    _example("PER023", "little in front of a SOFTMAX", partial(classified, 1), True),
+    _example("PER023", "much in front of a SOFTMAX", partial(classified, 16), False),
+    _example("PER024", "int16", partial(chain, 16, 32, "int16"), True),
+    _example("PER024", "int8", partial(chain, 16), False),
+)
