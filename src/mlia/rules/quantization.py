@@ -80,7 +80,7 @@ class ImplausibleScale(NpuRule):
     A wrong scale in between cannot be told from the model alone.
 
     ## Source
-    TFLite's quantization specification.
+    TFLite's quantization specification: a scale is the range divided by the number of codes.
     """
 
     code = "QNT002"
@@ -167,7 +167,7 @@ class Int16ZeroPoint(NpuRule):
     Quantize with symmetric int16 activations (TFLite's 16x8 mode).
 
     ## Limits
-    None known.
+    Zero points per channel do not occur for activations, and are not looked at.
 
     ## Source
     TFLite's quantization specification: int16 activations are symmetric.
