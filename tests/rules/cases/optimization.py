@@ -71,4 +71,8 @@ EXAMPLES = (
     Example("OPT004", "dense", "ethos-u55-128", dense_network, fires=False),
     Example("OPT005", "a scale per row", U55, scale_per_row, fires=True),
     Example("OPT005", "a scale per tensor", U55, dense_network, fires=False),
+    Example("OPT006", "dense", U55, dense_network, fires=True),
+    Example("OPT006", "dense on the smallest", "ethos-u55-32", dense_network, fires=False),
+    Example("OPT006", "convolutions", U55, convolutions, fires=False),
+    Example("OPT006", "dense on a U85", U85, dense_network, fires=False),
 )
