@@ -172,6 +172,27 @@ def classified(size: int) -> bytes:
     return net.file(net.softmax(x, "classes"))
 
 
+def pooled(kernel: int, padding: str = "SAME") -> bytes:
+    net = Sketch("pooled")
+    x = net.filter("CONV_2D", net.image("image", (1, 20, 20, 16)), filters=16, kernel=(1, 1), name="conv")
+    sizes = {"stride_w": 1, "stride_h": 1, "filter_width": kernel, "filter_height": kernel}
+    side = 20 if padding == "SAME" else 21 - kernel
+    shape = (1, side, side, 16)
+    x = net.plain("MAX_POOL_2D", x, shape=shape, name="pool", table="Pool2DOptions", padding=padding, **sizes)
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
+
+
+def with_slopes(is_per_channel: bool) -> bytes:
+    net = Sketch("slopes")
+    x = net.filter("CONV_2D", net.image("image", (1, 32, 32, 8)), filters=16, name="conv")
+    if is_per_channel:
+        slopes = np.arange(16, dtype=np.int8).reshape(1, 1, 16)
+        x = net.operator("PRELU", [x, net.constant("slopes", slopes, Quantization((0.03,), (0,)))], net.shape(x), "act")
+    else:
+        x = net.plain("LEAKY_RELU", x, name="act", table="LeakyReluOptions", alpha=0.2)
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
+
+
 def _example(code: str, name: str, build: Callable[[], bytes], fires: bool, target: str = U55) -> Example:
     return Example(code, name, target, build, fires)
 
@@ -193,6 +214,9 @@ EXAMPLES = (
     _example("PER005", "MEAN", partial(average, "MEAN"), True),
     _example("PER005", "MEAN to rows", partial(average, "MEAN", False, NARROW), True, U85),
     _example("PER005", "AVERAGE_POOL_2D", partial(average, "AVERAGE_POOL_2D"), False),
+    _example("PER006", "13x13", partial(pooled, 13), True),
+    _example("PER006", "5x5, VALID", partial(pooled, 5, "VALID"), True, U85),
+    _example("PER006", "3x3", partial(pooled, 3), False),
     _example("PER010", "NCHW", partial(channels_first, True), True),
     _example("PER010", "NHWC", partial(channels_first, False), False),
     _example("PER011", "MUL by 1", partial(with_product, 127), True),
@@ -211,4 +235,6 @@ EXAMPLES = (
     _example("PER023", "much in front of a SOFTMAX", partial(classified, 16), False),
     _example("PER024", "int16", partial(chain, 16, 32, "int16"), True),
     _example("PER024", "int8", partial(chain, 16), False),
+    _example("PER025", "PRELU", partial(with_slopes, True), True),
+    _example("PER025", "LEAKY_RELU", partial(with_slopes, False), False),
 )

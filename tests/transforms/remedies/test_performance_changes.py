@@ -11,7 +11,8 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import IntegerSketch, case_of, fixed
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.remedies import activations, applying, averages, cutting, interface
+from mlia.transforms.proof import prove
+from mlia.transforms.remedies import activations, applying, averages, cutting, interface, maxima
 from tests.rules.cases import performance_operators as models
 
 
@@ -115,9 +116,41 @@ def test_swishes_become_hard_swishes_or_relus() -> None:
     assert kinds(fixed(activations.plain_relus, content)) == ["CONV_2D"] * 3
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("window", "stride"), [((4, 5), (1, 1)), ((5, 4), (2, 3)), ((9, 7), (1, 2))])
+def test_maxima_in_turn_are_the_same(padding: str, window: tuple[int, int], stride: tuple[int, int]) -> None:
+    net = IntegerSketch("pools")
+    x = net.image("x", (1, 13, 11, 3))
+    for name in "ab":
+        height, width = (
+            -(-size // step) if padding == "SAME" else -(-(size - taps + 1) // step)
+            for size, taps, step in zip(net.shape(x)[1:3], window, stride, strict=True)
+        )
+        if min(height, width) < 1:
+            break
+        options = {"stride_h": stride[0], "stride_w": stride[1], "filter_height": window[0], "filter_width": window[1]}
+        shape = (1, height, width, 3)
+        activation = {"fused_activation_function": "RELU"}
+        x = net.plain(
+            "MAX_POOL_2D", x, shape=shape, name=name, table="Pool2DOptions", padding=padding, **options, **activation
+        )
+    content = write_tflite(net.graph([x]))
+    turned = fixed(maxima.maxima_in_turn, content)
+    assert len(kinds(turned)) == 2 * len(kinds(content))
+    assert prove(content, turned) == ""
+
+
+def test_slopes_become_their_mean() -> None:
+    graph = read_tflite(fixed(activations.slopes_alike, models.with_slopes(True)))
+    assert graph.operators[1].kind == "LEAKY_RELU"
+    assert graph.operators[1].options["alpha"] == pytest.approx(0.03 * 7.5)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        maxima.maxima_in_turn,
+        activations.slopes_alike,
         averages.means_as_pools,
         lambda graph: cutting.with_fewer_channels(graph, lambda count: count),
         interface.with_inputs_transposed,

@@ -277,4 +277,59 @@ class SixteenBits(NpuRule):
         )
 
 
-RULES: tuple[type[Rule], ...] = (GatedActivation, SlowTable, ResultRescaled, CostlySoftmax, SixteenBits)
+class SlopePerChannel(NpuRule):
+    """PRELU, with a slope of its own for each channel, multiplies and compares whole tensors.
+
+    ## Why it matters
+    RELU is free behind a convolution, and LEAKY_RELU with one slope nearly so. A PRELU is two more passes over the
+    tensor, each far slower than a convolution's arithmetic.
+
+    ## How it is found
+    By PRELUs that take 3 % of the time or more.
+
+    ## What to do
+    Train with LEAKY_RELU or RELU. In Keras, PReLU(shared_axes=[1, 2, 3]) learns one slope.
+
+    ## Limits
+    The remedy takes the mean slope of the channels, to measure the time: check the accuracy, or train again.
+
+    ## Source
+    Measured with Vela 5.2: three 3x3 convolutions of 16 channels on 64x64 take 544,474 cycles on ethos-u55-128 with
+    PRELU, 269,276 with LEAKY_RELU and 249,562 with RELU.
+    """
+
+    code = "PER025"
+    name = "slope-per-channel"
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        found = main_costs(case, "PRELU")
+        part = share(case, found)
+        if not found or part < 0.03:
+            return
+        yield Finding(
+            tuple(identity(cost) for cost in found),
+            f"{counted(len(found), 'PRELU')}, {percent(part)} of the time: {listed(found)}",
+            "Train with LEAKY_RELU or RELU.",
+            (
+                Fix("LEAKY_RELU with the mean slope", Safety.VALIDATE, _leaky),
+                Fix("RELU in their place", Safety.VALIDATE, _relus),
+            ),
+            only_if_gain=True,
+            at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
+        )
+
+
+def _leaky(graph: Graph) -> Graph:
+    from mlia.transforms.remedies.activations import slopes_alike
+
+    return slopes_alike(graph)
+
+
+RULES: tuple[type[Rule], ...] = (
+    GatedActivation,
+    SlowTable,
+    ResultRescaled,
+    CostlySoftmax,
+    SixteenBits,
+    SlopePerChannel,
+)

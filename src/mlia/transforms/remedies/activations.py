@@ -5,10 +5,10 @@ from msgspec.structs import replace
 from mlia.graph.graph import Graph, Operator
 from mlia.transforms.remedies.applying import apply_rewrites
 from mlia.transforms.rewrites.approximate import silu_as_hard_swish
-from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator
 from mlia.transforms.rewrites.rewrite import local
 
-SMOOTH = ("HARD_SWISH", "GELU", "ELU", "LEAKY_RELU")
+SMOOTH = ("HARD_SWISH", "GELU", "ELU", "LEAKY_RELU", "PRELU")
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
@@ -22,7 +22,7 @@ def hard_swishes(graph: Graph) -> Graph:
 
 
 def plain_relus(graph: Graph) -> Graph:
-    """RELU, done by the convolution in front, for each HARD_SWISH, GELU, ELU, LEAKY_RELU and x * LOGISTIC(x).
+    """RELU, done by the convolution in front, for each HARD_SWISH, GELU, ELU, LEAKY_RELU, PRELU and x * LOGISTIC(x).
 
     Raises:
         TransformError: there is none behind a convolution.
@@ -45,6 +45,25 @@ def _relu(network: Network, found: Operator) -> Edit | None:
     options = {**made.options, ACTIVATION: "RELU"}
     edit.put(made, replace(made, outputs=found.outputs, options=options))
     edit.put(found)
+    return edit
+
+
+def slopes_alike(graph: Graph) -> Graph:
+    """LEAKY_RELU with the mean slope of all channels for each PRELU.
+
+    Raises:
+        TransformError: there is none whose mean slope is between -1 and 1.
+    """
+    return apply_rewrites(graph, local(_leaky))
+
+
+def _leaky(network: Network, found: Operator) -> Edit | None:
+    slopes = network.real(found.inputs[1]) if found.kind == "PRELU" and len(found.inputs) == 2 else None
+    if slopes is None or not slopes.size or not abs(float(slopes.mean())) <= 1:
+        return None
+    edit = Edit(network, found, "now a LEAKY_RELU")
+    slope = {"alpha": float(slopes.mean())}
+    edit.put(found, operator("LEAKY_RELU", found.inputs[:1], found.outputs[0], "LeakyReluOptions", slope))
     return edit
 
 
