@@ -108,14 +108,15 @@ class TooMuchSram(NpuRule):
 
     def check(self, case: Case) -> Iterator[Finding]:
         memory, limit = _memory(case), case.target.memory_mode.cache_limit_bytes
-        if memory is None or limit is None or memory.sram_bytes <= limit:
+        peak = _without_constants(case)
+        if memory is None or limit is None or peak <= limit:
             return
         fixes: tuple[Fix, ...] = ()
         if case.target.arena_memory.name == SRAM and case.target.strategy != "Size":
             fixes = (Fix("strategy Size", Safety.LOSSLESS, retarget=partial(_strategy, "Size")),)
         yield Finding(
             (),
-            f"{memory.sram_bytes:,} bytes of SRAM where {limit:,} are allowed; at the peak: {_at_peak(memory)}",
+            f"{peak:,} bytes of SRAM where {limit:,} are allowed; at the peak: {_at_peak(memory)}",
             "Make these tensors smaller (input size, channels, an earlier stride), or take a target with more SRAM.",
             fixes,
             "the network must change" if not fixes else "",
