@@ -1,0 +1,80 @@
+"""What the rules about operators off the NPU have in common."""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from mlia.advice import Safety, Severity
+from mlia.graph.graph import Graph
+from mlia.results import Compatibility, Constraint
+from mlia.rules.rule import Aim, Case, ConstraintRule, Finding, Fix, NpuRule, Refused
+from mlia.rules.words import named
+
+NO_OPERATOR = "Unsupported opType"  # the compiler's words for a kind that the NPU does not have
+CONSTRAINTS = 'Vela 5.2\'s published constraints, `regor.tflite_operator_constraints("EthosU55")`'
+FLOAT = "float32"
+
+
+class RefusalRule(NpuRule):
+    """A rule that is about operators on the CPU."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    reads = Compatibility
+
+
+class KindRule(ConstraintRule):
+    """A rule about kinds of operators that the NPU does not have, in models that compute in integers."""
+
+    @classmethod
+    def is_about(cls, constraint: Constraint) -> bool:
+        return constraint.violation == NO_OPERATOR
+
+    def skip(self, case: Case) -> str:
+        """Why the rule does not apply."""
+        return "the model is float: quantize it first" if case.graph.computes_in_float else ""
+
+    def of_kinds(self, case: Case, *kinds: str) -> list[Refused]:
+        """The refused operators of these kinds."""
+        return [refused for refused in self.refusals(case) if refused.operator.kind in kinds]
+
+
+def places(refused: Sequence[Refused]) -> str:
+    """The operators by name."""
+    return named([each.placement.name for each in refused])
+
+
+def kinds(refused: Sequence[Refused]) -> str:
+    """The kinds of operators, each once."""
+    return ", ".join(dict.fromkeys(each.placement.kind for each in refused))
+
+
+def finding(
+    case: Case, refused: Sequence[Refused], evidence: str, remedy: str, *fixes: Fix, why_not_tried: str = ""
+) -> Finding:
+    """One finding about these operators, whose remedies are judged by what they bring onto the NPU."""
+    operators = tuple(dict.fromkeys(each.id for each in refused))
+    return Finding(
+        operators,
+        evidence,
+        remedy,
+        fixes,
+        why_not_tried if not fixes else "",
+        aim=Aim.PLACEMENT,
+        at_stake_ms=case.milliseconds(operators),
+    )
+
+
+def lossless(what: str, change: Callable[[Graph], Graph]) -> Fix:
+    """A remedy that changes no bit of the outputs."""
+    return Fix(what, Safety.LOSSLESS, change)
+
+
+def to_validate(what: str, change: Callable[[Graph], Graph]) -> Fix:
+    """A remedy that changes numbers or the model's interface."""
+    return Fix(what, Safety.VALIDATE, change)
+
+
+def types_of(refused: Refused) -> list[str]:
+    """The types of all tensors that it computes with, inputs first."""
+    indexes = (*refused.operator.inputs, *refused.operator.outputs)
+    tensors = (refused.subgraph.tensor(index) for index in indexes)
+    return [tensor.dtype for tensor in tensors if tensor is not None]

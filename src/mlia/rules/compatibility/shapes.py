@@ -1,0 +1,236 @@
+"""Rules about sizes that are not known, batches, and parameters that must be constant."""
+
+from collections.abc import Iterator
+
+from mlia.graph.graph import Graph, Tensor
+from mlia.results import OperatorId
+from mlia.rules.compatibility.refusals import finding, kinds, lossless, places, to_validate
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.words import named
+
+_SIZES = ("SHAPE", "RANK")  # always on the CPU
+
+
+def sizes_known(graph: Graph) -> Graph:
+    """The batch 1, and constants for what follows from it."""
+    from mlia.transforms.remedies.sizes import with_sizes_known
+
+    return with_sizes_known(graph)
+
+
+def constants_folded(graph: Graph) -> Graph:
+    """What is computed from constants as constants."""
+    from mlia.transforms.remedies.sizes import with_constants_folded
+
+    return with_constants_folded(graph)
+
+
+def batch_of_one(graph: Graph) -> Graph:
+    """The model for one sample at a time."""
+    from mlia.transforms.remedies.sizes import batch_of_one as change
+
+    return change(graph)
+
+
+def parameters_as_int32(graph: Graph) -> Graph:
+    """Constant parameters of padding as int32."""
+    from mlia.transforms.remedies.parameters import parameters_as_int32 as change
+
+    return change(graph)
+
+
+def _open_tensors(case: Case) -> list[Tensor]:
+    """Inputs of the model that have open sizes, the batch included."""
+    main = case.graph.main
+    return [main.tensors[index] for index in main.inputs if main.tensors[index].is_dynamic]
+
+
+class OpenShape(ConstraintRule):
+    """Sizes of tensors are only known when the model runs.
+
+    ## Why it matters
+    The NPU's program has every size and address in it. What depends on a size that is open runs on the Cortex-M,
+    and so do the operators that compute sizes (SHAPE and those behind it).
+
+    ## How it is found
+    The compiler finds open sizes beyond the batch, or tensors without a shape, or there is a SHAPE operator.
+
+    ## What to do
+    Fix the input's sizes: `--input-shape` does it for this check; export the model with a fixed shape. Where the batch
+    alone is open, 1 is tried, with all sizes that follow from it as constants.
+
+    ## Limits
+    With several open sizes only you know which you need.
+
+    ## Source
+    Vela 5.2's published constraints for all three families.
+    """
+
+    code = "CMP006"
+    name = "open-shape"
+    sentences = ("Only the first dimension of tensors can be dynamic", "Tensors must have constant shape")
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        refused = self.refusals(case)
+        sizes = size_operators(case)
+        refused += [each for each in case.refused if each.id in sizes]
+        if not refused or case.graph.computes_in_float:
+            return
+        beyond = [tensor for tensor in _open_tensors(case) if -1 in tensor.shape_signature[1:]]
+        if beyond:
+            told = ", ".join(
+                f"'{tensor.name}' is {'x'.join('?' if size == -1 else str(size) for size in tensor.shape_signature)}"
+                for tensor in beyond[:2]
+            )
+            remedy = "Fix the input's sizes with --input-shape, or export the model with a fixed shape."
+            reason = "only you know the sizes: --input-shape tries them"
+            yield finding(case, refused, f"{told}: {kinds(refused)} on the CPU", remedy, why_not_tried=reason)
+            return
+        evidence = f"{kinds(refused)} ({places(refused)}) work with sizes that are open"
+        if not _open_tensors(case):
+            evidence = f"{kinds(refused)} ({places(refused)}) compute sizes that are known beforehand"
+        remedy = "Export the model with a fixed batch of 1, so that sizes are constants."
+        fixes = (to_validate("batch fixed to 1", sizes_known), lossless("known sizes as constants", constants_folded))
+        yield finding(case, refused, evidence, remedy, fixes[0] if _open_tensors(case) else fixes[1])
+
+
+def size_operators(case: Case) -> set[OperatorId]:
+    """SHAPE, RANK, and what computes with the 32-bit sizes that come from them."""
+    found = set()
+    for subgraph in case.graph.subgraphs:
+        sizes: set[int] = set()
+        for operator in subgraph.operators:
+            is_first = operator.kind in _SIZES
+            if is_first or (sizes & {*operator.inputs} and all(map(_is_size, map(subgraph.tensor, operator.outputs)))):
+                sizes |= {*operator.outputs}
+                found.add(OperatorId(subgraph.index, operator.index))
+    return found
+
+
+def _is_size(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.dtype in ("int32", "int64") and len(tensor.shape) <= 1
+
+
+class BatchAboveOne(ConstraintRule):
+    """The model computes several samples at a time.
+
+    ## Why it matters
+    An NPU in a microcontroller gets one sample after the other. A batch multiplies time and memory, and MEAN, among
+    others, runs on the Cortex-M.
+
+    ## How it is found
+    All inputs of the model have the same first size above 1, or the compiler refuses a MEAN for its batch.
+
+    ## What to do
+    Export the model with a batch of 1. It is tried, with all sizes inside that follow from it.
+
+    ## Limits
+    A first size that is no batch (time steps, say) stays: then LiteRT refuses the change.
+
+    ## Source
+    Vela 5.2's published constraints of MEAN for all three families.
+    """
+
+    code = "CMP007"
+    name = "batch-above-one"
+    sentences = ("Batch must be 1",)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        refused = self.refusals(case)
+        if not refused or case.graph.computes_in_float:
+            return
+        main = case.graph.main
+        batches = {tensor.shape[0] for tensor in (main.tensors[index] for index in main.inputs) if tensor.shape}
+        sizes = {tensor.shape[0] for each in refused if (tensor := each.tensor(0)) is not None and tensor.shape}
+        evidence = f"{kinds(refused)} over a batch of {max(sizes, default=0)} ({places(refused)}); the NPU takes 1"
+        if len(batches) == 1 and max(batches) > 1:
+            fix = to_validate("a batch of 1", batch_of_one)
+            yield finding(case, refused, evidence, "Export the model with a batch of 1.", fix)
+        else:
+            remedy = "Move the first axis behind the others with a RESHAPE, or reduce each part by itself."
+            yield finding(case, refused, evidence, remedy, why_not_tried="the first size is no batch of the input")
+
+
+class ComputedParameters(ConstraintRule):
+    """Axes, paddings, permutations, begins or sizes are computed at run time.
+
+    ## Why it matters
+    They become part of the NPU's program, so that they must be known when it is made.
+
+    ## How it is found
+    The compiler finds a parameter tensor that is no constant.
+
+    ## What to do
+    Make it a constant. What follows from constants or from known sizes is computed beforehand and tried.
+
+    ## Limits
+    What depends on the input's values cannot be known.
+
+    ## Source
+    Vela 5.2's published constraints for all three families (MEAN, PAD, SLICE, STRIDED_SLICE, TRANSPOSE and others).
+    """
+
+    code = "CMP008"
+    name = "computed-parameters"
+    sentences = ("Parameter tensors must be constant",)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        refused = self.refusals(case)
+        if refused:
+            computed = [
+                tensor.name
+                for each in refused
+                for tensor in map(each.subgraph.tensor, each.operator.inputs[1:])
+                if tensor is not None and not tensor.is_constant
+            ]
+            evidence = (
+                f"{kinds(refused)} in {places(refused)}: {named(list(dict.fromkeys(computed)))} computed at run time"
+            )
+            remedy = "Make these parameters constants."
+            if case.graph.main.inputs and _depend_on_inputs(case, refused):
+                reason = "they depend on an input of the model"
+                yield finding(case, refused, evidence, remedy, why_not_tried=reason)
+            elif _open_tensors(case):
+                yield finding(case, refused, evidence, remedy, to_validate("batch fixed to 1", sizes_known))
+            else:
+                yield finding(case, refused, evidence, remedy, lossless("constants computed before", constants_folded))
+
+
+def _depend_on_inputs(case: Case, refused: list[Refused]) -> bool:
+    """Whether a parameter is an input of its subgraph."""
+    return any({*each.operator.inputs[1:]} & {*each.subgraph.inputs} for each in refused)
+
+
+class ParameterType(ConstraintRule):
+    """Paddings are stored in a type other than int32 and int64.
+
+    ## Why it matters
+    The compiler does not read them, and the operator runs on the Cortex-M.
+
+    ## How it is found
+    The compiler refuses the type of the parameter tensor.
+
+    ## What to do
+    Store them as int32; the numbers are the same.
+
+    ## Limits
+    Constants only.
+
+    ## Source
+    Vela 5.2's published constraints of PAD, PADV2 and MIRROR_PAD.
+    """
+
+    code = "CMP009"
+    name = "parameter-type"
+    sentences = ("Params tensor must be Int32 or Int64",)
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        refused = self.refusals(case)
+        if refused:
+            wrong = {tensor.dtype for each in refused if (tensor := each.tensor(1)) is not None}
+            evidence = f"paddings of {' and '.join(sorted(wrong))} in {places(refused)}; int32 and int64 are taken"
+            fix = lossless("paddings as int32", parameters_as_int32)
+            yield finding(case, refused, evidence, "Store the paddings as int32.", fix)
+
+
+RULES: tuple[type[Rule], ...] = (OpenShape, BatchAboveOne, ComputedParameters, ParameterType)
