@@ -267,7 +267,7 @@ class WaitsForWeights(NpuRule):
                 f"in {100 * waiting:.0f} % of the cycles the NPU waits for data; constants"
                 f" ({kib(memory.constants_bytes)}) are in {_word(case.target.constants_memory.name)}, the arena in"
                 f" {_word(case.target.arena_memory.name)}",
-                "Use a faster mode, if there is the SRAM; for Sram_Only copy the model there at start (flash keeps it too).",
+                "Use a faster mode if there is the SRAM; Sram_Only means to copy the model there at start.",
                 tuple(fixes),
                 only_if_gain=True,
             )
