@@ -79,11 +79,18 @@ def test_ways_are_the_divisors_of_the_width(content: bytes, expected: list[int])
     assert [way.outputs for way in ways(content)] == expected
 
 
-def test_wide_activations_and_an_open_batch_are_folded_too() -> None:
+def test_wide_activations_are_folded_too() -> None:
     content = one((1, 8, 12, 1), dtype="int16")
     graph = read_tflite(fixed(lambda graph: folded_columns(graph, "y", 4), content))
     assert [operator.kind for operator in graph.operators] == ["RESHAPE", "CONV_2D", "RESHAPE"]
     assert graph.main.tensors[graph.operators[1].inputs[1]].shape == (16, 3, 3, 4)
+
+
+def test_the_old_weights_are_gone() -> None:
+    content = one((1, 8, 12, 1))
+    graph = read_tflite(fixed(lambda graph: folded_columns(graph, "y", 4), content))
+    shapes = [tensor.shape for tensor in graph.main.tensors if tensor.name == "y/weights"]
+    assert shapes == [(16, 3, 3, 4)]
 
 
 def test_what_cannot_be_folded_is_refused() -> None:

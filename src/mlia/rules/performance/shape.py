@@ -148,7 +148,7 @@ class FewInputChannels(NpuRule):
             yield Finding(
                 (identity(cost),),
                 f"{named(cost.name)} reads {sizes(before)} in {percent(part)} of the time{used}",
-                "Fold columns into channels: RESHAPE in front, other places for the weights, RESHAPE behind.",
+                "Let neighboring columns be channels: the same numbers, with the weights in other places.",
                 tuple(
                     Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width, is_upright)) for width in widths
                 ),

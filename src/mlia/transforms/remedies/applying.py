@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.transforms.rewrites import folding, layout, regions
-from mlia.transforms.rewrites.network import Edit, Network
+from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
 from mlia.transforms.rewrites.rewrite import Rule, local
 
 _MOST_STEPS = 1000  # no chain of rewrites is longer, unless two undo each other
@@ -25,7 +25,7 @@ def apply_rewrites(graph: Graph, *rules: Rule) -> Graph:
         changed = step
     if changed is graph:
         raise TransformError("there is nothing to rewrite")
-    return changed
+    return without_unused_tensors(changed)
 
 
 def _steps(graph: Graph, rules: tuple[Rule, ...]) -> Iterator[Graph]:

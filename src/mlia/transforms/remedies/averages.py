@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue
 from mlia.transforms.remedies.shaping import reshape, reshaped
-from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator, without_unused_tensors
 
 MOST_ROWS = 256  # of a pool's kernel, and as many columns
 
@@ -27,7 +27,7 @@ def means_as_pools(graph: Graph) -> Graph:
         changed = replace(changed, subgraphs=(edit.result(), *changed.subgraphs[1:]))
     if changed is graph:
         raise TransformError("no MEAN is over the height and the width of a feature map")
-    return changed
+    return without_unused_tensors(changed)
 
 
 def is_over_map(network: Network, found: Operator) -> bool:

@@ -15,7 +15,7 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization
 from mlia.transforms.calibration import Array
 from mlia.transforms.remedies.shaping import reshape, reshaped
-from mlia.transforms.rewrites.network import Edit, Network, operator
+from mlia.transforms.rewrites.network import Edit, Network, operator, without_unused_tensors
 
 MOST_CHANNELS = 4  # of the input: more fill an array better
 
@@ -43,7 +43,8 @@ def folded_columns(graph: Graph, name: str, outputs: int) -> Graph:
             continue
         folding = next((folding for folding in foldings(network, found) if folding.outputs == outputs), None)
         if folding is not None:
-            return replace(graph, subgraphs=(_folded(network, found, folding).result(), *graph.subgraphs[1:]))
+            main = _folded(network, found, folding).result()
+            return without_unused_tensors(replace(graph, subgraphs=(main, *graph.subgraphs[1:])))
     raise TransformError(f"'{name}' cannot write {outputs} columns at a time")
 
 

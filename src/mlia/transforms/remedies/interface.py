@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.transforms.rewrites.layout import inverse, permutation, transposed
-from mlia.transforms.rewrites.network import Edit, Network
+from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
 
 
 def with_inputs_transposed(graph: Graph) -> Graph:
@@ -44,7 +44,7 @@ def with_inputs_transposed(graph: Graph) -> Graph:
             changed = replace(changed, subgraphs=(edit.result(), *changed.subgraphs[1:]))
     if changed is graph:
         raise TransformError("no input or output is only transposed")
-    return changed
+    return without_unused_tensors(changed)
 
 
 def final_softmax(graph: Graph) -> list[Operator]:
@@ -84,4 +84,4 @@ def without_final_softmax(graph: Graph) -> Graph:
         else signature
         for signature in graph.signatures
     )
-    return replace(graph, subgraphs=(changed, *graph.subgraphs[1:]), signatures=signatures)
+    return without_unused_tensors(replace(graph, subgraphs=(changed, *graph.subgraphs[1:]), signatures=signatures))

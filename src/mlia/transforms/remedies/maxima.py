@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.transforms.remedies.shaping import reshaped
-from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, without_unused_tensors
 
 SMALLEST = 4  # rows and columns: smaller windows gain nothing
 
@@ -26,7 +26,7 @@ def maxima_in_turn(graph: Graph) -> Graph:
             changed = replace(changed, subgraphs=(edit.result(), *changed.subgraphs[1:]))
     if changed is graph:
         raise TransformError("no MAX_POOL_2D is over so many rows and columns")
-    return changed
+    return without_unused_tensors(changed)
 
 
 def _in_turn(network: Network, found: Operator) -> Edit | None:

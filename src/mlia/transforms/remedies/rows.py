@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue, Tensor
 from mlia.transforms.remedies.shaping import reshape, reshaped
-from mlia.transforms.rewrites.network import Edit, Network
+from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
 from mlia.transforms.rewrites.regions import ELEMENTWISE
 
 LYING = "/lying"  # is added to names
@@ -48,7 +48,7 @@ def rows_instead_of_columns(graph: Graph) -> Graph:
             if index in needed:
                 place.append(_reshape(edit, lying[index], index, network.tensor(index)))
         edit.put(found, *place)
-    return replace(graph, subgraphs=(edit.result(), *graph.subgraphs[1:]))
+    return without_unused_tensors(replace(graph, subgraphs=(edit.result(), *graph.subgraphs[1:])))
 
 
 def _lying(tensor: Tensor) -> Tensor:
