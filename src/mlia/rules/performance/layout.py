@@ -27,8 +27,8 @@ class CostlyTransposes(NpuRule):
     By TRANSPOSEs that take 2 % of the time or more together.
 
     ## What to do
-    Export the model in NHWC: `channels_last` in PyTorch, with a converter that keeps it (onnx2tf, ai-edge-torch). What
-    cancels, or can go into weights, is taken out here; feeding the input in NHWC saves the one that is left.
+    Export the model in NHWC, with a converter that reorders the axes of the whole model. What cancels, or can go into
+    weights, is taken out here; feeding the input in NHWC saves the TRANSPOSE that is left.
 
     ## Limits
     TRANSPOSEs around operators that depend on the order of axes stay. On U85 some are joined with operators in front.
