@@ -59,7 +59,11 @@ class MemorySummary(Struct, frozen=True):
 
 
 class TargetSummary(Struct, frozen=True):
-    """The target, with what the figures depend on. A Cortex-M alone has no NPU and nothing that belongs to one."""
+    """The target, with what the figures depend on. A Cortex-M alone has no NPU and nothing that belongs to one.
+
+    `strategy` is what the compiler schedules for; `cache_limit_bytes` is how much of the cache, or of the arena, it may
+    use, None for all.
+    """
 
     name: str
     npu: str | None
@@ -71,6 +75,8 @@ class TargetSummary(Struct, frozen=True):
     memories: tuple[MemorySummary, ...]
     host: str
     host_clock_mhz: float
+    strategy: str | None = None
+    cache_limit_bytes: int | None = None
 
 
 class TargetReport(Struct, frozen=True):

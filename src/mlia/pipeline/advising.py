@@ -34,6 +34,7 @@ NOT_WORTH = 0.01  # of the time: a remedy that saves less brings nothing
 LITTLE_MEMORY = 0.05  # of a memory: the same
 SLOWER = 1.02  # how much slower a remedy for memory may be without being second choice
 TOO_SLOW = 1.25  # and where it is none any more
+AS_FAST = 1.05  # how much slower a smaller NPU may be to be as good
 NOT_TRIED = "--no-try"
 ONE_AT_A_TIME = "remedies are tried for one target at a time"
 Run: TypeAlias = Callable[[Graph, Target], Result]
@@ -281,6 +282,8 @@ def brings(aim: Aim, before: Figures, after: Figures) -> bool:
     old, new = before.latency_ms, after.latency_ms
     if aim == Aim.TIME:
         return old is not None and new is not None and new <= (1 - NOT_WORTH) * old
+    if aim == Aim.HARDWARE:
+        return old is not None and new is not None and new <= AS_FAST * old
     is_too_slow = old is not None and new is not None and new > TOO_SLOW * old
     pairs = ((before.sram_bytes, after.sram_bytes), (before.dram_bytes, after.dram_bytes))
     return not is_too_slow and any(old and new is not None and new <= (1 - LITTLE_MEMORY) * old for old, new in pairs)

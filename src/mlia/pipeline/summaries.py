@@ -77,6 +77,8 @@ def summarize_target(target: AnyTarget) -> TargetSummary:
         ),
         host=target.host.name,
         host_clock_mhz=target.host.clock_mhz,
+        strategy=target.strategy,
+        cache_limit_bytes=mode.cache_limit_bytes,
     )
 
 

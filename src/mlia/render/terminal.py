@@ -22,7 +22,7 @@ from mlia.render.text import (
     plural,
     source_text,
 )
-from mlia.report import ModelSummary, Report, TargetReport, TensorSummary
+from mlia.report import ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
@@ -106,7 +106,8 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
     else:
         page.paragraph(
             f"{target.npu} with {plural(target.macs_per_cycle or 0, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
-            f" {target.system_config}, {target.memory_mode}, host {target.host} at {target.host_clock_mhz:g} MHz"
+            f" {target.system_config}, {target.memory_mode}{_choices(target)}, host {target.host} at"
+            f" {target.host_clock_mhz:g} MHz"
         )
     codes = codes_by_operator(entry.advised)
     for result in entry.results:
@@ -125,6 +126,13 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
         else:
             _show_performance(page, result.performance, target.host, style)
     show_advice(page, entry.advised, style.all_advice)
+
+
+def _choices(target: TargetSummary) -> str:
+    """What the compiler was asked for beyond the usual."""
+    strategy = f", strategy {target.strategy}" if target.strategy not in (None, "Performance") else ""
+    limit = f", cache limit {kibibytes(target.cache_limit_bytes)} KiB" if target.cache_limit_bytes else ""
+    return strategy + limit
 
 
 def _show_skipped(page: Page, skipped: Skipped) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from mlia.errors import RuleError
-from mlia.rules import memory, optimization, quantization
+from mlia.rules import cortex_m, memory, optimization, quantization
 from mlia.rules.compatibility import compiled, other
 from mlia.rules.performance import activations, bounds, layout, shape
 from mlia.rules.rule import CpuRule, NpuRule, Rule
 
-_FAMILIES = (compiled, other, bounds, shape, layout, activations, memory, optimization, quantization)
+_FAMILIES = (compiled, other, bounds, shape, layout, activations, memory, optimization, quantization, cortex_m)
 RULES: tuple[type[Rule], ...] = tuple(
     sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)
 )

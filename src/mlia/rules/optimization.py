@@ -7,7 +7,7 @@ from mlia.advice import Safety
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import Bound, OperatorId, Unit
 from mlia.rules.bounds import FAR, bound_share, waiting_share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
 from mlia.rules.words import kib, named
 from mlia.targets.target import Target
 
@@ -348,6 +348,8 @@ class LargerThanNeeded(NpuRule):
             " others",
             "If the hardware is not fixed yet, compare the next smaller NPU.",
             (Fix(f"{fewer} MACs", Safety.LOSSLESS, retarget=partial(_macs, fewer)),),
+            aim=Aim.HARDWARE,
+            only_if_gain=True,
         )
 
 

@@ -30,11 +30,12 @@ from mlia.targets.target import CpuTarget, Target
 
 
 class Aim(StrEnum):
-    """What the best of several remedies is the best in: operators on the NPU, time, or SRAM."""
+    """What the best of several remedies is the best in: operators on the NPU, time, SRAM, or a smaller NPU."""
 
     PLACEMENT = "placement"
     TIME = "time"
     MEMORY = "memory"
+    HARDWARE = "hardware"
 
 
 class Fix(Struct, frozen=True):
