@@ -178,7 +178,11 @@ def changed(fix: Fix, graph: Graph) -> Graph:
     from mlia.graph.tflite import read_tflite
     from mlia.graph.tflite_writer import write_tflite
 
-    return replace(read_tflite(write_tflite(fix.change(graph))), provenance=graph.provenance)
+    try:
+        return replace(read_tflite(write_tflite(fix.change(graph))), provenance=graph.provenance)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A damaged model that the compiler takes all the same: ranks, sizes and types need not be what they should.
+        raise TransformError(f"the model's parameters are not what they should be ({error})") from None
 
 
 def figures(result: Result, graph: Graph) -> Figures | None:
@@ -220,7 +224,12 @@ def advise(
         if not options.why_not:
             progress(f"trying {len(tries)} remedies")
         trying = Trying(graph, target, result, run, options)
-        made = map_in_parallel(lambda item: trying.attempt(asked.found[item[0]].finding.aim, item[1]), tries)
+
+        def attempt(item: tuple[int, Fix]) -> tuple[Attempt | Skipped, Graph, Target]:
+            return trying.attempt(asked.found[item[0]].finding.aim, item[1])
+
+        # Threads take a while to import, and what is not tried needs none.
+        made = tuple(map(attempt, tries)) if options.why_not else map_in_parallel(attempt, tries)
         for (number, fix), (outcome, copy, place) in zip(tries, made, strict=True):
             if keep is not None and isinstance(outcome, Attempt):
                 model, profile = copy if fix.change else None, place if fix.retarget else None
@@ -239,7 +248,10 @@ def advise(
 
 def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped:
     rule, finding = asked.rule, asked.finding
-    attempts = sorted((each for each in outcomes if isinstance(each, Attempt)), key=lambda each: merit(finding, each))
+    attempts = sorted(
+        (each for each in outcomes if isinstance(each, Attempt)),
+        key=lambda each: merit(finding.aim, each.before, each.after),
+    )
     untried = tuple(each for each in outcomes if isinstance(each, Skipped))
     best = attempts[0] if attempts else None
     if finding.only_if_gain and best is not None and not best.is_gain:
@@ -262,13 +274,12 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
     )
 
 
-def merit(finding: Finding, attempt: Attempt) -> tuple[float, ...]:
+def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     """What the attempts for a finding are ranked by, the smallest first."""
-    after, before = attempt.after, attempt.before
     time = math.inf if after.latency_ms is None else after.latency_ms
-    if finding.aim == Aim.PLACEMENT:
+    if aim == Aim.PLACEMENT:
         return after.cpu_operators, time
-    if finding.aim == Aim.MEMORY:
+    if aim == Aim.MEMORY:
         size = math.inf if after.sram_bytes is None else after.sram_bytes
         is_slow = before.latency_ms is not None and time > SLOWER * before.latency_ms
         return (True, time, size) if is_slow else (False, size, time)

@@ -7,7 +7,7 @@ from msgspec import Struct
 from mlia.advice import Safety
 from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph
-from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures
+from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures, merit
 from mlia.results import Change, Figures, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
@@ -60,7 +60,7 @@ def mend(
     current, now, applied = graph, result, list[Change]()
     for _ in range(MOST_ROUNDS):
         asked = ask_rules(current, target, now, rules, BOTH).found
-        step = next(filter(None, (bench.step(current, now, each, fix) for each, fix in _lossless(asked))), None)
+        step = next(filter(None, (bench.step(current, now, each) for each in asked)), None)
         if step is None:
             break
         current, now = step.graph, step.result
@@ -89,40 +89,43 @@ class _Bench:
         self._progress = progress
         self.refused: dict[tuple[str, str], Skipped] = {}
 
-    def step(self, graph: Graph, result: Result, asked: Asked, fix: Fix) -> _Step | None:
-        """The model with the remedy; None, and a note among the refused, where it fails or brings nothing."""
-        key = asked.rule.code, fix.what
-        if key in self.refused:
-            return None
-        self._progress(f"trying {fix.what}")
-        try:
-            copy = changed(fix, graph)
-            found = self._run(copy, self._target)
-            objection = self._objection(graph, result, copy, found, asked, fix)
-        except (TransformError, BackendError) as error:
-            objection = str(error)
-        if objection:
-            self.refused[key] = Skipped(f"{asked.rule.code} {fix.what}", objection)
-            return None
-        return _Step(copy, found, Change(asked.rule.code, asked.rule.name, fix.what))
+    def step(self, graph: Graph, result: Result, asked: Asked) -> _Step | None:
+        """The model with the best lossless remedy for a finding; None where all fail or bring nothing.
 
-    def _objection(self, graph: Graph, result: Result, copy: Graph, found: Result, asked: Asked, fix: Fix) -> str:
-        before, after = figures(result, graph), figures(found, copy)
-        if before is None or after is None:
-            return "what it makes cannot be checked"
-        if not brings(asked.finding.aim, before, after):
-            return "it was tried and brings nothing"
-        different = call(prove, self._original, bytes(copy.content))
-        return f"not lossless: {different}" if different else ""
+        Those that fail are among the refused then.
+        """
+        before = figures(result, graph)
+        assert before is not None, "a model whose figures are known stays one"
+        made: list[tuple[tuple[float, ...], Fix, _Step]] = []
+        for fix in _lossless(asked):
+            if (asked.rule.code, fix.what) in self.refused:
+                continue
+            self._progress(f"trying {fix.what}")
+            try:
+                copy = changed(fix, graph)
+                found = self._run(copy, self._target)
+            except (TransformError, BackendError) as error:
+                self._refuse(asked, fix, str(error))
+                continue
+            after = figures(found, copy)
+            if after is None or not brings(asked.finding.aim, before, after):
+                self._refuse(asked, fix, "it was tried and brings nothing")
+                continue
+            change = Change(asked.rule.code, asked.rule.name, fix.what)
+            made.append((merit(asked.finding.aim, before, after), fix, _Step(copy, found, change)))
+        for _, fix, step in sorted(made, key=lambda item: item[0]):
+            different = call(prove, self._original, bytes(step.graph.content))
+            if not different:
+                return step
+            self._refuse(asked, fix, f"not lossless: {different}")
+        return None
+
+    def _refuse(self, asked: Asked, fix: Fix, reason: str) -> None:
+        self.refused[asked.rule.code, fix.what] = Skipped(f"{asked.rule.code} {fix.what}", reason)
 
 
-def _lossless(asked: tuple[Asked, ...]) -> list[tuple[Asked, Fix]]:
-    return [
-        (each, fix)
-        for each in asked
-        for fix in each.finding.fixes
-        if fix.safety == Safety.LOSSLESS and fix.change is not None
-    ]
+def _lossless(asked: Asked) -> list[Fix]:
+    return [fix for fix in asked.finding.fixes if fix.safety == Safety.LOSSLESS and fix.change is not None]
 
 
 def _others(asked: tuple[Asked, ...]) -> list[Skipped]:
