@@ -7,7 +7,7 @@ from mlia.backends.cortex_m.cores import describe_core
 from mlia.render.json import render_schema
 from mlia.render.rules import markdown_page
 from mlia.render.targets import render_target, render_target_list
-from mlia.rules.catalog import RULES
+from mlia.rules.catalog import all_rules
 from mlia.targets.profiles import load_target, target_names
 from mlia.targets.target import AnyTarget, CpuTarget
 
@@ -39,7 +39,7 @@ def targets_page() -> str:
 
 def rule_pages() -> dict[str, str]:
     """A page for each rule, and one that lists them."""
-    rules = [(rule.code, rule.name, str(rule.severity), rule) for rule in RULES]
+    rules = [(rule.code, rule.name, str(rule.severity), rule) for rule in all_rules()]
     rows = [f"| [{code}]({code}.md) | {name} | {level} | {rule.summary()} |" for code, name, level, rule in rules]
     index = "\n".join(
         [

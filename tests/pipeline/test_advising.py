@@ -79,8 +79,14 @@ def finding(*fixes: Fix, **more: object) -> Finding:
     return Finding((), "evidence", "Do it.", fixes, **more)  # type: ignore[arg-type]
 
 
+def use(monkeypatch: pytest.MonkeyPatch, *rules: type[Rule]) -> None:
+    known = {rule.code: rule for rule in rules}
+    monkeypatch.setattr(advising, "chosen", lambda select, ignore: tuple(known))
+    monkeypatch.setattr(advising, "load_rule", known.__getitem__)
+
+
 def advised(monkeypatch: pytest.MonkeyPatch, *rules: type[Rule], **options: object) -> Advised:
-    monkeypatch.setattr(advising, "chosen", lambda select, ignore: rules)
+    use(monkeypatch, *rules)
     graph = read_tflite(two_convolutions())
     keep = options.pop("keep", None)
     run = partial(checked, timeout_s=60)
@@ -157,7 +163,7 @@ def test_rules_that_do_not_apply_and_rules_that_pass_are_counted(monkeypatch: py
 
 
 def test_copies_are_kept_and_give_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advising, "chosen", lambda select, ignore: (rule_with("PER901", finding(NARROW, WIDE)),))
+    use(monkeypatch, rule_with("PER901", finding(NARROW, WIDE)))
     model = tmp_path / "model.tflite"
     model.write_bytes(two_convolutions())
     report = mlia.check(model, HERE, keep_tried=tmp_path / "kept")
@@ -178,7 +184,7 @@ def test_the_same_copy_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         runs.append(target.name)
         return checked(graph, target, 60)
 
-    monkeypatch.setattr(advising, "chosen", lambda select, ignore: (rule_with("PER901", finding(NARROW, NARROW)),))
+    use(monkeypatch, rule_with("PER901", finding(NARROW, NARROW)))
     graph = read_tflite(two_convolutions())
     advise(graph, HERE, checked(graph, HERE, 60), (True, True), Advising(), run)
     assert runs == [HERE.name]

@@ -22,8 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the list; returns the exit code."""
     from mlia.render.rules import render_rule_list
-    from mlia.rules.catalog import chosen
+    from mlia.rules.catalog import chosen, load_rule
 
-    rows = [(rule.code, rule.name, str(rule.severity), rule.summary()) for rule in chosen(arguments.select, ())]
+    rows = [
+        (rule.code, rule.name, str(rule.severity), rule.summary())
+        for rule in map(load_rule, chosen(arguments.select, ()))
+    ]
     write_output(render_rule_list(rows, max(terminal_width(), 80)), None)
     return 0

@@ -24,7 +24,7 @@ from mlia.results import (
     Result,
     Skipped,
 )
-from mlia.rules.catalog import chosen
+from mlia.rules.catalog import COMPILED, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 from mlia.transforms.once import Once
@@ -78,22 +78,29 @@ class Questions(Struct, frozen=True):
 
 
 def ask_rules(
-    graph: Graph, target: AnyTarget, result: Result, rules: Sequence[type[Rule]], wants: tuple[bool, bool]
+    graph: Graph, target: AnyTarget, result: Result, codes: Sequence[str], wants: tuple[bool, bool]
 ) -> Questions:
     """What each rule says of a result. `wants` says whether compatibility, and performance, were asked for."""
     found: list[Asked] = []
     passed: list[str] = []
     skipped: list[Skipped] = []
     case = _case(graph, target, result)
-    for kind in rules:
-        rule = kind()
-        reason, findings = _findings(rule, case, target, result, wants)
-        if reason:
-            skipped.append(Skipped(rule.code, reason))
-        elif findings:
+    for code in codes:
+        reason = _not_for(code, target, result)
+        if reason is None and _cannot_speak(code, case):
+            passed.append(code)
+            continue
+        findings: list[Finding] = []
+        rule = None
+        if reason is None:
+            rule = load_rule(code)()
+            reason, findings = _findings(rule, case, target, result, wants)
+        if rule is not None and findings:
             found += [Asked(rule, finding) for finding in findings]
+        elif reason:
+            skipped.append(Skipped(code, reason))
         else:
-            passed.append(rule.code)
+            passed.append(code)
     return Questions(tuple(found), tuple(passed), tuple(skipped))
 
 
@@ -107,29 +114,38 @@ def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | N
     return None
 
 
+def _not_for(code: str, target: AnyTarget, result: Result) -> str | None:
+    """Why a rule is not about this target or model at all, told from its code."""
+    if code.startswith("CPU"):
+        return None if isinstance(target, CpuTarget) else "for a Cortex-M alone"
+    if isinstance(target, CpuTarget):
+        return "for an Ethos-U"
+    return "the model is compiled already" if result.compiled and code != COMPILED else None
+
+
+def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
+    """Whether nothing is left to say: compatibility is about operators on the CPU, and there are none."""
+    return (
+        code.startswith("CMP") and isinstance(case, Case) and (code == COMPILED or not case.compatibility.cpu_operators)
+    )
+
+
 def _findings(
     rule: Rule, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
 ) -> tuple[str, list[Finding]]:
     """Why the rule was not asked, or what it found."""
-    if isinstance(rule, CompiledRule):
-        if isinstance(target, CpuTarget) or not isinstance(result.compatibility, Skipped):
-            return "", []
-        return "", list(rule.check(result.compiled, target))
-    if isinstance(rule, NpuRule):
-        if isinstance(target, CpuTarget):
-            return "for an Ethos-U only", []
-        if not isinstance(case, Case):
-            return "the model is compiled already", []
+    if isinstance(rule, NpuRule) and isinstance(case, Case):
+        about = "compatibility" if rule.reads is Compatibility else "performance"
         if not wants[0 if rule.reads is Compatibility else 1]:
-            return f"{'compatibility' if rule.reads is Compatibility else 'performance'} was {NOT_ASKED}", []
+            return f"{about} was {NOT_ASKED}", []
         reason = rule.skip(case)
         return reason, [] if reason else list(rule.check(case))
-    if isinstance(rule, CpuRule):
-        if not isinstance(case, CpuCase):
-            return "for a Cortex-M alone", []
+    if isinstance(rule, CpuRule) and isinstance(case, CpuCase):
         reason = rule.skip(case)
         return reason, [] if reason else list(rule.check(case))
-    raise TypeError(f"{rule.code} is no kind of rule")
+    if isinstance(rule, CompiledRule) and isinstance(target, Target):
+        return "", list(rule.check(result.compiled, target))
+    raise TypeError(f"{rule.code} cannot be asked about {target.name}")
 
 
 class Trying:

@@ -135,7 +135,7 @@ class FloatModel(CpuRule):
     """
 
     code = "CPU003"
-    name = "float-model"
+    name = "float-on-cortex-m"
     severity = Severity.WARNING
 
     def check(self, case: CpuCase) -> Iterator[Finding]:

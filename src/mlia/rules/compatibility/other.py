@@ -33,9 +33,9 @@ class OtherConstraint(NpuRule):
     reads = Compatibility
 
     def check(self, case: Case) -> Iterator[Finding]:
-        from mlia.rules.catalog import RULES
+        from mlia.rules.catalog import all_rules
 
-        known = [rule for rule in RULES if issubclass(rule, ConstraintRule)]
+        known = [rule for rule in all_rules() if issubclass(rule, ConstraintRule)]
         found: dict[tuple[str, str], list[OperatorId]] = defaultdict(list)
         for refused in case.refused:
             if not any(rule.is_about(refused.constraint) for rule in known):
