@@ -4,10 +4,14 @@ from collections.abc import Iterator
 
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import OperatorId
+from mlia.rules.compatibility.control import CONTROL
 from mlia.rules.compatibility.refusals import FLOAT, RefusalRule, finding, kinds, places, to_validate
 from mlia.rules.rule import Case, Finding, Refused, Rule
+from mlia.transforms.remedies.forms import INTEGER_FORMS
 
 _CONVERTING = ("QUANTIZE", "DEQUANTIZE")
+# Whatever they compute with, they are no operators of the NPU.
+_OTHERS = (*CONTROL, "CUSTOM", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 
 
 def quantized_to_int8(graph: Graph) -> Graph:
@@ -120,7 +124,9 @@ class FloatIsland(RefusalRule):
     def check(self, case: Case) -> Iterator[Finding]:
         if case.graph.computes_in_float:
             return
-        inside = [refused for refused in in_float(case) if not at_edge(refused)]
+        inside = [
+            refused for refused in in_float(case) if not at_edge(refused) and refused.operator.kind not in _OTHERS
+        ]
         computing = [refused for refused in inside if refused.operator.kind not in _CONVERTING]
         if not inside:
             return
@@ -128,9 +134,14 @@ class FloatIsland(RefusalRule):
         converting = len(inside) - len(computing)
         evidence = f"{kinds(told)} in float32 ({places(told)})"
         if computing and converting:
-            evidence += f", with {converting} QUANTIZE and DEQUANTIZE around"
+            evidence += f", with {converting} conversion{'s' if converting > 1 else ''} around"
         remedy = "Quantize these operators as well, or leave them out of the model."
-        yield finding(case, inside, evidence, remedy, to_validate("float operators in integers", islands_in_integers))
+        if any(refused.operator.kind in INTEGER_FORMS for refused in computing):
+            fix = to_validate("float operators in integers", islands_in_integers)
+            yield finding(case, inside, evidence, remedy, fix)
+        else:
+            reason = "none of them has an integer form whose scale is known"
+            yield finding(case, inside, evidence, remedy, why_not_tried=reason)
 
 
 class FloatEdges(RefusalRule):

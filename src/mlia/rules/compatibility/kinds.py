@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph, Tensor
+from mlia.graph.graph import Graph
 from mlia.results import Constraint
 from mlia.rules.compatibility.control import CONTROL
-from mlia.rules.compatibility.refusals import KindRule, finding, kinds, lossless, places, to_validate
-from mlia.rules.rule import Case, Finding, Refused, Rule
+from mlia.rules.compatibility.refusals import FLOAT, KindRule, finding, kinds, lossless, places, to_validate, types_of
+from mlia.rules.rule import Case, Finding, Rule
 
 _SPACE = ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 # What Ethos-U85 has and Ethos-U55 and U65 have not, apart from GATHER and variables, which have rules of their own.
@@ -14,7 +14,7 @@ ONLY_U85 = (
     "CAST", "DIV", "EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOGICAL_AND", "LOGICAL_NOT",
     "LOGICAL_OR", "NOT_EQUAL", "REDUCE_ALL", "REDUCE_ANY", "SCATTER_ND", "SELECT", "SELECT_V2",
 )  # fmt: skip
-_WRITTEN_OTHERWISE = ("BROADCAST_TO", "L2_NORMALIZATION", "LOG_SOFTMAX", "ARG_MIN")
+_WRITTEN_OTHERWISE = ("BROADCAST_TO", "LOG_SOFTMAX", "ARG_MIN")
 _ELSEWHERE = (
     *_SPACE, *ONLY_U85, *_WRITTEN_OTHERWISE, *CONTROL, "GATHER", "CUSTOM", "VAR_HANDLE", "READ_VARIABLE",
     "ASSIGN_VARIABLE", "CALL_ONCE", "SHAPE", "RANK", "DEQUANTIZE",
@@ -42,11 +42,18 @@ def broadcasts_as_tiles(graph: Graph) -> Graph:
     return change(graph)
 
 
-def written_otherwise(graph: Graph) -> Graph:
-    """L2_NORMALIZATION, LOG_SOFTMAX and ARG_MIN in operators that the NPU has."""
-    from mlia.transforms.remedies.substitutes import substituted
+def smallest_as_largest(graph: Graph) -> Graph:
+    """ARG_MIN as ARG_MAX of the negative."""
+    from mlia.transforms.remedies.substitutes import smallest_as_largest as change
 
-    return substituted(graph)
+    return change(graph)
+
+
+def softmax_at_the_end(graph: Graph) -> Graph:
+    """LOG_SOFTMAX as SOFTMAX."""
+    from mlia.transforms.remedies.substitutes import softmax_at_the_end as change
+
+    return change(graph)
 
 
 class SpaceRearranged(KindRule):
@@ -73,7 +80,7 @@ class SpaceRearranged(KindRule):
     name = "space-rearranged"
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.of_kinds(case, *_SPACE)
+        refused = self.on_integers(case, *_SPACE)
         if refused:
             evidence = f"{kinds(refused)} ({places(refused)}): no such operator on {case.target.npu.name}"
             remedy = "Write them as RESHAPE, TRANSPOSE and RESHAPE, which move the same bytes on the NPU."
@@ -109,7 +116,7 @@ class GatherOffNpu(KindRule):
         return super().is_about(constraint) or constraint.rule.startswith(cls.sentences)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.of_kinds(case, "GATHER")
+        refused = self.on_integers(case, "GATHER")
         fixed = [each for each in refused if (indexes := each.tensor(1)) is not None and indexes.is_constant]
         computed = [each for each in refused if each not in fixed]
         if fixed:
@@ -129,34 +136,40 @@ class WrittenOtherwise(KindRule):
     The Cortex-M computes it, with a hand-over before and after.
 
     ## How it is found
-    BROADCAST_TO, L2_NORMALIZATION, LOG_SOFTMAX or ARG_MIN run on the CPU.
+    BROADCAST_TO, ARG_MIN or LOG_SOFTMAX run on the CPU.
 
     ## What to do
-    BROADCAST_TO is TILE, and changes no bit. L2_NORMALIZATION is MUL, SUM, RSQRT and MUL in int16, LOG_SOFTMAX is
-    SOFTMAX and LOG in int16, and ARG_MIN is NEG and ARGMAX.
+    BROADCAST_TO is TILE, and ARG_MIN is ARG_MAX of the negative: no bit changes. LOG_SOFTMAX at the end of the model is
+    replaced by SOFTMAX, which has the same order, or left out.
 
     ## Limits
-    Apart from TILE, results round otherwise: check the accuracy. LOG_SOFTMAX ends at about -10.4, the logarithm of
-    the smallest int16 code.
+    With SOFTMAX the output has shares instead of logarithms: whoever reads it must know.
 
     ## Source
-    Vela 5.2's list of operators for all three families.
+    Vela 5.2's lists of operators; bit-identity by LiteRT's reference kernels.
     """
 
     code = "CMP025"
     name = "written-otherwise"
 
     def check(self, case: Case) -> Iterator[Finding]:
-        tiled = self.of_kinds(case, "BROADCAST_TO")
-        if tiled:
-            evidence = f"BROADCAST_TO ({places(tiled)}): no such operator on {case.target.npu.name}"
-            remedy = "Use TILE, or leave the broadcast to the arithmetic behind it."
-            yield finding(case, tiled, evidence, remedy, lossless("TILE", broadcasts_as_tiles))
-        others = [each for each in self.of_kinds(case, *_WRITTEN_OTHERWISE) if each not in tiled]
-        if others:
-            evidence = f"{kinds(others)} ({places(others)}): no such operator on {case.target.npu.name}"
-            remedy = f"Write {'it' if len(others) == 1 else 'them'} with operators that the NPU has."
-            yield finding(case, others, evidence, remedy, to_validate("operators of the NPU", written_otherwise))
+        remedies = {
+            "BROADCAST_TO": (
+                "Use TILE, or leave the broadcast to the arithmetic behind it.", lossless("TILE", broadcasts_as_tiles)
+            ),
+            "ARG_MIN": (
+                "Use ARG_MAX of the negative.", lossless("ARG_MAX of the negative", smallest_as_largest)
+            ),
+            "LOG_SOFTMAX": (
+                "Use SOFTMAX, or no activation: the order of the classes is the same.",
+                to_validate("SOFTMAX instead", softmax_at_the_end),
+            ),
+        }  # fmt: skip
+        for kind, (remedy, fix) in remedies.items():
+            refused = self.on_integers(case, kind)
+            if refused:
+                evidence = f"{kind} ({places(refused)}): no such operator on {case.target.npu.name}"
+                yield finding(case, refused, evidence, remedy, fix)
 
 
 class OnlyOnU85(KindRule):
@@ -186,7 +199,7 @@ class OnlyOnU85(KindRule):
         return "the target is an Ethos-U85" if case.target.npu.family == "ethos-u85" else super().skip(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.of_kinds(case, *ONLY_U85)
+        refused = self.on_integers(case, *ONLY_U85)
         if refused:
             evidence = f"{kinds(refused)} ({places(refused)}): {case.target.npu.name} has none, Ethos-U85 has"
             remedy = "Replace by MUL, MAXIMUM or MINIMUM where that does the same, or do it in the program."
@@ -219,19 +232,15 @@ class NoSuchOperator(KindRule):
     def check(self, case: Case) -> Iterator[Finding]:
         only = () if case.target.npu.family == "ethos-u85" else ONLY_U85
         elsewhere = {*_ELSEWHERE, *only}
-        refused = [each for each in self.refusals(case) if each.operator.kind not in elsewhere and not _is_float(each)]
+        refused = [
+            each for each in self.refusals(case) if each.operator.kind not in elsewhere and FLOAT not in types_of(each)
+        ]
         if refused:
             evidence = f"{kinds(refused)} ({places(refused)}): no such operator on {case.target.npu.name}"
             is_last = all({*each.operator.outputs} <= {*each.subgraph.outputs} for each in refused)
             remedy = "Cut it off and compute it in the program." if is_last else "Use another operator in the model."
             reason = "no operators of the NPU are known to compute the same"
             yield finding(case, refused, evidence, remedy, why_not_tried=reason)
-
-
-def _is_float(refused: Refused) -> bool:
-    """Whether it computes in float32, which has a rule of its own."""
-    tensors = map(refused.subgraph.tensor, (*refused.operator.inputs, *refused.operator.outputs))
-    return any(isinstance(tensor, Tensor) and tensor.dtype == "float32" for tensor in tensors)
 
 
 RULES: tuple[type[Rule], ...] = (OnlyOnU85, SpaceRearranged, GatherOffNpu, WrittenOtherwise, NoSuchOperator)

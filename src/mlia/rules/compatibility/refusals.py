@@ -36,6 +36,10 @@ class KindRule(ConstraintRule):
         """The refused operators of these kinds."""
         return [refused for refused in self.refusals(case) if refused.operator.kind in kinds]
 
+    def on_integers(self, case: Case, *kinds: str) -> list[Refused]:
+        """Those of them that compute without float32, which has rules of its own."""
+        return [refused for refused in self.of_kinds(case, *kinds) if FLOAT not in types_of(refused)]
+
 
 def places(refused: Sequence[Refused]) -> str:
     """The operators by name."""
@@ -78,3 +82,22 @@ def types_of(refused: Refused) -> list[str]:
     indexes = (*refused.operator.inputs, *refused.operator.outputs)
     tensors = (refused.subgraph.tensor(index) for index in indexes)
     return [tensor.dtype for tensor in tensors if tensor is not None]
+
+
+def follows_from_constants(refused: Sequence[Refused]) -> bool:
+    """Whether one of these operators, or a parameter of it, is computed from constants alone."""
+    known: dict[int, set[int]] = {}
+    for each in refused:
+        subgraph = each.subgraph
+        if subgraph.index not in known:
+            fixed = {index for index, tensor in enumerate(subgraph.tensors) if tensor.is_constant or not tensor.shape}
+            fixed -= {*subgraph.inputs}
+            made: set[int] = set()
+            for operator in subgraph.operators:
+                computes_size = operator.kind == "SHAPE" and bool(operator.inputs)
+                if operator.inputs and (computes_size or {*operator.inputs} - {-1} <= fixed | made):
+                    made |= {*operator.outputs}
+            known[subgraph.index] = made
+        if known[subgraph.index] & {*each.operator.inputs, *each.operator.outputs}:
+            return True
+    return False

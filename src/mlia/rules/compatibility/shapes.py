@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from mlia.graph.graph import Graph, Tensor
 from mlia.results import OperatorId
-from mlia.rules.compatibility.refusals import finding, kinds, lossless, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.compatibility.refusals import finding, follows_from_constants, kinds, lossless, places, to_validate
+from mlia.rules.rule import Case, ConstraintRule, Finding, Rule
 from mlia.rules.words import named
 
 _SIZES = ("SHAPE", "RANK")  # always on the CPU
@@ -187,18 +187,13 @@ class ComputedParameters(ConstraintRule):
                 f"{kinds(refused)} in {places(refused)}: {named(list(dict.fromkeys(computed)))} computed at run time"
             )
             remedy = "Make these parameters constants."
-            if case.graph.main.inputs and _depend_on_inputs(case, refused):
-                reason = "they depend on an input of the model"
+            if not follows_from_constants(refused):
+                reason = "they depend on what the model reads"
                 yield finding(case, refused, evidence, remedy, why_not_tried=reason)
             elif _open_tensors(case):
                 yield finding(case, refused, evidence, remedy, to_validate("batch fixed to 1", sizes_known))
             else:
                 yield finding(case, refused, evidence, remedy, lossless("constants computed before", constants_folded))
-
-
-def _depend_on_inputs(case: Case, refused: list[Refused]) -> bool:
-    """Whether a parameter is an input of its subgraph."""
-    return any({*each.operator.inputs[1:]} & {*each.subgraph.inputs} for each in refused)
 
 
 class ParameterType(ConstraintRule):

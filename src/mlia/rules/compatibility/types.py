@@ -4,7 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mlia.graph.graph import Graph
-from mlia.rules.compatibility.refusals import FLOAT, finding, kinds, places, to_validate, types_of
+from mlia.rules.compatibility.refusals import (
+    FLOAT,
+    finding,
+    follows_from_constants,
+    kinds,
+    lossless,
+    places,
+    to_validate,
+    types_of,
+)
 from mlia.rules.compatibility.shapes import size_operators
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
 
@@ -95,7 +104,12 @@ class WideIntegers(ConstraintRule):
             told = " and ".join(dict.fromkeys(wide)) or "32 or 64 bits"
             evidence = f"{told} in {kinds(refused)} ({places(refused)})"
             remedy = "Make the values constants or compute them in the program; use int8 or int16 for what is left."
-            yield finding(case, refused, evidence, remedy, to_validate("narrower types", narrowed))
+            if follows_from_constants(refused):
+                fix = lossless("constants computed beforehand", constants_folded)
+                yield finding(case, refused, evidence, remedy, fix)
+            else:
+                reason = "no scale is known with which fewer bits would do"
+                yield finding(case, refused, evidence, remedy, why_not_tried=reason)
 
 
 def types_of_all(refused: list[Refused]) -> list[str]:
@@ -103,8 +117,8 @@ def types_of_all(refused: list[Refused]) -> list[str]:
     return [dtype for each in refused for dtype in types_of(each)]
 
 
-def narrowed(graph: Graph) -> Graph:
-    """What is computed from constants as constants; int64 tensors as int32."""
+def constants_folded(graph: Graph) -> Graph:
+    """What is computed from constants as constants."""
     from mlia.transforms.remedies.sizes import with_constants_folded
 
     return with_constants_folded(graph)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from mlia.graph.graph import Graph, Tensor
-from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
+from mlia.rules.compatibility.refusals import finding, follows_from_constants, lossless, places, to_validate
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
 
 _MOST = 127 * 65536  # of the absolute codes that one output adds up; of int16 activations on Ethos-U85 more
@@ -160,7 +160,12 @@ class UnsupportedBias(ConstraintRule):
         if computed:
             evidence = f"the bias of {places(computed)} is computed, and the NPU takes constants only"
             remedy = "Add it behind the operator, as an ADD, or make it a constant."
-            yield finding(case, computed, evidence, remedy, lossless("constants computed beforehand", constants_folded))
+            if follows_from_constants(computed):
+                fix = lossless("constants computed beforehand", constants_folded)
+                yield finding(case, computed, evidence, remedy, fix)
+            else:
+                reason = "the scale of the sum without the bias is not known"
+                yield finding(case, computed, evidence, remedy, why_not_tried=reason)
 
 
 def _bias(refused: Refused) -> Tensor | None:

@@ -9,17 +9,11 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization
 from mlia.transforms.calibration import Array
+from mlia.transforms.remedies.forms import BINARY, INTEGER_FORMS, MOVING, SHARED_SCALE
 from mlia.transforms.remedies.local import named_outside
 from mlia.transforms.remedies.quantizing import quantized_values
 from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator, same_numbers
 
-MOVING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "PAD", "MAX_POOL_2D", "TILE",
-    "AVERAGE_POOL_2D", "RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR",
-)  # fmt: skip
-AVERAGING = ("MEAN",)
-_SHARED_SCALE = ("MAXIMUM", "MINIMUM")
-BINARY = ("ADD", "SUB", "MUL", *_SHARED_SCALE)
 # LiteRT's integer kernels of these want one scale only, by type of the output.
 FIXED = {
     "LOGISTIC": {"int8": Quantization((1 / 256,), (-128,)), "int16": Quantization((1 / 32768,), (0,))},
@@ -33,7 +27,7 @@ def _leaky(values: Array, found: Operator) -> Array:
     return numpy.where(values < 0, values * (alpha if isinstance(alpha, int | float) else 0.0), values)
 
 
-UNARY: dict[str, Callable[[Array, Operator], Array]] = {
+_CURVES: dict[str, Callable[[Array, Operator], Array]] = {
     "ABS": lambda values, found: numpy.abs(values),
     "ELU": lambda values, found: numpy.where(values < 0, numpy.expm1(numpy.minimum(values, 0)), values),
     "EXP": lambda values, found: numpy.exp(values),
@@ -42,8 +36,6 @@ UNARY: dict[str, Callable[[Array, Operator], Array]] = {
     "LEAKY_RELU": _leaky,
     "SQUARE": lambda values, found: numpy.square(values),
 }
-_ONE_TYPE = ("ABS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU")  # int8 only, to be sure of both ends
-KINDS = (*MOVING, *AVERAGING, *BINARY, *FIXED, *UNARY, "DIV")
 
 
 class _Code(Struct, frozen=True):
@@ -97,7 +89,7 @@ def _convertible(network: Network) -> set[int]:
 
 
 def _has_form(network: Network, found: Operator) -> bool:
-    if found.kind not in KINDS or len(found.outputs) != 1 or not found.inputs or min(found.inputs) < 0:
+    if found.kind not in INTEGER_FORMS or len(found.outputs) != 1 or not found.inputs or min(found.inputs) < 0:
         return False
     if found.options.get(ACTIVATION, NONE) != NONE:
         return False
@@ -155,7 +147,7 @@ def _convert(network: Network, edit: Edit, found: Operator, codes: dict[int, _Co
             code = _constant(edit, f"{name}/{position}", 1 / values if found.kind == "DIV" else values, dtype)
         sources.append(code)
     quantization = _output_quantization(network, found, [code for code in sources if code is not None], dtype)
-    if found.kind in _SHARED_SCALE:
+    if found.kind in SHARED_SCALE:
         for position, code in enumerate(sources):
             assert code is not None
             if code.quantization != quantization or code.dtype != dtype:
@@ -201,10 +193,10 @@ def _output_quantization(network: Network, found: Operator, sources: list[_Code]
 
 def _bounds(found: Operator, sources: list[_Code]) -> tuple[float, float]:
     """What the operator can compute from all codes of its inputs."""
-    if found.kind in UNARY:
-        values = UNARY[found.kind](numpy.linspace(*sources[0].range, 1025), found)
+    if found.kind in _CURVES:
+        values = _CURVES[found.kind](numpy.linspace(*sources[0].range, 1025), found)
         return float(values.min()), float(values.max())
-    if found.kind in AVERAGING or len(sources) < 2:
+    if found.kind == "MEAN" or len(sources) < 2:
         return sources[0].range
     (low, high), (other_low, other_high) = sources[0].range, sources[1].range
     if found.kind == "ADD":
