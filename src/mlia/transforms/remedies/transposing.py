@@ -28,7 +28,10 @@ def _transposed(pieces: Pieces) -> int:
     if order is None:
         raise TransformError(f"'{pieces.name}' is no TRANSPOSE by a constant permutation")
     shape = pieces.shape(operator.inputs[0])
-    sizes, merged = _merged(shape, [int(axis) % len(shape) for axis in order])
+    axes = [int(axis) % max(len(shape), 1) for axis in order.reshape(-1)]
+    if sorted(axes) != list(range(len(shape))):
+        raise TransformError(f"'{pieces.name}' has no permutation of its axes")
+    sizes, merged = _merged(shape, axes)
     x = pieces.reshape(operator.inputs[0], sizes)
     if len(sizes) > _HIGHEST_RANK:
         raise TransformError(f"'{pieces.name}' moves {len(sizes)} axes by themselves")

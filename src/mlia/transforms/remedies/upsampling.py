@@ -48,8 +48,8 @@ def _interleaved(pieces: Pieces) -> int:
     x = pieces.pad(x, [(0, 0), *around, (0, 0)])
     filters, depth = weights.shape[0], weights.shape[3]
     # Weights by [o, t, row, s, column, c], with zeros up to whole strides.
-    size = (filters, taps[0] * strides[0], taps[1] * strides[1], depth)
-    whole = numpy.full(size, (*old.zero_point, 0)[0], weights.dtype)
+    extent = (filters, taps[0] * strides[0], taps[1] * strides[1], depth)
+    whole = numpy.full(extent, (*old.zero_point, 0)[0], weights.dtype)
     whole[:, : weights.shape[1], : weights.shape[2]] = weights
     whole = whole.reshape(filters, taps[0], strides[0], taps[1], strides[1], depth)[:, ::-1, :, ::-1]
     columns = strides[1]
