@@ -183,7 +183,7 @@ class TransposedStride(LimitRule):
     upsample by 2 several times.
 
     ## Limits
-    Weights and bias must be constants. Ethos-U85 takes all strides, and the remedy was faster there too in trials.
+    Weights and bias must be constants. Ethos-U85 takes all strides.
 
     ## Source
     Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Measured with Vela 5.2 on

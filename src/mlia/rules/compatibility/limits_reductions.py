@@ -148,7 +148,7 @@ class DeepArgmax(LimitRule):
     """The largest of more than 127 classes is looked for.
 
     ## Why it matters
-    The NPU keeps the class in 7 bits next to the value; of more classes the CPU must find the largest.
+    Of more classes than 127 the CPU must find the largest.
 
     ## How it is found
     The compiler refuses the ARG_MAX because of its depth.
