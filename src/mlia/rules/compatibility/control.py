@@ -9,9 +9,7 @@ from mlia.rules.words import named
 
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _VARIABLES = ("READ_VARIABLE", "ASSIGN_VARIABLE")
-CONTROL = (
-    "WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "CONDITIONAL",
-)  # fmt: skip
+CONTROL = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
 
 
 def state_outside(graph: Graph) -> Graph:
@@ -46,12 +44,13 @@ class ResourceVariables(KindRule):
 
     def check(self, case: Case) -> Iterator[Finding]:
         refused = self.of_kinds(case, *_STATE)
-        acting = [each for each in refused if each.operator.kind in _VARIABLES]
+        main = case.graph.main
+        acting = [each for each in refused if each.operator.kind in _VARIABLES and each.subgraph is main]
         if acting:
-            main = case.graph.main
             handles = [operator for operator in main.operators if operator.kind == "VAR_HANDLE"]
             names = [str(operator.options.get("shared_name", "")) for operator in handles]
-            evidence = f"{len(acting)} reads and writes of {len(names)} variables ({named(names)}) on the CPU"
+            times = "once" if len(acting) == 1 else f"{len(acting)} times"
+            evidence = f"variables ({named(names)}) are read or set {times} on the CPU"
             remedy = "Keep the state in the program: an input and an output for each variable."
             fix = to_validate("state as inputs and outputs", state_outside)
             yield finding(case, refused, evidence, remedy, fix)
@@ -117,7 +116,7 @@ class CustomOperators(KindRule):
         refused = self.of_kinds(case, "CUSTOM")
         if refused:
             flex = any(each.operator.custom_code.startswith("Flex") for each in refused)
-            evidence = f"{kinds(refused)} ({places(refused)}) are custom operators"
+            evidence = f"{kinds(refused)} ({places(refused)}) on the CPU: custom operators"
             if flex:
                 evidence += "; Flex ones need the whole of TensorFlow"
             remedy = "Replace them by built-in operators, or end the model before them and finish in the program."

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from mlia.graph.graph import Graph
 from mlia.results import Constraint
 from mlia.rules.compatibility.control import CONTROL
-from mlia.rules.compatibility.refusals import FLOAT, KindRule, finding, kinds, lossless, places, to_validate, types_of
+from mlia.rules.compatibility.refusals import (
+    FLOAT,
+    KindRule,
+    finding,
+    follows_from_constants,
+    kinds,
+    lossless,
+    places,
+    to_validate,
+    types_of,
+)
 from mlia.rules.rule import Case, Finding, Rule
 
 _SPACE = ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
@@ -199,7 +209,7 @@ class OnlyOnU85(KindRule):
         return "the target is an Ethos-U85" if case.target.npu.family == "ethos-u85" else super().skip(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.on_integers(case, *ONLY_U85)
+        refused = [each for each in self.on_integers(case, *ONLY_U85) if not follows_from_constants([each])]
         if refused:
             evidence = f"{kinds(refused)} ({places(refused)}): {case.target.npu.name} has none, Ethos-U85 has"
             remedy = "Replace by MUL, MAXIMUM or MINIMUM where that does the same, or do it in the program."

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from mlia.advice import Safety, Severity
-from mlia.graph.graph import Graph
+from mlia.graph.graph import Graph, Subgraph
 from mlia.results import Compatibility, Constraint
 from mlia.rules.rule import Aim, Case, ConstraintRule, Finding, Fix, NpuRule, Refused
 from mlia.rules.words import named
@@ -86,18 +86,30 @@ def types_of(refused: Refused) -> list[str]:
 
 def follows_from_constants(refused: Sequence[Refused]) -> bool:
     """Whether one of these operators, or a parameter of it, is computed from constants alone."""
-    known: dict[int, set[int]] = {}
+    made: dict[int, set[int]] = {}
     for each in refused:
-        subgraph = each.subgraph
-        if subgraph.index not in known:
-            fixed = {index for index, tensor in enumerate(subgraph.tensors) if tensor.is_constant or not tensor.shape}
-            fixed -= {*subgraph.inputs}
-            made: set[int] = set()
-            for operator in subgraph.operators:
-                computes_size = operator.kind == "SHAPE" and bool(operator.inputs)
-                if operator.inputs and (computes_size or {*operator.inputs} - {-1} <= fixed | made):
-                    made |= {*operator.outputs}
-            known[subgraph.index] = made
-        if known[subgraph.index] & {*each.operator.inputs, *each.operator.outputs}:
+        known = made.setdefault(each.subgraph.index, set()) or _made_of_constants(each.subgraph)
+        made[each.subgraph.index] = known
+        if known & {*each.operator.inputs, *each.operator.outputs}:
             return True
     return False
+
+
+def makers_from_constants(case: Case, readers: Sequence[Refused]) -> list[Refused]:
+    """The refused operators that compute what these read, from constants alone; a remedy removes them."""
+    if not readers:
+        return []
+    subgraph = readers[0].subgraph
+    made = _made_of_constants(subgraph) & {index for each in readers for index in each.operator.inputs}
+    found = [each for each in case.refused if each.subgraph is subgraph and made & {*each.operator.outputs}]
+    return list({each.id: each for each in found}.values())
+
+
+def _made_of_constants(subgraph: Subgraph) -> set[int]:
+    """Tensors that operators compute from constants alone, or that SHAPE gives."""
+    fixed = {index for index, tensor in enumerate(subgraph.tensors) if tensor.is_constant} - {*subgraph.inputs}
+    made: set[int] = set()
+    for operator in subgraph.operators:
+        if operator.inputs and (operator.kind == "SHAPE" or {*operator.inputs} - {-1} <= fixed | made):
+            made |= {*operator.outputs}
+    return made

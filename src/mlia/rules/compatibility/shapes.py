@@ -4,8 +4,16 @@ from collections.abc import Iterator
 
 from mlia.graph.graph import Graph, Tensor
 from mlia.results import OperatorId
-from mlia.rules.compatibility.refusals import finding, follows_from_constants, kinds, lossless, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Rule
+from mlia.rules.compatibility.refusals import (
+    finding,
+    follows_from_constants,
+    kinds,
+    lossless,
+    makers_from_constants,
+    places,
+    to_validate,
+)
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
 from mlia.rules.words import named
 
 _SIZES = ("SHAPE", "RANK")  # always on the CPU
@@ -73,7 +81,7 @@ class OpenShape(ConstraintRule):
     def check(self, case: Case) -> Iterator[Finding]:
         refused = self.refusals(case)
         sizes = size_operators(case)
-        refused += [each for each in case.refused if each.id in sizes]
+        refused += [each for each in case.refused if each.id in sizes or _reads_sizes(case, each, sizes)]
         if not refused or case.graph.computes_in_float:
             return
         beyond = [tensor for tensor in _open_tensors(case) if -1 in tensor.shape_signature[1:]]
@@ -86,9 +94,9 @@ class OpenShape(ConstraintRule):
             reason = "only you know the sizes: --input-shape tries them"
             yield finding(case, refused, f"{told}: {kinds(refused)} on the CPU", remedy, why_not_tried=reason)
             return
-        evidence = f"{kinds(refused)} ({places(refused)}) work with sizes that are open"
+        evidence = f"sizes are computed because the batch is open: {kinds(refused)} ({places(refused)}) on the CPU"
         if not _open_tensors(case):
-            evidence = f"{kinds(refused)} ({places(refused)}) compute sizes that are known beforehand"
+            evidence = f"sizes that are known are computed: {kinds(refused)} ({places(refused)}) on the CPU"
         remedy = "Export the model with a fixed batch of 1, so that sizes are constants."
         fixes = (to_validate("batch fixed to 1", sizes_known), lossless("known sizes as constants", constants_folded))
         yield finding(case, refused, evidence, remedy, fixes[0] if _open_tensors(case) else fixes[1])
@@ -105,6 +113,14 @@ def size_operators(case: Case) -> set[OperatorId]:
                 sizes |= {*operator.outputs}
                 found.add(OperatorId(subgraph.index, operator.index))
     return found
+
+
+def _reads_sizes(case: Case, refused: Refused, sizes: set[OperatorId]) -> bool:
+    """Whether a parameter of it is a size that is computed."""
+    if not sizes or not ComputedParameters.is_about(refused.constraint):
+        return False
+    made = {index for each in sizes if each.subgraph == refused.subgraph.index for index in case.operator(each).outputs}
+    return bool(made & {*refused.operator.inputs[1:]})
 
 
 def _is_size(tensor: Tensor | None) -> bool:
@@ -175,7 +191,8 @@ class ComputedParameters(ConstraintRule):
     sentences = ("Parameter tensors must be constant",)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.refusals(case)
+        sizes = size_operators(case)
+        refused = [each for each in self.refusals(case) if not _reads_sizes(case, each, sizes)]
         if refused:
             computed = [
                 tensor.name
@@ -187,6 +204,7 @@ class ComputedParameters(ConstraintRule):
                 f"{kinds(refused)} in {places(refused)}: {named(list(dict.fromkeys(computed)))} computed at run time"
             )
             remedy = "Make these parameters constants."
+            refused = [*makers_from_constants(case, refused), *refused]
             if not follows_from_constants(refused):
                 reason = "they depend on what the model reads"
                 yield finding(case, refused, evidence, remedy, why_not_tried=reason)
@@ -224,7 +242,7 @@ class ParameterType(ConstraintRule):
         if refused:
             wrong = {tensor.dtype for each in refused if (tensor := each.tensor(1)) is not None}
             evidence = f"paddings of {' and '.join(sorted(wrong))} in {places(refused)}; int32 and int64 are taken"
-            fix = lossless("paddings as int32", parameters_as_int32)
+            fix = to_validate("paddings as int32", parameters_as_int32)  # LiteRT runs no others
             yield finding(case, refused, evidence, "Store the paddings as int32.", fix)
 
 

@@ -175,8 +175,7 @@ def _in_integers(found: Operator, indexes: list[int], result: int) -> Operator:
         return operator("MUL", [indexes[0], indexes[0]], result, "MulOptions", {ACTIVATION: NONE})
     if found.kind == "DIV":
         return operator("MUL", indexes, result, "MulOptions", {ACTIVATION: NONE})
-    version = max(found.version, 2)  # where integer kernels begin
-    return replace(found, inputs=tuple(indexes), outputs=(result,), version=version)
+    return replace(found, inputs=tuple(indexes), outputs=(result,))
 
 
 def _output_quantization(network: Network, found: Operator, sources: list[_Code], dtype: str) -> Quantization:
@@ -225,7 +224,7 @@ def _constant(edit: Edit, name: str, values: Array, dtype: str) -> _Code:
 def _requantize(network: Network, edit: Edit, found: Operator, codes: dict[int, _Code]) -> None:
     code, after = codes[found.inputs[0]], network.tensor(found.outputs[0])
     before = replace(after, dtype=code.dtype, quantization=code.quantization)
-    made = replace(found, inputs=(code.index,), version=max(found.version, 2))
+    made = replace(found, inputs=(code.index,))
     if same_numbers(before, after) and found.outputs[0] not in network.seen:
         edit.put(found)
         edit.read_instead(found.outputs[0], code.index)

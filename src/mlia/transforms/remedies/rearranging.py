@@ -186,7 +186,7 @@ def _sliced(network: Network, found: Operator) -> Edit | None:
     if found.kind != "GATHER" or len(found.inputs) != 2 or found.number("batch_dims"):
         return None
     indexes = network.constant(found.inputs[1])
-    if indexes is None or indexes.ndim > 1 or not is_fixed(network, found.inputs[0], *found.outputs):
+    if indexes is None or not is_fixed(network, found.inputs[0], *found.outputs):
         return None
     source, after, name = network.tensor(found.inputs[0]), network.tensor(found.outputs[0]), network.name(found)
     axis = found.number("axis") + (len(source.shape) if found.number("axis") < 0 else 0)
