@@ -304,9 +304,10 @@ def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
 
 def brings(aim: Aim, before: Figures, after: Figures) -> bool:
     """Whether a remedy is worth having: operators on the NPU, time, or memory, by what it was for."""
-    if aim == Aim.PLACEMENT:
-        return after.cpu_operators < before.cpu_operators
     old, new = before.latency_ms, after.latency_ms
+    if aim == Aim.PLACEMENT:
+        is_slower = old is not None and new is not None and new > old
+        return after.cpu_operators < before.cpu_operators and not is_slower
     if aim == Aim.TIME:
         return old is not None and new is not None and new <= (1 - NOT_WORTH) * old
     if aim == Aim.HARDWARE:

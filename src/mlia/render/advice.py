@@ -95,6 +95,8 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
         safety = "" if attempt.target else f" ({attempt.safety})"  # another target changes no numbers
         difference = _difference(attempt.before, attempt.after)
         page.paragraph(f"tried {attempt.what}{safety}: {difference}{kept}", hang=HANG)
+    if attempts and not any(attempt.is_gain for attempt in attempts):
+        page.paragraph("That brings nothing here.", hang=HANG)
     for skipped in untried if everything or not attempts else ():
         page.paragraph(f"not tried: {_reason(skipped)}", hang=HANG)
 
