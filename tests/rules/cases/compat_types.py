@@ -76,6 +76,13 @@ def weights_without_scale() -> bytes:
     return net.done(made)
 
 
+def scaled_constant(scale: float, code: int) -> bytes:
+    """ADD of a constant with that scale."""
+    net = Net()
+    values = net.constant("values", numpy.full((1, 1, 1, 8), code, numpy.int8), Quantization((scale,), (0,)))
+    return net.done(net.end(net.operator("ADD", [net.start(), values], SHAPE, "it")))
+
+
 def with_scales(kind: str, quantization: Quantization, dtype: str = "int8") -> bytes:
     """An operator whose two inputs and whose output all have that quantization."""
     net = Net()
@@ -187,6 +194,9 @@ EXAMPLES = (
     fires("CMP010", "activation without a scale", without_scale),
     fires("CMP010", "weights without a scale", weights_without_scale, False),
     quiet("CMP010", "scales everywhere", int8_model),
+    fires("CMP011", "scale 0", partial(scaled_constant, 0.0, 3), False),
+    fires("CMP011", "negative scale", partial(scaled_constant, -0.1, 3), False),
+    quiet("CMP011", "scale 0 of zeros", partial(scaled_constant, 0.0, 0)),
     fires("CMP012", "one scale throughout", partial(with_scales, "ADD", Quantization((0.1,) * 8, (0,) * 8, 3))),
     fires("CMP012", "a constant with scales per channel", constant_per_channel),
     quiet("CMP012", "weights with scales per channel", int8_model),

@@ -18,7 +18,6 @@ from mlia.transforms.remedies.quantizing import (
     one_scale_per_tensor,
     scales_passed_on,
     wide_zero_points_dropped,
-    zero_scales_of_zeros,
 )
 from mlia.transforms.remedies.sizes import batch_of_one
 from mlia.transforms.remedies.state import state_outside
@@ -143,7 +142,6 @@ def test_larger_scales_of_weights_keep_the_sum():
         one_scale_per_tensor,
         scales_passed_on,
         wide_zero_points_dropped,
-        zero_scales_of_zeros,
         biases_as_stored,
         weights_of_8_bits,
         partial(weights_with_coarser_scales, most=1 << 23),

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from mlia.graph.graph import Graph, Tensor
-from mlia.rules.compatibility.refusals import finding, kinds, lossless, places, to_validate
+from mlia.results import OperatorId
+from mlia.rules.compatibility.refusals import finding, kinds, places, to_validate
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
 from mlia.rules.words import named
 
@@ -13,13 +14,6 @@ _LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 def scales_passed_on(graph: Graph) -> Graph:
     """Missing scales from those of neighbors."""
     from mlia.transforms.remedies.quantizing import scales_passed_on as change
-
-    return change(graph)
-
-
-def zero_scales_of_zeros(graph: Graph) -> Graph:
-    """Constants of zeros with the scale 1."""
-    from mlia.transforms.remedies.quantizing import zero_scales_of_zeros as change
 
     return change(graph)
 
@@ -98,19 +92,21 @@ class UnusableScale(ConstraintRule):
     """A tensor has a scale that is zero or negative.
 
     ## Why it matters
-    The NPU divides by scales. One that is zero comes from a tensor that was zero throughout the calibration.
+    Every number of a tensor with scale 0 is 0, and no runtime agrees with another on negative scales. Such a scale
+    comes from a calibration in which the tensor was zero throughout, or from a defect of a converter.
 
     ## How it is found
-    The compiler finds a scale that is not positive.
+    Each tensor with one scale is looked at, and each negative scale; constants whose codes are all zero may have any.
 
     ## What to do
-    Calibrate with samples for which the tensor is not zero throughout. Constants of zeros get the scale 1.
+    Calibrate with samples for which the tensor is not zero throughout, or take it out of the model.
 
     ## Limits
-    Only constants are mended; for what is computed the right scale is not known.
+    Vela 5.2 compiles some of these models all the same, so that the operators may well be on the NPU.
 
     ## Source
-    Vela 5.2's published constraints for all three families.
+    Vela 5.2's published constraints for all three families, which it does not enforce (tried with constants and
+    activations of ten operators).
     """
 
     code = "CMP011"
@@ -118,15 +114,25 @@ class UnusableScale(ConstraintRule):
     sentences = ("Quantization scale of any tensor must be positive",)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        refused = self.refusals(case)
-        if refused:
-            wrong = [
-                tensor for tensor in _tensors(refused) if tensor.quantization and min(tensor.quantization.scale) <= 0
-            ]
-            evidence = f"scale not above 0: {named([tensor.name for tensor in wrong])} in {kinds(refused)}"
+        operators = dict.fromkeys(refused.id for refused in self.refusals(case))
+        names: dict[str, None] = {}
+        for subgraph in case.graph.subgraphs:
+            wrong = {index for index, tensor in enumerate(subgraph.tensors) if _has_unusable_scale(tensor)}
+            for operator in subgraph.operators if wrong else ():
+                if found := [index for index in (*operator.inputs, *operator.outputs) if index in wrong]:
+                    operators[OperatorId(subgraph.index, operator.index)] = None
+                    names |= dict.fromkeys(subgraph.tensors[index].name for index in found)
+        if operators:
+            evidence = f"the scale of {named(list(names))} is not above 0" if names else "a scale is not above 0"
             remedy = "Calibrate with samples for which these tensors are not zero throughout."
-            fix = lossless("scale 1 for constants of zeros", zero_scales_of_zeros)
-            yield finding(case, refused, evidence, remedy, fix)
+            yield Finding(tuple(operators), evidence, remedy, why_not_tried="the right scale is not known")
+
+
+def _has_unusable_scale(tensor: Tensor) -> bool:
+    scales = tensor.quantization.scale if tensor.quantization is not None else ()
+    if not scales or min(scales) > 0 or (len(scales) > 1 and min(scales) == 0):
+        return False
+    return not tensor.is_constant or bytes(tensor.data).count(0) < len(tensor.data)
 
 
 class ScalesPerChannel(ConstraintRule):
@@ -181,7 +187,7 @@ class ZeroPointOutOfRange(ConstraintRule):
     For int8, uint8 and int16 the model has to be quantized again.
 
     ## Source
-    Vela 5.2's published constraints.
+    Vela 5.2's published constraints, of inputs and outputs, for all three families.
     """
 
     code = "CMP013"

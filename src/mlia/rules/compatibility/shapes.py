@@ -227,7 +227,7 @@ class ParameterType(ConstraintRule):
     Store them as int32; the numbers are the same.
 
     ## Limits
-    Constants only.
+    Only paddings that are constants can be stored in another type.
 
     ## Source
     Vela 5.2's published constraints of PAD, PADV2 and MIRROR_PAD.

@@ -108,7 +108,7 @@ class BrokenOperator(ConstraintRule):
     Most broken models are refused as a whole, before rules see them.
 
     ## Source
-    Vela 5.2's published constraints.
+    Vela 5.2's published constraints, of inputs and outputs, for all three families.
     """
 
     code = "CMP028"

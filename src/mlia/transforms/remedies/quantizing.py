@@ -16,6 +16,7 @@ KEEPING = (
     "TILE", "REVERSE_V2", "RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "SPLIT", "SPLIT_V", "UNPACK", "PACK",
     "CONCATENATION", "AVERAGE_POOL_2D", "GATHER", "MAXIMUM", "MINIMUM",
 )  # fmt: skip
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "UNIDIRECTIONAL_SEQUENCE_LSTM")
 _EIGHT_BIT_FORMS = ("ELU", "GELU", "LOG", "RSQRT")
 
 
@@ -152,7 +153,7 @@ def scales_passed_on(graph: Graph) -> Graph:
     return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)), *graph.subgraphs[1:]))
 
 
-def one_scale_per_tensor(graph: Graph, kinds_with_channels: tuple[str, ...] = ()) -> Graph:
+def one_scale_per_tensor(graph: Graph) -> Graph:
     """Constants and equal scales per channel as one scale, outside of the weights of convolutions.
 
     Raises:
@@ -181,9 +182,6 @@ def one_scale_per_tensor(graph: Graph, kinds_with_channels: tuple[str, ...] = ()
     return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)), *graph.subgraphs[1:]))
 
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "UNIDIRECTIONAL_SEQUENCE_LSTM")
-
-
 def wide_zero_points_dropped(graph: Graph) -> Graph:
     """int32 tensors with the zero point 0: LiteRT computes with their codes as they are.
 
@@ -200,29 +198,4 @@ def wide_zero_points_dropped(graph: Graph) -> Graph:
     tensors = tuple(map(plain, graph.main.tensors))
     if all(map(lambda one, other: one is other, tensors, graph.main.tensors)):
         raise TransformError("no int32 tensor has a zero point")
-    return replace(graph, subgraphs=(replace(graph.main, tensors=tensors), *graph.subgraphs[1:]))
-
-
-def zero_scales_of_zeros(graph: Graph) -> Graph:
-    """Constants with a scale that is not positive, and nothing but zeros in them, with the scale 1.
-
-    Raises:
-        TransformError: there is none.
-    """
-
-    def scaled(tensor: Tensor) -> Tensor:
-        quantization = tensor.quantization
-        if quantization is None or min(quantization.scale, default=1.0) > 0 or not tensor.is_constant:
-            return tensor
-        values = numpy.frombuffer(tensor.data, tensor.dtype)[: tensor.elements] if tensor.dtype in CODES else None
-        zero_point = {*quantization.zero_point} or {0}
-        if values is None or len(zero_point) != 1 or (values != min(zero_point)).any():
-            return tensor
-        return replace(
-            tensor, quantization=replace(quantization, scale=tuple(s if s > 0 else 1.0 for s in quantization.scale))
-        )
-
-    tensors = tuple(map(scaled, graph.main.tensors))
-    if all(map(lambda one, other: one is other, tensors, graph.main.tensors)):
-        raise TransformError("no constant of zeros has such a scale")
     return replace(graph, subgraphs=(replace(graph.main, tensors=tensors), *graph.subgraphs[1:]))

@@ -10,7 +10,6 @@ from mlia.transforms.remedies.quantizing import real_values
 from mlia.transforms.rewrites.network import Edit, Network
 
 OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}
-LARGEST_SUM = {"int8": 8323072, "uint8": 8323072, "int16": 8323072}  # of absolute codes of one output, U55 and U65
 _LARGEST = 127
 
 
