@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from mlia.advice import Safety
+from mlia.advice import Safety, Severity
 from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph
 from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures, merit
@@ -17,6 +17,7 @@ from mlia.transforms.proof import SAMPLES, prove
 
 MOST_ROUNDS = 100  # each applies one remedy; a model that needs more is left as it is then
 BOTH = (True, True)
+IDLE = "it was tried and brings nothing"
 
 
 class Mended(Struct, frozen=True):
@@ -67,7 +68,9 @@ def mend(
         applied.append(step.change)
     after = figures(now, current)
     assert after is not None, "a model whose figures are known stays one"
-    left = dict.fromkeys((*bench.refused.values(), *_others(asked)))
+    done = {change.transform for change in applied}
+    refused = [skipped for (code, _), skipped in bench.refused.items() if code not in done or skipped.reason != IDLE]
+    left = dict.fromkeys((*refused, *_others(asked)))
     return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {SAMPLES}")
 
 
@@ -109,7 +112,7 @@ class _Bench:
                 continue
             after = figures(found, copy)
             if after is None or not brings(asked.finding.aim, before, after):
-                self._refuse(asked, fix, "it was tried and brings nothing")
+                self._refuse(asked, fix, IDLE)
                 continue
             change = Change(asked.rule.code, asked.rule.name, fix.what)
             made.append((merit(asked.finding.aim, before, after), fix, _Step(copy, found, change)))
@@ -133,10 +136,8 @@ def _others(asked: tuple[Asked, ...]) -> list[Skipped]:
     left = []
     for each in asked:
         label = f"{each.rule.code} {each.rule.name}"
-        if not each.finding.fixes:
+        if not each.finding.fixes and each.rule.severity == Severity.WARNING:
             left.append(Skipped(label, each.finding.why_not_tried))
-        if any(fix.change is None for fix in each.finding.fixes):
-            left.append(Skipped(label, "changes the target, not the model"))
         changing = [fix for fix in each.finding.fixes if fix.change is not None and fix.safety != Safety.LOSSLESS]
         left += [Skipped(label, f"{fix.what}: {fix.safety}") for fix in changing]
     return left

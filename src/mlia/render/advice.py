@@ -80,7 +80,8 @@ def _counts(advised: Advised, everything: bool) -> str:
     whole = len(codes) + len(silent) + len(advised.passed) + len(advised.skipped)
     parts = [f"{len(codes)} of {plural(whole, 'rule')} found something", f"{len(advised.passed)} passed"]
     parts += [f"{len(silent)} would bring nothing"] if silent else []
-    parts += [f"{len(advised.skipped)} do not apply"] if advised.skipped else []
+    if number := len(advised.skipped):
+        parts.append(f"{number} {'does' if number == 1 else 'do'} not apply")
     return f"{', '.join(parts)}{'' if everything else ' (--all-advice tells which)'}."
 
 
@@ -147,6 +148,6 @@ def _show_silent(page: Page, advised: Advised) -> None:
     for skipped in advised.skipped:
         reasons.setdefault(skipped.reason, []).append(skipped.what)
     for reason, codes in reasons.items():
-        page.paragraph(f"{', '.join(codes)} do not apply: {reason}", hang=HANG)
+        page.paragraph(f"{', '.join(codes)} {'does' if len(codes) == 1 else 'do'} not apply: {reason}", hang=HANG)
     if advised.passed:
         page.paragraph(f"passed: {', '.join(advised.passed)}", hang=HANG)
