@@ -171,6 +171,7 @@ def test_a_compiled_model_is_sent_back(shared: Path) -> None:
     (entry,) = mlia.check(shared / "tflite_micro/person_detect_vela.tflite", "cortex-m55").targets
     assert isinstance(entry.results[0].performance, Skipped)
     assert "already compiled by Vela" in entry.results[0].performance.reason
+    assert [advice.code for advice in entry.advised.advice] == ["CMP060"]
 
 
 def test_side_by_side_does_not_flatter_what_cannot_run() -> None:

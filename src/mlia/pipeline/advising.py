@@ -116,11 +116,11 @@ def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | N
 
 def _not_for(code: str, target: AnyTarget, result: Result) -> str | None:
     """Why a rule is not about this target or model at all, told from its code."""
+    if isinstance(result.compatibility, Skipped):
+        return None if code == COMPILED else result.compatibility.reason
     if code.startswith("CPU"):
         return None if isinstance(target, CpuTarget) else "for a Cortex-M alone"
-    if isinstance(target, CpuTarget):
-        return "for an Ethos-U"
-    return "the model is compiled already" if result.compiled and code != COMPILED else None
+    return "for an Ethos-U" if isinstance(target, CpuTarget) else None
 
 
 def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
@@ -143,7 +143,7 @@ def _findings(
     if isinstance(rule, CpuRule) and isinstance(case, CpuCase):
         reason = rule.skip(case)
         return reason, [] if reason else list(rule.check(case))
-    if isinstance(rule, CompiledRule) and isinstance(target, Target):
+    if isinstance(rule, CompiledRule):
         return "", list(rule.check(result.compiled, target))
     raise TypeError(f"{rule.code} cannot be asked about {target.name}")
 
@@ -193,9 +193,11 @@ def changed(fix: Fix, graph: Graph) -> Graph:
         return graph
     from mlia.graph.tflite import read_tflite
     from mlia.graph.tflite_writer import write_tflite
+    from mlia.transforms.rewrites.network import without_unused_tensors
 
     try:
-        return replace(read_tflite(write_tflite(fix.change(graph))), provenance=graph.provenance)
+        content = write_tflite(without_unused_tensors(fix.change(graph)))
+        return replace(read_tflite(content), provenance=graph.provenance)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A damaged model that the compiler takes all the same: ranks, sizes and types need not be what they should.
         raise TransformError(f"the model's parameters are not what they should be ({error})") from None

@@ -87,7 +87,7 @@ def check(
     def run(entry: AnyTarget) -> tuple[TargetReport, Fixed | None]:
         progress(f"{'estimating' if isinstance(entry, CpuTarget) else 'compiling'} {name} for {entry.name}")
         result = checked(graph, entry, timeout_s)
-        again = partial(checked, timeout_s=timeout_s)
+        again = partial(checked, timeout_s=min(timeout_s, try_budget_s))
         wants = (compatibility, performance)
         advised = advise(graph, entry, result, wants, advising, again, keep, progress)
         report = TargetReport(summarize_target(entry), (_only(result, compatibility, performance),), advised)

@@ -26,7 +26,7 @@ from mlia.results import (
     SystemTime,
     Unit,
 )
-from mlia.targets.target import CpuTarget, Target
+from mlia.targets.target import AnyTarget, CpuTarget, Target
 
 
 class Aim(StrEnum):
@@ -216,7 +216,7 @@ class NpuRule(Rule):
 class CompiledRule(Rule):
     """A rule about a model that is compiled already; it has no result."""
 
-    def check(self, compiled: Sequence[Compiled], target: Target) -> Iterator[Finding]:
+    def check(self, compiled: Sequence[Compiled], target: AnyTarget) -> Iterator[Finding]:
         """What is wrong."""
         raise NotImplementedError
 

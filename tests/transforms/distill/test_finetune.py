@@ -224,7 +224,9 @@ def test_any_restriction_holds_however_wild_the_training(
             continue
         assert found.dtype == np.int8
         assert found.min() >= -127
-        assert (found != start[index]).any() or not start[index].any()
+        # A code at the end of the range can stay there, and one that is pruned must.
+        movable = np.abs(start[index]) < 127 if not mask else (start[index] != 0) & (np.abs(start[index]) < 127)
+        assert (found != start[index]).any() or not movable.any()
         if mask:
             assert (found[start[index] == 0] == 0).all()
         if clusters:

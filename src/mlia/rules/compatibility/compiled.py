@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from mlia.advice import Severity
 from mlia.results import Compiled
 from mlia.rules.rule import CompiledRule, Finding, Rule
-from mlia.targets.target import Target
+from mlia.targets.target import AnyTarget, CpuTarget
 
 
 class AlreadyCompiled(CompiledRule):
@@ -33,12 +33,12 @@ class AlreadyCompiled(CompiledRule):
     name = "already-compiled"
     severity = Severity.WARNING
 
-    def check(self, compiled: Sequence[Compiled], target: Target) -> Iterator[Finding]:
+    def check(self, compiled: Sequence[Compiled], target: AnyTarget) -> Iterator[Finding]:
         made = sorted({f"{each.npu}-{each.macs_per_cycle}" for each in compiled})
-        ours = f"{target.npu.family}-{target.npu.macs_per_cycle}"
-        others = [name for name in made if name != ours]
         evidence = f"it is compiled for {', '.join(made) or 'an NPU that its header does not name'}"
-        if others:
+        if isinstance(target, CpuTarget):
+            evidence += ", and the target has no NPU"
+        elif made != [ours := f"{target.npu.family}-{target.npu.macs_per_cycle}"]:
             evidence += f", and the target is an {ours}: its driver refuses the command stream"
         yield Finding((), evidence, "Give the model it was compiled from.", why_not_tried="that model is not here")
 
