@@ -104,6 +104,17 @@ def ask_rules(
     return Questions(tuple(found), tuple(passed), tuple(skipped))
 
 
+def import_rules(options: Advising) -> None:
+    """Import the rules that are asked of every model, so that asking them does not wait for that.
+
+    Raises:
+        RuleError: a beginning in `options` that no code has.
+    """
+    for code in chosen(options.select, options.ignore):
+        if not code.startswith(("CMP", "CPU")):
+            load_rule(code)
+
+
 def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | None:
     placed, cost = result.compatibility, result.performance
     if isinstance(target, CpuTarget):

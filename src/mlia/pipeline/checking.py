@@ -14,12 +14,11 @@ from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import OutputError, TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
-from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise
+from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise, import_rules
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
-from mlia.rules.catalog import chosen
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 
@@ -80,6 +79,7 @@ def check(
         check_writable(Path(fix))
     keep = Shelf(Path(keep_tried)).keep if keep_tried is not None else None
     advising = _advising(select, ignore, try_remedies, try_budget_s, len(targets))
+    import_rules(advising)  # while the compiler works, if it has begun already
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     name = name_of(model)
@@ -179,7 +179,6 @@ def _advising(
     select: Sequence[str], ignore: Sequence[str], try_remedies: bool, budget_s: float, targets: int
 ) -> Advising:
     why_not = "" if try_remedies and targets == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
-    chosen(select, ignore)  # a wrong code is told before the compiler is asked
     return Advising(tuple(select), tuple(ignore), why_not, budget_s)
 
 
