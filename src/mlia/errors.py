@@ -6,6 +6,7 @@ MliaError                  exit 2: says what, where and the next step
 ├── BackendError           a backend ran and failed
 │   └── BackendUnavailable a backend is not installed; says how to install it
 ├── RuleError              no such rule
+├── SimulatorError         a command stream that cannot be executed; names the command
 ├── TransformError         a change to the model cannot be applied, or its data not be used
 └── OutputError            the report cannot be written
 
@@ -39,6 +40,10 @@ class BackendUnavailable(BackendError):
 
 class RuleError(MliaError):
     """No rule has that code."""
+
+
+class SimulatorError(MliaError):
+    """A command stream has a command, field or mode that is not known, or leaves its memory."""
 
 
 class TransformError(MliaError):
