@@ -88,11 +88,15 @@ class Worker:
 
 
 class Compilation:
-    """What the compiler answered: `report` holds its sums; `rows` reads its database."""
+    """What the compiler answered: `report` holds its sums; `rows` reads its database; `model` is the compiled file.
+
+    The file is there when it was asked for, and empty otherwise.
+    """
 
     def __init__(self, answer: dict[str, Any], log: str) -> None:
         self.report: dict[str, Any] = answer["report"]
         self.log = log
+        self.model = bytes.fromhex(answer["model"])
         self._tables: dict[str, list[list[str]]] = answer["tables"]
 
     def rows(self, table: str) -> list[dict[str, str]]:
@@ -125,13 +129,15 @@ def abandon() -> None:
         _working.popitem()[1].end()
 
 
-def compile_model(content: bytes | memoryview, target: Target, timeout_s: float) -> Compilation:
+def compile_model(
+    content: bytes | memoryview, target: Target, timeout_s: float, wants_model: bool = False
+) -> Compilation:
     """Compile a TFLite file for a target in a child process.
 
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    request = b"".join((_settings(target), content))
+    request = b"".join((_settings(target, wants_model), content))
     worker = _working.pop(request, None)
     if worker is None:
         worker = Worker()
@@ -142,7 +148,7 @@ def compile_model(content: bytes | memoryview, target: Target, timeout_s: float)
     return Compilation(answer, log)
 
 
-def _settings(target: Target) -> bytes:
+def _settings(target: Target, wants_model: bool = False) -> bytes:
     """One line of JSON: what the `vela` command would pass to the core for this target."""
     npu = target.npu
     # A U65-512 is two cores of 256 MACs; every other Ethos-U is one core.
@@ -161,7 +167,7 @@ def _settings(target: Target) -> bytes:
     )
     architecture = "EthosU" + npu.family.removeprefix("ethos-u")
     settings = {"architecture": architecture, "system_config": system_config, "options": options}
-    return json.dumps(settings).encode() + b"\n"
+    return json.dumps(settings | ({"wants_model": True} if wants_model else {})).encode() + b"\n"
 
 
 def _failure(message: str, log: str = "") -> BackendError:
@@ -230,6 +236,7 @@ def _serve() -> None:
         "tables": {
             name: [table.header, *table.data] for name, table in compiled.opt_database.tables.items() if name in _TABLES
         },
+        "model": compiled.model.hex() if "wants_model" in settings else "",
     }
     output.write(json.dumps(answer))  # dump() would not use the fast encoder
     output.close()
