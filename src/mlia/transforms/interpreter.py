@@ -52,6 +52,44 @@ class Model:
         return (values.astype(numpy.float64) - zero_point) * scales[0]
 
 
+class ReferenceModel:
+    """A TFLite model computed by LiteRT's reference kernels, fed and read in the codes that it stores.
+
+    Variables keep what they hold from one run to the next. With `keeps_all`, every tensor can be read afterwards.
+
+    Raises:
+        RuntimeError, ValueError: LiteRT cannot take the model.
+    """
+
+    def __init__(self, content: bytes, keeps_all: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        self._interpreter = Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_preserve_all_tensors=keeps_all,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        )
+        self._interpreter.allocate_tensors()
+        self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+
+    def reset(self) -> None:
+        """Variables hold again what they held at first."""
+        self._interpreter.reset_all_variables()
+
+    def run(self, sample: Sequence[Array]) -> list[Array]:
+        """The outputs for one sample: an array per input, of the input's shape and type."""
+        for detail, values in zip(self.inputs, sample, strict=True):
+            self._interpreter.set_tensor(detail["index"], values)
+        self._interpreter.invoke()
+        return [self.tensor(detail["index"]) for detail in self.outputs]
+
+    def tensor(self, index: int) -> Array:
+        """What the last run computed for a tensor."""
+        return numpy.array(self._interpreter.get_tensor(index))
+
+
 def samples_of(stacks: Sequence[Array]) -> Iterable[tuple[Array, ...]]:
     """One sample after the other, an array per input, from arrays stacked over samples."""
     return zip(*stacks, strict=True)

@@ -10,7 +10,7 @@ import numpy
 
 from mlia.errors import TransformError
 from mlia.transforms.calibration import Array
-from mlia.transforms.interpreter import first_line
+from mlia.transforms.interpreter import ReferenceModel, first_line
 
 RANDOM_SAMPLES = 3
 EDGES = ("lowest", "highest", "zero point", "alternating")
@@ -28,15 +28,15 @@ def prove(before: bytes, after: bytes, seed: int = 0) -> str:
         TransformError: LiteRT cannot run the model as it was.
     """
     try:
-        old = _Reference(before)
-        expected = [old.run(sample) for sample in _samples(old.inputs, seed)]
+        old = ReferenceModel(before)
+        expected = _runs(old, seed)
     except (RuntimeError, ValueError) as error:
         raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
     try:
-        new = _Reference(after)
+        new = ReferenceModel(after)
         if objection := _other_ends(old, new):
             return objection
-        found = [new.run(sample) for sample in _samples(new.inputs, seed)]
+        found = _runs(new, seed)
     except (RuntimeError, ValueError) as error:
         return f"LiteRT cannot run it: {first_line(error)}"
     for theirs, ours in zip(expected, found, strict=True):
@@ -46,28 +46,16 @@ def prove(before: bytes, after: bytes, seed: int = 0) -> str:
     return ""
 
 
-class _Reference:
-    """A model in the interpreter with reference kernels, fed and read in the codes that it stores."""
-
-    def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        self._interpreter = Interpreter(
-            model_content=content, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-        )
-        self._interpreter.allocate_tensors()
-        self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
-
-    def run(self, sample: list[Array]) -> list[Array]:
-        self._interpreter.reset_all_variables()
-        for detail, values in zip(self.inputs, sample, strict=True):
-            self._interpreter.set_tensor(detail["index"], values)
-        self._interpreter.invoke()
-        return [numpy.array(self._interpreter.get_tensor(detail["index"])) for detail in self.outputs]
+def _runs(model: ReferenceModel, seed: int) -> list[list[Array]]:
+    """The outputs for each sample, each from the same state."""
+    runs = []
+    for sample in edge_and_random_samples(model.inputs, seed):
+        model.reset()
+        runs.append(model.run(sample))
+    return runs
 
 
-def _other_ends(old: _Reference, new: _Reference) -> str:
+def _other_ends(old: ReferenceModel, new: ReferenceModel) -> str:
     """Whether inputs or outputs are not what they were."""
     for what, before, after in (("inputs", old.inputs, new.inputs), ("outputs", old.outputs, new.outputs)):
         if [_end(detail) for detail in before] != [_end(detail) for detail in after]:
@@ -80,7 +68,8 @@ def _end(detail: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(detail["shape"].tolist()), numpy.dtype(detail["dtype"]), scales, zero_points
 
 
-def _samples(inputs: list[dict[str, Any]], seed: int) -> Iterator[list[Array]]:
+def edge_and_random_samples(inputs: list[dict[str, Any]], seed: int) -> Iterator[list[Array]]:
+    """Samples in codes: seeded noise over the whole range of each input's type, and its edges."""
     random = numpy.random.default_rng(seed)
     for _ in range(RANDOM_SAMPLES):
         yield [_random(random, detail) for detail in inputs]
