@@ -164,7 +164,10 @@ class Compute(Struct, frozen=True):
     weight_format: WeightFormat = WeightFormat.STANDARD
     is_sparse: bool = False
     is_matmul: bool = False
-    ofm_transpose: str = "hwc"
+    ofm_transpose: str = "hwc"  # the order of the axes in memory: "whc", "hcw", "wch", "chw", "cwh"
+    ofm_reverse: str = "none"  # "h", "w", "c": the axis that is written backwards
+    accumulator_source: str = "reset"  # what accumulators begin with: zero, "keep", or "ifm2"
+    is_output_enabled: bool = True
     resize: "Resize | None" = None
 
 
@@ -181,7 +184,11 @@ class Resize(Struct, frozen=True):
 
 
 class Transfer(Struct, frozen=True):
-    """A DMA transfer. `to_table` goes to the look-up memory; 2D and 3D transfers have `rows` and `planes`."""
+    """A DMA transfer. `to_table` goes to the look-up memory; 2D and 3D transfers have `rows` and `planes`.
+
+    Ethos-U85's can take the number of each row from `indexes` (int32, one per row, at most `largest_index`): of rows
+    of the source (gather) or of the destination (scatter), as `indexed` says.
+    """
 
     offset: int
     source_region: int
@@ -195,6 +202,9 @@ class Transfer(Struct, frozen=True):
     planes: int = 1
     source_strides: tuple[int, int] = (0, 0)
     destination_strides: tuple[int, int] = (0, 0)
+    indexed: str = ""  # "", "source", "destination"
+    indexes: Range | None = None
+    largest_index: int = 0
 
 
 class Wait(Struct, frozen=True):
