@@ -64,6 +64,7 @@ def main() -> int:
         **rule_pages(),
         "report.schema.json": render_schema("check"),
         "optimization.schema.json": render_schema("optimize"),
+        "verification.schema.json": render_schema("verify"),
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
         MliaError,
         ModelError,
         OutputError,
+        RuleError,
+        SimulatorError,
         TargetError,
         TransformError,
     )
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from mlia.graph.load import load_model
     from mlia.pipeline.checking import check
     from mlia.pipeline.converting import Converted, convert
+    from mlia.pipeline.executing import simulate, verify
     from mlia.pipeline.limits import Limits
     from mlia.pipeline.optimizing import optimize
     from mlia.pipeline.task import Optimized
     from mlia.recipe import Recipe
     from mlia.report import Optimization, Report
     from mlia.targets.profiles import load_target
+    from mlia.verification import Verification
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,14 +40,19 @@ __all__ = [
     "OutputError",
     "Recipe",
     "Report",
+    "RuleError",
+    "SimulatorError",
     "TargetError",
     "TransformError",
+    "Verification",
     "check",
     "convert",
     "load_model",
     "load_target",
     "optimize",
     "read_module",
+    "simulate",
+    "verify",
 ]
 
 _HOMES = {
@@ -59,6 +68,9 @@ _HOMES = {
     "Optimization": "mlia.report",
     "Limits": "mlia.pipeline.limits",
     "Recipe": "mlia.recipe",
+    "simulate": "mlia.pipeline.executing",
+    "verify": "mlia.pipeline.executing",
+    "Verification": "mlia.verification",
 }
 
 

@@ -18,6 +18,9 @@ from mlia.errors import MliaError
 VERBS = {
     "check": "which operators run on the NPU, and what they cost",
     "target": "list targets, or show one",
+    "verify": "execute the NPU's command stream, and compare it with the model bit by bit",
+    "run": "what the NPU will compute for given inputs",
+    "trace": "the NPU's command stream as text",
     "rule": "list what a check looks for",
     "explain": "the page of one rule: why it matters, and what to do",
     "optimize": "make the model smaller and faster, and measure what that gained and lost",
@@ -180,6 +183,23 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_npu_option(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the one target that it is executed for, and what is needed to compile it."""
+    parser.add_argument("model", metavar="MODEL", help="any format that `mlia check` takes, or what Vela has compiled")
+    parser.add_argument(
+        "-t",
+        "--target",
+        "--target-profile",
+        dest="target",
+        metavar="TARGET",
+        help="an Ethos-U target (`mlia target list`) or a TOML profile; a compiled model needs none",
+    )
+    add_input_shape_option(parser)
+    parser.add_argument(
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for the compiler (default: 600)"
+    )
+
+
 def seconds(text: str) -> float:
     """A time that an option gives."""
     try:
@@ -197,6 +217,11 @@ def add_model_options(parser: argparse.ArgumentParser, can_skip_quantizing: bool
     parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
     if can_skip_quantizing:
         parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
+    add_input_shape_option(parser)
+
+
+def add_input_shape_option(parser: argparse.ArgumentParser) -> None:
+    """Add sizes that a model leaves open."""
     parser.add_argument(
         "--input-shape",
         dest="input_shapes",

@@ -13,7 +13,8 @@ from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
 from mlia.targets.target import Target
 from mlia.transforms.child import call
-from mlia.transforms.proof import SAMPLES, prove
+from mlia.transforms.noise import describe
+from mlia.transforms.proof import prove
 
 MOST_ROUNDS = 100  # each applies one remedy; a model that needs more is left as it is then
 BOTH = (True, True)
@@ -71,7 +72,7 @@ def mend(
     done = {change.transform for change in applied}
     refused = [skipped for (code, _), skipped in bench.refused.items() if code not in done or skipped.reason != IDLE]
     left = dict.fromkeys((*refused, *_others(asked)))
-    return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {SAMPLES}")
+    return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {describe()}")
 
 
 class _Step(Struct, frozen=True):

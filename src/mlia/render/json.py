@@ -5,12 +5,17 @@ from typing import Any
 import msgspec
 
 from mlia.report import Optimization, Report
+from mlia.verification import Verification
 
 # What has a schema, by the verb whose --format json follows it.
-SCHEMAS = {"check": ("mlia-report-1.0", Report), "optimize": ("mlia-optimization-1.0", Optimization)}
+SCHEMAS = {
+    "check": ("mlia-report-2.0", Report),
+    "optimize": ("mlia-optimization-2.0", Optimization),
+    "verify": ("mlia-verification-2.0", Verification),
+}
 
 
-def render_json(report: Report | Optimization) -> str:
+def render_json(report: Report | Optimization | Verification) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 

@@ -112,6 +112,42 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     )
 
 
+def load_samples(path: Path, graph: Graph) -> list[list[Array]]:
+    """The user's samples as the model stores them: for each an array per input, of the input's shape.
+
+    Files are as in load_calibration, without labels. Integers for a quantized input are taken as its codes, other
+    numbers as real ones.
+
+    Raises:
+        TransformError: unreadable data, or data that does not fit the model's inputs.
+    """
+    return fit_samples(_read_folder(path) if path.is_dir() else _read_npz(path), graph, path)
+
+
+def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[list[Array]]:
+    """Arrays by the names of the inputs as load_samples gives them; `path` is named in what goes wrong.
+
+    Raises:
+        TransformError: data that does not fit the model's inputs.
+    """
+    import numpy
+
+    inputs = _inputs(graph)
+    stacked = []
+    for tensor in inputs:
+        given = numpy.asarray(_array_for(tensor, inputs, arrays, path))
+        values = _fit(tensor, given, path)
+        if tensor.quantization is not None and given.dtype.kind == "f":
+            zero_point, scale = (*tensor.quantization.zero_point, 0)[0], tensor.quantization.scale[0]
+            limits = numpy.iinfo(tensor.dtype)
+            values = numpy.clip(numpy.round(values / scale) + zero_point, limits.min, limits.max)
+        stacked.append(values.astype(tensor.dtype))
+    counts = {len(array) for array in stacked}
+    if len(counts) != 1 or not min(counts):
+        raise TransformError(f"{path}: all arrays need the same number of samples, at least 1; they have {counts}")
+    return [[array[number] for array in stacked] for number in range(counts.pop())]
+
+
 def _inputs(graph: Graph) -> list[Tensor]:
     return [graph.main.tensors[index] for index in graph.main.inputs]
 

@@ -3,40 +3,39 @@
 prove() runs in our child process, because it runs LiteRT.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
 from mlia.errors import TransformError
+from mlia.graph.graph import Tensor
+from mlia.graph.tflite import read_tflite
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel, first_line
-
-RANDOM_SAMPLES = 3
-EDGES = ("lowest", "highest", "zero point", "alternating")
-SAMPLES = f"{RANDOM_SAMPLES} random inputs and {len(EDGES)} at the edges ({', '.join(EDGES)})"
+from mlia.transforms.noise import edge_and_random_samples
 
 
 def prove(before: bytes, after: bytes, seed: int = 0) -> str:
     """Why two models do not compute the same; empty when all bits of all outputs are equal.
 
-    Both run by LiteRT's reference kernels, because optimized ones may round by position in memory. Inputs are
-    `RANDOM_SAMPLES` of seeded noise over the whole range of their type and one for each of `EDGES`; an input that is
-    left open has the size 1 there.
+    Both run by LiteRT's reference kernels, because optimized ones may round by position in memory. An
+    input that is left open has the size 1 there.
 
     Raises:
         TransformError: LiteRT cannot run the model as it was.
     """
+    samples = list(edge_and_random_samples(_inputs(before), seed))
     try:
         old = ReferenceModel(before)
-        expected = _runs(old, seed)
+        expected = _runs(old, samples)
     except (RuntimeError, ValueError) as error:
         raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
     try:
         new = ReferenceModel(after)
         if objection := _other_ends(old, new):
             return objection
-        found = _runs(new, seed)
+        found = _runs(new, samples)
     except (RuntimeError, ValueError) as error:
         return f"LiteRT cannot run it: {first_line(error)}"
     for theirs, ours in zip(expected, found, strict=True):
@@ -46,10 +45,15 @@ def prove(before: bytes, after: bytes, seed: int = 0) -> str:
     return ""
 
 
-def _runs(model: ReferenceModel, seed: int) -> list[list[Array]]:
+def _inputs(content: bytes) -> list[Tensor]:
+    main = read_tflite(content).main
+    return [main.tensors[index] for index in main.inputs]
+
+
+def _runs(model: ReferenceModel, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
     """The outputs for each sample, each from the same state."""
     runs = []
-    for sample in edge_and_random_samples(model.inputs, seed):
+    for sample in samples:
         model.reset()
         runs.append(model.run(sample))
     return runs
@@ -66,43 +70,6 @@ def _other_ends(old: ReferenceModel, new: ReferenceModel) -> str:
 def _end(detail: dict[str, Any]) -> tuple[Any, ...]:
     scales, zero_points = (detail["quantization_parameters"][key].tolist() for key in ("scales", "zero_points"))
     return tuple(detail["shape"].tolist()), numpy.dtype(detail["dtype"]), scales, zero_points
-
-
-def edge_and_random_samples(inputs: list[dict[str, Any]], seed: int) -> Iterator[list[Array]]:
-    """Samples in codes: seeded noise over the whole range of each input's type, and its edges."""
-    random = numpy.random.default_rng(seed)
-    for _ in range(RANDOM_SAMPLES):
-        yield [_random(random, detail) for detail in inputs]
-    for edge in EDGES:
-        yield [_edge(edge, detail) for detail in inputs]
-
-
-def _random(random: numpy.random.Generator, detail: dict[str, Any]) -> Array:
-    dtype, shape = numpy.dtype(detail["dtype"]), tuple(detail["shape"])
-    if dtype.kind == "f":
-        return random.normal(0, 1, shape).astype(dtype)
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(dtype)
-    low, high = _range(dtype)
-    return random.integers(low, high, shape, endpoint=True).astype(dtype)
-
-
-def _edge(edge: str, detail: dict[str, Any]) -> Array:
-    dtype, shape = numpy.dtype(detail["dtype"]), tuple(detail["shape"])
-    low, high = (-8.0, 8.0) if dtype.kind == "f" else (0, 1) if dtype.kind == "b" else _range(dtype)
-    zero_points = detail["quantization_parameters"]["zero_points"]
-    middle = int(zero_points[0]) if len(zero_points) else 0
-    if edge == "alternating":
-        flat = numpy.arange(int(numpy.prod(shape, dtype=numpy.int64))) % 2
-        return numpy.where(flat.reshape(shape) == 1, high, low).astype(dtype)
-    value = {"lowest": low, "highest": high, "zero point": middle}[edge]
-    return numpy.full(shape, value, dtype)
-
-
-def _range(dtype: numpy.dtype[Any]) -> tuple[int, int]:
-    """What an input of this type can be; wide integers are indexes and the like, and stay small."""
-    limits = numpy.iinfo(dtype)
-    return (int(limits.min), int(limits.max)) if dtype.itemsize <= 2 else (0, 1)
 
 
 def _by_how_much(one: Array, other: Array) -> str:

@@ -1,0 +1,297 @@
+"""verify(), simulate() and trace(): a model as the NPU will compute it, in our simulator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+import mlia
+from mlia.backends.command_stream import compiled_for
+from mlia.backends.vela import is_compiled
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
+from mlia.errors import TargetError, TransformError
+from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.tflite import read_tflite, single_subgraph
+from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.report import SCHEMA_VERSION
+from mlia.results import Compiled, OperatorId, Origin, Skipped, Source
+from mlia.targets.profiles import load_target
+from mlia.targets.target import CpuTarget, Target
+from mlia.verification import Danger, Outcome, TensorCheck, Verification
+
+if TYPE_CHECKING:
+    from mlia.backends.comparison import Compared, Difference, Link
+
+SAMPLES = 3
+NO_REFERENCE = "the model is compiled already, and the one it was compiled from is not there to compare with"
+UNPLACED = "it is computed in parts that cannot be put together, or inside the NPU"
+
+
+class Prepared(Struct, frozen=True):
+    """A compiled model, and what it was compiled from, where that is known."""
+
+    name: str
+    graph: Graph
+    target: Target | None
+    compiled: Graph
+    original: Graph | None
+    links: "tuple[Link, ...]"
+
+
+def verify(
+    model: str | Path | Graph,
+    target: str | Target | None = None,
+    *,
+    inputs: str | Path | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    input_shapes: InputShapes | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Verification:
+    """Execute what the compiler makes of a model, and compare it with LiteRT's reference kernels bit by bit.
+
+    Args:
+        model: path of a model, or a Graph; a model that Vela has compiled is executed as it is.
+        target: an Ethos-U; not needed for a compiled model, and then what it was compiled for is compared with it.
+        inputs: .npz or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
+        samples: how many of noise.
+        seed: of the noise.
+        input_shapes: sizes of inputs by name, where the model leaves them open.
+        timeout_s: how long the compiler may take.
+        progress: is told what is being done.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TargetError: no such target, or none with an Ethos-U.
+        TransformError: the model cannot be quantized, the inputs do not fit, or LiteRT cannot run it.
+        BackendError: the compiler refused the model, crashed, or took too long.
+        SimulatorError: the compiled model has a command or a mode that is not known.
+    """
+    from mlia.transforms.child import call_without_limit
+
+    prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
+    graph = prepared.original or prepared.compiled
+    given, described = _samples(graph, inputs, samples, seed)
+    progress(f"executing {prepared.name} with {len(given)} samples")
+    compared = None
+    content = bytes(prepared.compiled.content)
+    if prepared.original is not None:
+        from mlia.backends.comparison import compare
+
+        reference = bytes(prepared.original.content)
+        compared = call_without_limit(None, compare, reference, content, prepared.links, given)
+    else:
+        from mlia.backends.comparison import outputs_of
+
+        call_without_limit(None, outputs_of, content, given)
+    compiled = compiled_for(prepared.compiled)
+    return Verification(
+        schema_version=SCHEMA_VERSION,
+        mlia_version=mlia.__version__,
+        model=summarize_model(prepared.name, prepared.graph, None),
+        target=summarize_target(prepared.target) if prepared.target else None,
+        compiled=compiled,
+        source=Source(Origin.SIMULATED, "mlia's Ethos-U simulator", mlia.__version__),
+        reference=Source(Origin.MEASURED, "LiteRT's reference kernels", _litert_version()),
+        samples=described,
+        npu_segments=_segments(prepared.compiled),
+        host_operators=len(prepared.compiled.operators) - _segments(prepared.compiled, main_only=True),
+        outputs=_output_checks(prepared, compared),
+        operators=_operator_checks(prepared, compared),
+        dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
+        skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
+        notes=notes_on(graph),
+    )
+
+
+def simulate(
+    model: str | Path | Graph,
+    target: str | Target | None,
+    inputs: Mapping[str, Any] | str | Path,
+    *,
+    input_shapes: InputShapes | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """What a model computes on an Ethos-U, bit by bit as TFLite's reference through Vela's mapping.
+
+    Args:
+        model: path of a model, or a Graph; float models are quantized first.
+        target: an Ethos-U; None for a model that is compiled already.
+        inputs: arrays (samples, *shape) by the inputs' names, or a file of them; integers are codes, others real.
+        input_shapes: sizes of inputs by name, where the model leaves them open.
+        timeout_s: how long the compiler may take.
+        progress: is told what is being done.
+
+    Returns:
+        arrays (samples, *shape) by the outputs' names, in the codes that the model stores.
+
+    Raises:
+        As verify().
+    """
+    import numpy
+
+    from mlia.backends.comparison import outputs_of
+    from mlia.transforms.calibration import fit_samples, load_samples
+    from mlia.transforms.child import call_without_limit
+
+    prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
+    graph = prepared.original or prepared.compiled
+    if isinstance(inputs, str | Path):
+        samples = load_samples(Path(inputs), graph)
+    else:
+        samples = fit_samples(dict(inputs), graph, Path("inputs"))
+    progress(f"executing {prepared.name} with {len(samples)} samples")
+    found = call_without_limit(None, outputs_of, bytes(prepared.compiled.content), samples)
+    names = output_names(graph)
+    return {name: numpy.stack([each[number] for each in found]) for number, name in enumerate(names)}
+
+
+def output_names(graph: Graph) -> list[str]:
+    """A name for each output: its own, made different where two are the same."""
+    names: list[str] = []
+    for number, index in enumerate(graph.main.outputs):
+        name = graph.main.tensors[index].name or f"output_{number}"
+        names.append(name if name not in names else f"{name}_{number}")
+    return names
+
+
+def compiled_graph(
+    model: str | Path | Graph,
+    target: str | Target | None,
+    *,
+    input_shapes: InputShapes | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Prepared:
+    """The model as it is compiled for a target, or as it is when it is compiled already.
+
+    Raises:
+        As verify().
+    """
+    return _prepare(model, target, input_shapes or {}, timeout_s, progress)
+
+
+def _prepare(
+    model: str | Path | Graph,
+    target: str | Target | None,
+    input_shapes: InputShapes,
+    timeout_s: float,
+    progress: Callable[[str], None],
+) -> Prepared:
+    place = load_target(target) if isinstance(target, str) else target
+    if isinstance(place, CpuTarget):
+        raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
+    graph, name = load(model, input_shapes), name_of(model)
+    if is_compiled(graph):
+        return Prepared(name, graph, place, graph, None, ())
+    if place is None:
+        raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
+    if graph.provenance.format.startswith("TOSA"):
+        raise TransformError("LiteRT cannot run a TOSA model, so there is nothing to compare with")
+    if graph.computes_in_float:
+        from mlia.transforms.prepare import QuantizeOptions, quantized
+
+        graph = quantized(graph, QuantizeOptions(), progress)[0]
+    progress(f"compiling {name} for {place.name}")
+    compilation = compile_model(graph.content, place, timeout_s, wants_model=True)
+    compiled = read_tflite(compilation.model)
+    if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
+        compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
+    return Prepared(name, graph, place, compiled, graph, _links(compilation))
+
+
+def _links(compilation: Compilation) -> "tuple[Link, ...]":
+    """Which operations make the outputs of the user's operators: those of the last step of each."""
+    from mlia.backends.comparison import Link
+
+    steps = {row["id"]: row["source_id"] for row in compilation.rows("optimised")}
+    sources = {row["id"]: row["ext_key"] for row in compilation.rows("source")}
+    streams = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"))}
+    queue = sorted(compilation.rows("queue"), key=lambda row: (streams[row["cmdstream_id"]], int(row["offset"])))
+    owners = {row["optimised_id"]: sources.get(steps.get(row["optimised_id"], ""), "") for row in queue}
+    last = {owner: step for step, owner in owners.items() if owner}
+    return tuple(
+        Link(streams[row["cmdstream_id"]], int(row["offset"]), int(owners[row["optimised_id"]]))
+        for row in queue
+        if last.get(owners[row["optimised_id"]]) == row["optimised_id"]
+    )
+
+
+def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> tuple[list[list[Any]], str]:
+    if inputs is not None:
+        from mlia.transforms.calibration import load_samples
+
+        loaded = load_samples(Path(inputs), graph)
+        return loaded, f"{len(loaded)} of {Path(inputs).name}"
+    from mlia.transforms.noise import describe, edge_and_random_samples
+
+    tensors = [graph.main.tensors[index] for index in graph.main.inputs]
+    return list(edge_and_random_samples(tensors, seed, samples)), f"{describe(samples)}, seed {seed}"
+
+
+def _segments(compiled: Graph, main_only: bool = False) -> int:
+    subgraphs = compiled.subgraphs[:1] if main_only else compiled.subgraphs
+    return sum(operator.custom_code == "ethos-u" for subgraph in subgraphs for operator in subgraph.operators)
+
+
+def _output_checks(prepared: Prepared, compared: "Compared | None") -> tuple[TensorCheck, ...]:
+    if compared is None or prepared.original is None:
+        return ()
+    checks = []
+    for number, (index, name) in enumerate(
+        zip(prepared.original.main.outputs, output_names(prepared.original), strict=True)
+    ):
+        maker = next((each for each in prepared.original.operators if index in each.outputs), None)
+        checks.append(_check(prepared.original, maker.index if maker else None, name, compared.outputs[number]))
+    return tuple(checks)
+
+
+def _operator_checks(prepared: Prepared, compared: "Compared | None") -> tuple[TensorCheck, ...]:
+    if compared is None or prepared.original is None:
+        return ()
+    main = prepared.original.main
+    return tuple(
+        _check(prepared.original, operator.index, main.operator_name(operator), compared.operators.get(operator.index))
+        for operator in main.operators
+    )
+
+
+def _check(graph: Graph, index: int | None, name: str, found: "Difference | None") -> TensorCheck:
+    from mlia.simulator.differences import why_different
+
+    operator = graph.operators[index] if index is not None else None
+    kind = operator.kind if operator else "input"
+    place = OperatorId(0, index) if index is not None else None
+    if found is None or not found.is_placed:
+        return TensorCheck(place, kind, name, Outcome.NOT_COMPARED, 0, 0, 0, UNPLACED)
+    reason, outcome = "", Outcome.EXACT
+    if found.different_elements:
+        reason = why_different([each.kind for each in graph.operators], found.largest_codes)
+        outcome = Outcome.DOCUMENTED if reason else Outcome.DIFFERENT
+    return TensorCheck(
+        place, kind, name, outcome, found.elements, found.different_elements, found.largest_codes, reason
+    )
+
+
+def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Danger]:
+    if target is None:
+        return []
+    ours = target.npu.family, target.npu.macs_per_cycle
+    return [
+        Danger(0, 0, "wrong NPU", f"compiled for {each.npu}-{each.macs_per_cycle}, and {target.name} is another")
+        for each in compiled
+        if (each.npu, each.macs_per_cycle) != ours
+    ]
+
+
+def _hazards(prepared: Prepared) -> list[Danger]:
+    return []
+
+
+def _litert_version() -> str:
+    from importlib.metadata import version
+
+    return version("ai-edge-litert")
