@@ -169,9 +169,6 @@ class Compute(Struct, frozen=True):
     accumulator_source: str = "reset"  # what accumulators begin with: zero, "keep", or "ifm2"
     is_output_enabled: bool = True
     resize: "Resize | None" = None
-    ofm_reverse: str = "none"  # or "h", "w", "c": the axis that is written backwards (Ethos-U85)
-    accumulator_input: str = "reset"  # or "keep", "ifm2": what sums begin with (Ethos-U85)
-    is_output_enabled: bool = True  # whether sums become an output, or stay for the next operation (Ethos-U85)
     cores: int = 1  # how many work, each on its part of the output's channels (Ethos-U65-512)
 
 
