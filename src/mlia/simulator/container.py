@@ -97,4 +97,6 @@ def _config(words: "NDArray[numpy.uint32]") -> Config:
     if log2_macs not in _LOG2_MACS[family]:
         raise SimulatorError(f"there is no {family} with {1 << log2_macs} MACs per cycle")
     cores = 2 if (family, log2_macs) == ("ethos-u65", 9) else 1
-    return Config(product, family, 1 << log2_macs, register >> 8 & 0xFF, cores)
+    # On Ethos-U85 these bits say how many memory ports there are.
+    shram_kib = 0 if family == "ethos-u85" else register >> 8 & 0xFF
+    return Config(product, family, 1 << log2_macs, shram_kib, cores)

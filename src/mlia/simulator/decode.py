@@ -266,7 +266,7 @@ def _cores(state: State, config: Config) -> int:
 
 
 def _streams(state: State, config: Config) -> int:
-    """How many weight streams there are: Ethos-U65-512 has one per core; U85 as the facts in Vela's encoder."""
+    """How many weight streams there are: one per core on Ethos-U65-512, up to four on Ethos-U85 (Vela's streams)."""
     if state.is_u85:
         return {128: 1, 256: 1, 512: 2}.get(config.macs_per_cycle, 4)
     return _cores(state, config)
