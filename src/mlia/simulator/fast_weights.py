@@ -2,7 +2,7 @@
 
 A header of 256 bits, the lowest bit of each byte first: 1 bit "raw"; 1 bit "small table"; 102 bits zero; 8 bits signed
 what was added to raw weights; a table of 16 values of 9 bits with the sign in the lowest. Then come, per
-weight, 8 bits if raw, 2 bits that index a small table, or 4 bits that index the table. Source: Regor's published encoder.
+weight, 8 bits if raw, 2 bits that index a small table, or 4 that index the table. Source: Regor's published encoder.
 """
 
 import numpy
