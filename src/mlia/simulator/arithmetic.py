@@ -50,13 +50,13 @@ def scaled_by(values: Integers, multiplier: Factor, shift: Factor, rounding: Rou
 
 
 def double_rounded(values: Integers, multiplier: Factor, shift: Factor) -> Integers:
-    """gemmlowp's doubling high multiply after a left shift by 31 - shift, then a rounding shift by shift - 31.
+    """gemmlowp's doubling high multiply of `values` << (31 - shift), then its rounding shift by shift - 31.
 
     The high half is rounded half up (gemmlowp nudges a negative product by 1 - 2**30 and divides towards zero, which
     is the same); the shift afterwards rounds ties away from zero.
     """
-    left, right = numpy.maximum(31 - numpy.asarray(shift), 0), numpy.maximum(numpy.asarray(shift) - 31, 0)
-    return shifted_symmetric(natural(values << left if left.any() else values, multiplier, 31), right)
+    first = numpy.minimum(shift, 31)
+    return shifted_symmetric(natural(values, multiplier, first), numpy.asarray(shift) - first)
 
 
 def natural(values: Integers, multiplier: Factor, shift: Factor) -> Integers:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlia.errors import SimulatorError
 from mlia.simulator import arithmetic
-from mlia.simulator.operation import Compute, Rounding, Scale
+from mlia.simulator.operation import Compute, Scale
 
 Integers = NDArray[numpy.int64]
 
@@ -46,14 +46,14 @@ def binary(operation: Compute, a: Integers, b: Integers) -> Integers:
         scale = _output_scale(operation)
         if _is_wide(operation):
             # INFERRED: 32-bit operands ignore the multiplier, so that a shift of 31 is gemmlowp's high multiply.
-            return _shifted(a * b, scale.shift, rounding)
+            return arithmetic.scaled_by(a * b, 1, scale.shift, rounding)
         return arithmetic.scaled_by(a * b, scale.multiplier, scale.shift, rounding)
     if mode == "min":
         return numpy.minimum(a, b)
     if mode == "max":
         return numpy.maximum(a, b)
     if mode == "shr":
-        return _shifted(a, b, rounding)
+        return arithmetic.scaled_by(a, 1, b, rounding)
     if mode == "shl":
         return arithmetic.wrapped_to_32_bits(a << b)
     raise SimulatorError(f"the elementwise operation {mode} at {operation.offset:#x} is not known")
@@ -71,7 +71,9 @@ def _sum(operation: Compute, a: Integers, b: Integers) -> Integers:
     """A sum or difference. 32-bit operands are not scaled before; others each by 16 bits, or one of them by 32."""
     scale, rounding = _output_scale(operation), operation.ofm_rounding
     if _is_wide(operation):
-        return _shifted(a + b if operation.mode == "add" else a - b, scale.shift, rounding)
+        if scale.multiplier != 1:
+            raise SimulatorError(f"a scaled sum of 32-bit operands at {operation.offset:#x} is not known")
+        return arithmetic.scaled_by(a + b if operation.mode == "add" else a - b, 1, scale.shift, rounding)
     first, second = operation.ifm_scale or Scale(1, 0), operation.ifm2_scale or Scale(1, 0)
     if operation.scaled_operand == "a":
         a, b = _scaled_operand(operation, a, first), _unscaled_operand(operation, b)
@@ -101,14 +103,3 @@ def _is_wide(operation: Compute) -> bool:
 def _output_scale(operation: Compute) -> Scale:
     """OFM_SCALE, where the operation uses it."""
     return operation.ofm_scale if operation.is_ofm_scale_global else Scale(1, 0)
-
-
-def _shifted(values: Integers, shift: int | Integers, rounding: Rounding) -> Integers:
-    if rounding == Rounding.NATURAL:
-        return arithmetic.shifted_natural(values, shift)
-    if rounding == Rounding.DOUBLE:
-        return arithmetic.shifted_symmetric(values, shift)
-    if rounding == Rounding.TRUNCATE:
-        sizes = numpy.abs(values) >> shift
-        return numpy.where(values < 0, -sizes, sizes)
-    raise SimulatorError(f"the rounding {rounding} of a shift is not known")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 from msgspec import Struct
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mlia.errors import SimulatorError
 from mlia.simulator.memory import Memory
@@ -47,22 +47,18 @@ def stored_shape(feature_map: FeatureMap) -> tuple[int, int, int]:
     return height, width, depth
 
 
-def read_elements(memory: Memory, feature_map: FeatureMap) -> NDArray[Any]:
-    """The map as stored: (height, width, channels) in its own type. Do not write to it; it may be memory itself.
+def read_elements(memory: Memory, feature_map: FeatureMap, dtype: DTypeLike = None) -> NDArray[Any]:
+    """A copy of the map, (height, width, channels), in its own type or another; its zero point is still in it.
 
     Raises:
         SimulatorError: it leaves its region, or is not in memory.
     """
     if feature_map.storage != "memory":
         raise SimulatorError(f"a feature map that is {feature_map.storage} cannot be read from memory")
-    dtype = element_type(feature_map)
-    parts = list(_parts(feature_map))
-    if len(parts) == 1 and not feature_map.is_brick:
-        return _view(memory, feature_map, parts[0], dtype)
-    values = numpy.empty(stored_shape(feature_map), dtype)
-    for part in parts:
-        target = values[part.box]
-        target[:] = _view(memory, feature_map, part, dtype).reshape(target.shape)
+    stored = element_type(feature_map)
+    values = numpy.empty(stored_shape(feature_map), stored if dtype is None else dtype)
+    for part in _parts(feature_map):
+        values[part.box] = _view(memory, feature_map, part, stored).reshape(values[part.box].shape)
     return values
 
 
@@ -72,7 +68,7 @@ def read(memory: Memory, feature_map: FeatureMap) -> Integers:
         if feature_map.scalar is None:
             raise SimulatorError("an operand is a scalar, but no scalar was set")
         return numpy.full((1, 1, 1), feature_map.scalar, numpy.int64)
-    return read_elements(memory, feature_map).astype(numpy.int64)
+    return read_elements(memory, feature_map, numpy.int64)
 
 
 def write(memory: Memory, feature_map: FeatureMap, values: NDArray[Any]) -> None:

@@ -105,8 +105,8 @@ class U55:
     def _input(self, operation: Compute, fill: int) -> NDArray[Any]:
         """What the windows of a kernel slide over: zero point removed, upscaled, and padded with `fill`."""
         ifm = operation.ifm
-        dtype = numpy.dtype(numpy.int32 if ifm.element_bytes < 4 else numpy.int64)
-        values = upscaled(read_elements(self._memory, ifm).astype(dtype) - ifm.zero_point, operation.upscale)
+        values = read_elements(self._memory, ifm, numpy.int32 if ifm.element_bytes < 4 else numpy.int64)
+        values = upscaled(values - ifm.zero_point, operation.upscale)
         size = covered(operation.kernel, operation.ofm.height, operation.ofm.width)
         return padded(values, operation.padding, size, fill)
 
