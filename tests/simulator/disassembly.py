@@ -1,0 +1,111 @@
+"""What Vela itself says of the streams it writes: its verbose disassembly, from a child process."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from msgspec import Struct
+
+from mlia.backends import vela_process
+from mlia.graph.tflite import read_tflite
+from mlia.simulator.commands import Command
+from mlia.simulator.container import Program, read_program
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
+
+# The child: settings and where the compiled model goes come from its arguments, the model from its stdin.
+_CHILD = """
+import json, sys
+from ethosu import regor
+settings, path = json.loads(sys.argv[1]), sys.argv[2]
+options = settings["options"].replace("[compiler]", "[compiler]\\nverbose_register_command_stream=true", 1)
+compiled = regor.compile(settings["architecture"], sys.stdin.buffer.read(), "TFLITE", settings["system_config"],
+                         options=options, verbose=True)
+with open(path, "wb") as file:
+    file.write(bytes(compiled.model))
+"""
+_LINE = re.compile(r"^0x([0-9a-f]+): (.{8}) ([0-9a-f]{4}) ([0-9a-f]{4}) - (\S+)\s+(-?\d+)(?:, (.*))?$")
+# Where we have a plainer name.
+_RENAMED = {"addr": ("address", "length", "stride")}
+
+
+class Line(Struct, frozen=True):
+    """One command, as Vela prints it."""
+
+    offset: int
+    payload: int | None
+    opcode: int
+    parameter: int
+    name: str
+    fields: tuple[tuple[str, str], ...]
+
+
+class Disassembly(Struct, frozen=True):
+    """The NPU's programs in a compiled model, and Vela's lines for all of them."""
+
+    programs: list[Program]
+    lines: list[Line]
+
+
+def disassemble(content: bytes, target_name: str) -> Disassembly:
+    """Compile a TFLite file for a target, and let Vela say what it wrote."""
+    target = load_target(target_name)
+    assert isinstance(target, Target)
+    settings = json.dumps(json.loads(vela_process._settings(target)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "compiled.tflite"
+        command = [sys.executable, "-c", _CHILD, settings, str(path)]
+        output = subprocess.run(command, input=content, capture_output=True, check=True).stdout
+        programs = programs_of(path.read_bytes())
+    return Disassembly(programs, [_line(line) for line in output.decode().splitlines() if line.startswith("0x")])
+
+
+def programs_of(compiled: bytes) -> list[Program]:
+    """The programs of a compiled model, in the order of its operators."""
+    return [
+        read_program(subgraph.tensors[operator.inputs[0]].data)
+        for subgraph in read_tflite(compiled).subgraphs
+        for operator in subgraph.operators
+        if operator.custom_code == "ethos-u"
+    ]
+
+
+def difference(command: Command, line: Line) -> str:
+    """How our reading of a command differs from Vela's; nothing where it does not."""
+    ours = (command.name, command.opcode, command.parameter, command.payload)
+    if ours != (line.name, line.opcode, line.parameter, line.payload):
+        return f"{ours} is not {line}"
+    if len(command.fields) != len(line.fields):
+        return f"{dict(command.fields)} is not {line.fields}"
+    for (name, value), (their_name, their_value) in zip(command.fields.items(), line.fields, strict=True):
+        if name != their_name and name not in _RENAMED.get(their_name, ()):
+            return f"{line.name}: {name} is not {their_name}"
+        if not _is_same(value, their_value):
+            return f"{line.name}: {name} is {value}, not {their_value}"
+    return ""
+
+
+def _is_same(ours: int | str, theirs: str) -> bool:
+    """Vela prefixes values with their kind, and prints negative numbers without a sign: of 32 bits one too low."""
+    if isinstance(ours, str):
+        return re.search(f"(^|_){ours.upper()}$", theirs) is not None
+    number = int(theirs, 0)
+    return ours == number or (ours < 0 and number in (ours + (1 << 16), ours + (1 << 32) - 1, ours + (1 << 40)))
+
+
+def _line(text: str) -> Line:
+    found = _LINE.match(text)
+    assert found, text
+    offset, payload, parameter, opcode, name, _, fields = found.groups()
+    pairs = [field.split(" = ") for field in (fields or "").split(", ") if field]
+    return Line(
+        int(offset, 16),
+        int(payload, 16) if payload.strip() else None,
+        int(opcode, 16),
+        int(parameter, 16),
+        name,
+        tuple((key, value) for key, value in pairs),
+    )
