@@ -85,4 +85,4 @@ def test_what_is_too_wide_is_an_error() -> None:
 
 def test_unknown_rounding_is_an_error() -> None:
     with pytest.raises(SimulatorError, match="double asymmetric"):
-        arithmetic.scaled(numpy.array([1]), Scale(1, 0, Rounding.DOUBLE_ASYMMETRIC))
+        arithmetic.scaled(numpy.array([1]), Scale(3, 0, Rounding.DOUBLE_ASYMMETRIC))

@@ -34,7 +34,7 @@ def scaled_by(values: Integers, multiplier: Factor, shift: Factor, rounding: Rou
     Raises:
         SimulatorError: a rounding that is not known.
     """
-    if isinstance(multiplier, int) and (multiplier, shift) == (1, 0):
+    if isinstance(multiplier, int) and isinstance(shift, int) and (multiplier, shift) == (1, 0):
         return values
     if rounding == Rounding.DOUBLE:
         return double_rounded(values, multiplier, shift)

@@ -47,7 +47,7 @@ def stored_shape(feature_map: FeatureMap) -> tuple[int, int, int]:
     return height, width, depth
 
 
-def read_elements(memory: Memory, feature_map: FeatureMap, dtype: DTypeLike = None) -> NDArray[Any]:
+def read_elements(memory: Memory, feature_map: FeatureMap, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """A copy of the map, (height, width, channels), in its own type or another; its zero point is still in it.
 
     Raises:
