@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from mlia.graph.graph import Graph
 from mlia.rules.performance import activations, bounds, layout, shape
-from mlia.rules.performance.words import counted, named, percent
 from mlia.rules.rule import Case, Finding, NpuRule
+from mlia.rules.words import counted, named, percent, quoted, sizes
 from mlia.testing import advise_one, case_of, fixed
 from tests.rules.cases import performance_operators as models
 
@@ -34,9 +34,11 @@ def faster(content: bytes, change: Callable[[Graph], Graph], target: str) -> flo
 
 
 def test_names_and_shares_are_short() -> None:
-    assert named("conv/Relu;conv/BiasAdd;conv") == "'conv/Relu'"
-    assert named("functional_1/block_11/depthwise/Relu6") == "'…_1/block_11/depthwise/Relu6'"
-    assert len(named("x" * 99)) == 30
+    assert quoted("conv/Relu;conv/BiasAdd;conv") == "'conv/Relu'"
+    assert quoted("functional_1/model/block_11/depthwise/Relu6") == "'…tional_1/model/block_11/depthwise/Relu6'"
+    assert len(quoted("x" * 99)) == 42
+    assert named(["a", "b", "c"], 2) == "'a', 'b' and 1 more"
+    assert sizes((1, 32, 8)) == "1x32x8"
     assert percent(0.256) == "26 %"
     assert counted(1, "operator") == "1 operator"
     assert counted(3, "TRANSPOSE") == "3 TRANSPOSEs"

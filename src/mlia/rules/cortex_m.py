@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.results import CpuCost, OperatorId
 from mlia.rules.rule import CpuCase, CpuRule, Finding, Rule
-from mlia.rules.words import named
+from mlia.rules.words import named, percent
 
 MUCH = 0.05  # of the time: less is not worth another kernel
 CMSIS_NN = "CMSIS-NN"
@@ -102,7 +102,7 @@ class ReferenceKernel(CpuRule):
             return
         slow.sort(key=_milliseconds, reverse=True)
         every = [cost for costs in slow for cost in costs]
-        told = ", ".join(f"{costs[0].kind} {100 * _share(case, costs):.0f} %" for costs in slow[:3])
+        told = ", ".join(f"{costs[0].kind} {percent(_share(case, costs))}" for costs in slow[:3])
         yield Finding(
             _operators(every),
             f"time in reference kernels: {told}; {slow[0][0].kernel.reason}",
@@ -146,7 +146,7 @@ class FloatModel(CpuRule):
         whole = case.graph.computes_in_float
         yield Finding(
             _operators(costs),
-            f"{len(costs)} operators compute in float32, with reference kernels: {100 * share:.0f} % of the time",
+            f"{len(costs)} operators compute in float32, with reference kernels: {percent(share)} of the time",
             "Quantize the model to int8; without --no-quantize mlia does it."
             if whole
             else "Quantize the rest of the model, or replace operators that the quantizer leaves in float.",

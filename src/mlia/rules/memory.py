@@ -6,9 +6,9 @@ from functools import partial
 
 from mlia.advice import Safety, Severity
 from mlia.results import Bound, MemoryUse, OperatorId, TensorLife
-from mlia.rules.bounds import FAR, bound_share
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
-from mlia.rules.words import KIB, kib, short_name
+from mlia.rules.waiting import FAR, bound_share
+from mlia.rules.words import KIB, kib, percent, quoted
 from mlia.targets.target import MemoryMode, Target
 
 SRAM = "sram"
@@ -213,7 +213,7 @@ class PeakOfOneTensor(NpuRule):
             what = "Give the operator that makes it fewer channels, or pool earlier."
         yield Finding(
             _makers(case, largest),
-            f"'{short_name(largest.name)}' has {kib(largest.size_bytes)} of the {kib(peak)} at the peak; without it"
+            f"{quoted(largest.name)} has {kib(largest.size_bytes)} of the {kib(peak)} at the peak; without it"
             f" {kib(rest)} are enough",
             what,
             why_not_tried="the network changes, and needs training",
@@ -264,7 +264,7 @@ class WaitsForWeights(NpuRule):
         if fixes:
             yield Finding(
                 (),
-                f"in {100 * waiting:.0f} % of the cycles the NPU waits for data; constants"
+                f"in {percent(waiting)} of the cycles the NPU waits for data; constants"
                 f" ({kib(memory.constants_bytes)}) are in {_word(case.target.constants_memory.name)}, the arena in"
                 f" {_word(case.target.arena_memory.name)}",
                 "Use a faster mode if there is the SRAM; Sram_Only means to copy the model there at start.",
@@ -383,7 +383,7 @@ def _meet(one: TensorLife, other: TensorLife) -> bool:
 def _at_peak(memory: MemoryUse) -> str:
     """The largest tensors at the peak, up to three."""
     _, alive = _peak(_in_sram(memory.tensors))
-    named = [f"'{short_name(life.name)}' {kib(life.size_bytes)}" for life in alive[:3]]
+    named = [f"{quoted(life.name)} {kib(life.size_bytes)}" for life in alive[:3]]
     return ", ".join(named) or "nothing that the compiler names"
 
 

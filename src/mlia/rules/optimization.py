@@ -6,9 +6,9 @@ from functools import partial
 from mlia.advice import Safety
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import Bound, OperatorId, Unit
-from mlia.rules.bounds import FAR, bound_share, waiting_share
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
-from mlia.rules.words import kib, named
+from mlia.rules.waiting import FAR, bound_share, waiting_share
+from mlia.rules.words import kib, named, percent
 from mlia.targets.target import Target
 
 WAITING = 0.05  # of the cycles, that the NPU waits: less is not worth other weights
@@ -119,7 +119,7 @@ class UncompressedWeights(NpuRule):
             return
         yield Finding(
             (),
-            f"the NPU waits in {100 * waiting:.0f} % of the cycles; {kib(memory.weights_bytes)} of weights are"
+            f"the NPU waits in {percent(waiting)} of the cycles; {kib(memory.weights_bytes)} of weights are"
             f" {kib(memory.compressed_weights_bytes)} compressed",
             "Run `mlia optimize --pruning --pruning-target 0.6 --clustering` with calibration data.",
             (
@@ -203,7 +203,7 @@ class DenseOnU85(NpuRule):
         if share >= WAITING:
             yield Finding(
                 (),
-                f"{100 * share:.0f} % of the cycles multiply or read dense weights; this NPU skips two zeros of four",
+                f"{percent(share)} of the cycles multiply or read dense weights; this NPU skips two zeros of four",
                 "Run `mlia optimize --pruning --pruning-pattern 2:4` with calibration data.",
                 (Fix("2:4 sparsity", Safety.VALIDATE, _two_of_four),),
                 only_if_gain=True,
@@ -243,10 +243,10 @@ class MacBound(NpuRule):
         if more is None or share < BUSY:
             return
         use = case.performance.mac_utilization
-        told = f", used to {100 * use:.0f} % of its peak" if use is not None and use >= 0.01 else ""
+        told = f", used to {percent(use)} of its peak" if use is not None and use >= 0.01 else ""
         yield Finding(
             (),
-            f"{100 * share:.0f} % of the cycles wait for the MAC array{told}",
+            f"{percent(share)} of the cycles wait for the MAC array{told}",
             "If the hardware is not fixed yet, compare the next larger NPU.",
             (Fix(f"{more} MACs", Safety.LOSSLESS, retarget=partial(_macs, more)),),
             only_if_gain=True,

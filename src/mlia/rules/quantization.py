@@ -8,7 +8,7 @@ from mlia.results import Compatibility, OperatorId
 from mlia.rules import quantization_weights
 from mlia.rules.quantized import LOWEST, activations, inputs_of, scale_of, zero_point_of
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
-from mlia.rules.words import named
+from mlia.rules.words import named, percent
 
 SMALLEST, LARGEST = 1e-10, 1e6  # of a scale that a measured range can give
 UNUSED = 0.25  # of all codes
@@ -146,7 +146,7 @@ class UnusedCodes(NpuRule):
         if found:
             yield Finding(
                 tuple(OperatorId(main.index, operator.index) for operator, _ in found),
-                f"{100 * max(unused for _, unused in found):.0f} % of the codes of"
+                f"{percent(max(unused for _, unused in found))} of the codes of"
                 f" {named([main.operator_name(operator) for operator, _ in found], 2)} are for negative numbers behind"
                 " a RELU",
                 "For a bit more precision, quantize with asymmetric activations.",

@@ -6,7 +6,7 @@ from mlia.advice import Severity
 from mlia.results import Compatibility
 from mlia.rules.quantized import Weighted, weighted
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
-from mlia.rules.words import named
+from mlia.rules.words import named, percent
 
 NARROW = 32  # codes below: two of seven bits are never used
 NARROW_CODES = bytes(code % 256 for code in range(1 - NARROW, NARROW))
@@ -65,7 +65,7 @@ class NarrowWeights(NpuRule):
             operators = [each for each, _ in found.values()]
             yield Finding(
                 tuple(each.id for each in operators),
-                f"{_names(operators, case)}: in {100 * share:.0f} % of the rows no code is beyond {NARROW - 1}, of 127",
+                f"{_names(operators, case)}: in {percent(share)} of the rows no code is beyond {NARROW - 1}, of 127",
                 "For precision, quantize with a scale per channel, and without clipping.",
                 why_not_tried=AGAIN,
             )

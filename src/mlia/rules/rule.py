@@ -69,6 +69,17 @@ class Finding(Struct, frozen=True):
     at_stake_ms: float | None = None
 
 
+def operand(subgraph: Subgraph, operator: Operator, position: int) -> Tensor | None:
+    """An input by its position, or None where there is none."""
+    inputs = operator.inputs
+    return subgraph.tensor(inputs[position]) if position < len(inputs) else None
+
+
+def result(subgraph: Subgraph, operator: Operator) -> Tensor | None:
+    """The first output, or None where there is none."""
+    return subgraph.tensors[operator.outputs[0]] if operator.outputs else None
+
+
 class Refused(Struct, frozen=True):
     """An operator that the NPU does not take, and one constraint that it breaks."""
 
@@ -83,14 +94,12 @@ class Refused(Struct, frozen=True):
 
     def tensor(self, position: int) -> Tensor | None:
         """An input by its position, or None where there is none."""
-        inputs = self.operator.inputs
-        return self.subgraph.tensor(inputs[position]) if position < len(inputs) else None
+        return operand(self.subgraph, self.operator, position)
 
     @property
     def output(self) -> Tensor | None:
         """The first output, or None where there is none."""
-        outputs = self.operator.outputs
-        return self.subgraph.tensors[outputs[0]] if outputs else None
+        return result(self.subgraph, self.operator)
 
 
 class Case:

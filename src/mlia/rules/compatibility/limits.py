@@ -7,7 +7,7 @@ from typing import ClassVar
 from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
-from mlia.rules.words import named
+from mlia.rules.words import named, quoted, sizes
 
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
@@ -43,8 +43,8 @@ def shapes(refused: Sequence[Refused], position: int = 0, most: int = 2) -> str:
     told = []
     for each in refused[:most]:
         tensor = each.tensor(position)
-        size = "x".join(map(str, tensor.shape)) if tensor is not None else "?"
-        told.append(f"{size} in {named([each.placement.name])}")
+        size = sizes(tensor.shape) if tensor is not None else "?"
+        told.append(f"{size} in {quoted(each.placement.name)}")
     return ", ".join(told) + (f" and {len(refused) - most} more" if len(refused) > most else "")
 
 
@@ -233,9 +233,9 @@ class TransposedSize(LimitRule):
         """What is wrong."""
         refused = self.refusals(case)
         if refused:
-            sizes = ["x".join(map(str, each.output.shape[1:3])) for each in refused if each.output is not None]
+            made = [sizes(each.output.shape[1:3]) for each in refused if each.output is not None]
             stride = _sides(refused[0], "stride_h", "stride_w")
-            evidence = f"{shapes(refused, 2)} with stride {stride} becomes {' and '.join(sizes[:2])}"
+            evidence = f"{shapes(refused, 2)} with stride {stride} becomes {' and '.join(made[:2])}"
             advice = "Make the output input times stride and crop it, or interleave convolutions."
             fix = lossless("interleaved convolutions", remedy("upsampling.convolutions_interleaved", refused))
             yield finding(case, refused, f"{evidence}; the NPU makes input times stride", advice, fix)
@@ -289,10 +289,10 @@ def _resized(refused: Sequence[Refused], legal: str) -> str:
     told = []
     for each in refused[:2]:
         before, after = each.tensor(0), each.output
-        sizes = ["x".join(map(str, tensor.shape[1:3])) for tensor in (before, after) if tensor is not None]
+        both = [sizes(tensor.shape[1:3]) for tensor in (before, after) if tensor is not None]
         flags = [flag for flag in ("align_corners", "half_pixel_centers") if each.operator.options.get(flag)]
         with_flags = f" with {' and '.join(flags)}" if flags else ""
-        told.append(f"{' to '.join(sizes)}{with_flags} in {named([each.placement.name])}")
+        told.append(f"{' to '.join(both)}{with_flags} in {quoted(each.placement.name)}")
     more = f" and {len(refused) - 2} more" if len(refused) > 2 else ""
     return f"{', '.join(told)}{more}; the factor can be {legal}"
 

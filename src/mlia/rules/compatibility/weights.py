@@ -6,6 +6,7 @@ from functools import partial
 from mlia.graph.graph import Graph, Tensor
 from mlia.rules.compatibility.refusals import finding, follows_from_constants, lossless, places, to_validate
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.words import sizes
 
 _MOST = 127 * 65536  # of the absolute codes that one output adds up; of int16 activations on Ethos-U85 more
 _MOST_INT16_ON_U85 = 32767 * 65536
@@ -143,7 +144,7 @@ class UnsupportedBias(ConstraintRule):
         odd = [each for each in stored if each not in large]
         if odd:
             bias = _bias(odd[0])
-            shape = "x".join(map(str, bias.shape)) if bias is not None else ""
+            shape = sizes(bias.shape) if bias is not None else ""
             evidence = (
                 f"{bias.dtype if bias else ''} bias of shape {shape} in {places(odd)}; int32 of one axis is taken"
             )

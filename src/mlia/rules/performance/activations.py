@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from mlia.advice import Safety
 from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
-from mlia.rules.performance.words import counted, identity, listed, main_costs, operand, percent, result, share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.performance.costs import costliest, identity, main_costs, share
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.words import counted, percent
 
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _TABLES = ("HARD_SWISH", "GELU", "ELU", "LEAKY_RELU")
@@ -58,7 +59,7 @@ class GatedActivation(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{products} x * LOGISTIC(x) take {percent(part)} of the time: {listed(found)}",
+            f"{products} x * LOGISTIC(x) take {percent(part)} of the time: {costliest(found)}",
             "Train with hard swish, or with RELU.",
             (
                 Fix("HARD_SWISH for x * LOGISTIC(x)", Safety.VALIDATE, _hard_swishes),
@@ -177,7 +178,7 @@ class ResultRescaled(NpuRule):
         kinds = ", ".join(dict.fromkeys(cost.kind for cost in found))
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{kinds} rescale results of convolutions in {percent(part)} of the time: {listed(found)}",
+            f"{kinds} rescale results of convolutions in {percent(part)} of the time: {costliest(found)}",
             "Let the convolutions write in that scale.",
             (Fix("scales joined with convolutions", Safety.VALIDATE, _joined),),
             only_if_gain=True,
@@ -222,7 +223,7 @@ class CostlySoftmax(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"the SOFTMAX {listed(found)} makes an output, in {percent(part)} of the time",
+            f"the SOFTMAX {costliest(found)} makes an output, in {percent(part)} of the time",
             "Leave it out where only the largest result is looked for.",
             (Fix("the SOFTMAX left out", Safety.VALIDATE, _without_softmax),),
             only_if_gain=True,
@@ -270,7 +271,7 @@ class SixteenBits(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"int16 in {counted(len(found), 'operator')}, {percent(part)} of the time: {listed(found)}",
+            f"int16 in {counted(len(found), 'operator')}, {percent(part)} of the time: {costliest(found)}",
             "Quantize the float model to int8, and keep 16 bits only where the accuracy needs it.",
             why_not_tried="it needs the float model",
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
@@ -308,7 +309,7 @@ class SlopePerChannel(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{counted(len(found), 'PRELU')}, {percent(part)} of the time: {listed(found)}",
+            f"{counted(len(found), 'PRELU')}, {percent(part)} of the time: {costliest(found)}",
             "Train with LEAKY_RELU or RELU.",
             (
                 Fix("LEAKY_RELU with the mean slope", Safety.VALIDATE, _leaky),

@@ -3,18 +3,10 @@
 from collections.abc import Iterator
 
 from mlia.results import Bound, OperatorCost
+from mlia.rules.performance.costs import identity, main_costs, share
 from mlia.rules.performance.shape import FewInputChannels
-from mlia.rules.performance.words import (
-    identity,
-    main_costs,
-    named,
-    operand,
-    percent,
-    result,
-    share,
-    sizes,
-)
-from mlia.rules.rule import Case, Finding, NpuRule, Rule
+from mlia.rules.rule import Case, Finding, NpuRule, Rule, operand, result
+from mlia.rules.words import percent, quoted, sizes
 
 _MOST = 0.4  # of the time, by one operator
 _FEWEST_OPERATORS = 3
@@ -69,7 +61,7 @@ class DominatingOperator(NpuRule):
         cause, remedy = _meaning(case, largest)
         yield Finding(
             (identity(largest),),
-            f"{named(largest.name)} ({largest.kind}) takes {percent(part)} of the time; it waits {cause}",
+            f"{quoted(largest.name)} ({largest.kind}) takes {percent(part)} of the time; it waits {cause}",
             remedy,
             why_not_tried="it is a matter of the model's architecture",
             at_stake_ms=case.milliseconds([identity(largest)]),
@@ -101,7 +93,8 @@ def _meaning(case: Case, cost: OperatorCost) -> tuple[str, str]:
         return f"{idle}: depthwise", "Use a smaller kernel, or an earlier stride."
     if after is not None and after.shape and after.shape[-1] < 8:
         return f"{idle}: it writes {after.shape[-1]} channels", "Compute more channels on a smaller feature map."
-    return f"{idle} on {sizes(after)}", "Use channels in multiples of 16, or more rows and columns at a time."
+    shape = sizes(after.shape) if after is not None else "?"
+    return f"{idle} on {shape}", "Use channels in multiples of 16, or more rows and columns at a time."
 
 
 RULES: tuple[type[Rule], ...] = (DominatingOperator,)

@@ -5,8 +5,9 @@ from contextlib import suppress
 
 from mlia.advice import Safety
 from mlia.graph.graph import Graph
-from mlia.rules.performance.words import counted, identity, listed, main_costs, operand, percent, result, share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.performance.costs import costliest, identity, main_costs, share
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.words import counted, percent
 
 NONE = "NONE"
 _KEEPING = ("QUANTIZE", "PAD", "PADV2", "SLICE")
@@ -49,7 +50,7 @@ class CostlyTransposes(NpuRule):
         cycles = sum(cost.total_cycles or 0 for cost in found)
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{counted(len(found), 'TRANSPOSE')}, {percent(part)} of the time, {cycles:,} cycles: {listed(found)}",
+            f"{counted(len(found), 'TRANSPOSE')}, {percent(part)} of the time, {cycles:,} cycles: {costliest(found)}",
             "Export the model in NHWC, and feed it so.",
             (
                 Fix("TRANSPOSEs cancelled", Safety.LOSSLESS, _without_transposes),
@@ -107,7 +108,7 @@ class IdleOperators(NpuRule):
         kinds = ", ".join(dict.fromkeys(cost.kind for cost in found))
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"without effect, in {percent(part)} of the time: {listed(found)} ({kinds})",
+            f"without effect, in {percent(part)} of the time: {costliest(found)} ({kinds})",
             "Take them out of the model.",
             (Fix("idle operators removed", Safety.LOSSLESS, _without_idle),),
             only_if_gain=True,

@@ -6,19 +6,9 @@ from collections.abc import Callable, Iterator
 from mlia.advice import Safety
 from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
-from mlia.rules.performance.words import (
-    COMPUTING,
-    identity,
-    listed,
-    main_costs,
-    named,
-    operand,
-    percent,
-    result,
-    share,
-    sizes,
-)
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.performance.costs import COMPUTING, costliest, identity, main_costs, share
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.words import percent, quoted, sizes
 
 _BLOCK = 16  # channels
 _HALF = 8  # below one block
@@ -79,7 +69,7 @@ class ChannelsPastBlock(NpuRule):
         said = ", ".join(f"{count} (next to {kept_channels(count)})" for count in sorted(counts)[:3])
         yield Finding(
             tuple(identity(cost) for cost in makers),
-            f"channels of {listed(makers)}: {said}; these and what reads them take {percent(part)} of the time",
+            f"channels of {costliest(makers)}: {said}; these and what reads them take {percent(part)} of the time",
             f"Train with {', '.join(str(kept_channels(count)) for count in sorted(counts)[:3])} channels there.",
             (Fix("channels cut to whole blocks", Safety.VALIDATE, _cut),),
             only_if_gain=True,
@@ -147,7 +137,7 @@ class FewInputChannels(NpuRule):
             used = f", {percent(cost.mac_utilization)} of the MACs in use" if cost.mac_utilization is not None else ""
             yield Finding(
                 (identity(cost),),
-                f"{named(cost.name)} reads {sizes(before)} in {percent(part)} of the time{used}",
+                f"{quoted(cost.name)} reads {sizes(before.shape)} in {percent(part)} of the time{used}",
                 "Let neighboring columns be channels: the same numbers, with the weights in other places.",
                 tuple(
                     Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width, is_upright)) for width in widths
@@ -225,9 +215,10 @@ class SequenceAlongHeight(NpuRule):
         if not found or part < 0.1:
             return
         first = result(case.subgraph(found[0]), case.operator(found[0]))
+        shape = sizes(first.shape) if first is not None else ""
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{listed(found)}, as {sizes(first)}, take {percent(part)} of the time, one column at a time",
+            f"{costliest(found)}, as {shape}, take {percent(part)} of the time, one column at a time",
             "Lay the time along the width: (batch, 1, time, channels).",
             (Fix("time along the width", Safety.LOSSLESS, _along_width),),
             only_if_gain=True,
@@ -281,7 +272,7 @@ class MeanOverMap(NpuRule):
             return
         yield Finding(
             tuple(identity(cost) for cost in costs),
-            f"{listed(costs)} average over {sizes(found[0][1])} in {percent(part)} of the time",
+            f"{costliest(costs)} average over {sizes(found[0][1].shape)} in {percent(part)} of the time",
             "Use an average pool of the size of the feature map.",
             (Fix("AVERAGE_POOL_2D for MEAN", Safety.VALIDATE, _pools),),
             only_if_gain=True,
@@ -332,7 +323,7 @@ class SquareMaxPool(NpuRule):
         window = f"{largest.number('filter_height')}x{largest.number('filter_width')}"
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"windows of {window} in {percent(part)} of the time: {listed(found)}",
+            f"windows of {window} in {percent(part)} of the time: {costliest(found)}",
             "Pool along the height, then along the width.",
             (Fix("rows, then columns", Safety.LOSSLESS, _in_turn),),
             only_if_gain=True,
