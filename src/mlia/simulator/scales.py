@@ -41,7 +41,7 @@ def decode_scales(operation: "Compute", read: Callable[[Range], bytes], config: 
     depth, name = operation.ofm.depth, f"{operation.kind} at {operation.offset:#x}"
     parts = [_records(read(part)) for part in operation.scales if part.length]
     # Two cores have every second channel each; four weight streams of Ethos-U85 still have one of scales.
-    cores = min(config.cores, depth) if config.family == "ethos-u65" else 1
+    cores = min(operation.cores, depth)
     needed = [len(range(core, depth, cores)) for core in range(cores)]
     if len(parts) != cores or any(len(part) < count for part, count in zip(parts, needed, strict=True)):
         found = ", ".join(str(len(part)) for part in parts) or "no"

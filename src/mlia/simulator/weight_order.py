@@ -6,14 +6,9 @@ channels of the unit; input channels of the unit. They differ in sizes, in the o
 A depthwise convolution is one with one input channel. Source: Vela's weight encoders (mlw codec, Regor).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy
 from msgspec import Struct
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from mlia.simulator.operation import Kernel
 
 Ints = NDArray[numpy.int64]
 Shape = tuple[int, int, int, int]
@@ -43,11 +38,6 @@ class Traversal(Struct, frozen=True):
     is_column_first: bool = False  # of sub-kernels (Ethos-U85)
     first_output: int = 0  # of every `output_stride`: two cores have every second output each (Ethos-U65)
     output_stride: int = 1
-
-
-def sub_kernel(kernel: "Kernel") -> tuple[int, int]:
-    """How many taps a sub-kernel has: a dilated kernel is cut at the same distance, which is fewer taps."""
-    return kernel.decomposition[0] // kernel.dilation[0], kernel.decomposition[1] // kernel.dilation[1]
 
 
 def order(traversal: Traversal, shape: Shape) -> Ints:

@@ -14,7 +14,7 @@ from mlia.errors import SimulatorError
 from mlia.simulator import weights_u85
 from mlia.simulator.fast_weights import decode_fast
 from mlia.simulator.operation import Range, WeightFormat
-from mlia.simulator.weight_order import Ints, Shape, Traversal, order, sub_kernel
+from mlia.simulator.weight_order import Ints, Shape, Traversal, order
 from mlia.simulator.weight_stream import decode_stream
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _traversals(operation: "Compute", config: "Config") -> tuple[Traversal, ...]
     """The order of each stream that the NPU may read."""
     if config.family == "ethos-u85":
         return tuple(weights_u85.traversals(operation, config))
-    return tuple(_traversal(operation, config, core) for core in range(config.cores))
+    return tuple(_traversal(operation, config, core) for core in range(operation.cores))
 
 
 def _traversal(operation: "Compute", config: "Config", core: int) -> Traversal:
@@ -60,16 +60,16 @@ def _traversal(operation: "Compute", config: "Config", core: int) -> Traversal:
     inputs = 16 if is_part_kernel or is_wide else 32
     unit = 4 if config.macs_per_cycle == 32 else 8
     return Traversal(
-        output_block=(operation.block.depth + config.cores - 1 - core) // config.cores,
+        output_block=(operation.block.depth + operation.cores - 1 - core) // operation.cores,
         output_unit=unit,
         lanes=tuple(range(unit)),
         input_block=1 if is_depthwise else inputs,
         input_step=1 if is_depthwise else 8 if is_part_kernel else inputs,
         input_unit=1 if is_depthwise else 8,
-        sub_kernel=sub_kernel(kernel),
+        sub_kernel=kernel.decomposition,
         tap_group=4 if is_depthwise else 1 if not is_part_kernel else 2 if is_wide else 4,
         first_output=core,
-        output_stride=config.cores,
+        output_stride=operation.cores,
     )
 
 

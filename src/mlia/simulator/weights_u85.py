@@ -5,7 +5,7 @@ Source: Regor's published encoder; the depth of blocks of inputs, which no regis
 
 from typing import TYPE_CHECKING
 
-from mlia.simulator.weight_order import Traversal, sub_kernel
+from mlia.simulator.weight_order import Traversal
 
 if TYPE_CHECKING:
     from mlia.simulator.container import Config
@@ -43,7 +43,7 @@ def traversals(operation: "Compute", config: "Config") -> list[Traversal]:
             input_block=inputs,
             input_step=step,
             input_unit=input_unit,
-            sub_kernel=sub_kernel(kernel),
+            sub_kernel=kernel.decomposition,
             tap_group=tap_group,
             extra_taps=extra,
             phases=phases,
