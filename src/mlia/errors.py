@@ -4,7 +4,8 @@ MliaError                  exit 2: says what, where and the next step
 ├── ModelError             the model cannot be read
 ├── TargetError            no such target, or an impossible one
 ├── BackendError           a backend ran and failed
-│   └── BackendUnavailable a backend is not installed; says how to install it
+│   ├── BackendUnavailable a backend is not installed; says how to install it
+│   └── BackendTimeout     it did not finish in the time that it had
 ├── RuleError              no such rule
 ├── SimulatorError         a command stream that cannot be executed; names the command
 ├── TransformError         a change to the model cannot be applied, or its data not be used
@@ -36,6 +37,10 @@ class BackendError(MliaError):
 
 class BackendUnavailable(BackendError):
     """A backend's software is not installed."""
+
+
+class BackendTimeout(BackendError):
+    """A backend took longer than it was allowed to."""
 
 
 class RuleError(MliaError):

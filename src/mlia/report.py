@@ -87,7 +87,7 @@ class TargetReport(Struct, frozen=True):
     advised: Advised
 
 
-class Fixed(Struct, frozen=True):
+class Fixed(Struct, frozen=True, tag_field="type", tag="fixed"):
     """The model with lossless remedies applied.
 
     `applied` are the remedies, each by the code of its rule; `left` are those that were not, with the reason. `proof`
@@ -111,7 +111,7 @@ class Report(Struct, frozen=True):
     model: ModelSummary
     targets: tuple[TargetReport, ...]
     notes: tuple[str, ...]
-    fixed: Fixed | None = None
+    fixed: Fixed | Skipped | None = None
 
 
 class Comparison(Struct, frozen=True):

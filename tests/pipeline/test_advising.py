@@ -12,8 +12,8 @@ from mlia.advice import Advised, Attempt, Safety, Severity
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
-from mlia.pipeline import advising
-from mlia.pipeline.advising import Advising, Copy, advise
+from mlia.pipeline import advising, checking
+from mlia.pipeline.advising import Advising, advise
 from mlia.pipeline.checking import checked
 from mlia.results import Performance, Result, Skipped
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
@@ -177,14 +177,14 @@ def test_copies_are_kept_and_give_the_same_figures(tmp_path: Path, monkeypatch: 
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["PER901-1.tflite", "PER901-2.toml"]
 
 
-def test_the_same_copy_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[Copy | str] = []
+def test_the_same_copy_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
 
-    def run(graph: Graph, target: Target) -> Result:
+    def counted(graph: Graph, target: Target, timeout_s: float) -> Result:
         runs.append(target.name)
-        return checked(graph, target, 60)
+        return checked(graph, target, timeout_s)
 
-    use(monkeypatch, rule_with("PER901", finding(NARROW, NARROW)))
-    graph = read_tflite(two_convolutions())
-    advise(graph, HERE, checked(graph, HERE, 60), (True, True), Advising(), run)
-    assert runs == [HERE.name]
+    use(monkeypatch, rule_with("PER901", finding(NARROW)), rule_with("PER902", finding(NARROW)))
+    monkeypatch.setattr(checking, "checked", counted)
+    mlia.check(read_tflite(two_convolutions()), HERE, fix=tmp_path / "out.tflite")
+    assert runs == [HERE.name] * 2

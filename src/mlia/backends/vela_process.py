@@ -75,7 +75,9 @@ class Worker:
         try:
             output, errors = self._process.communicate(timeout=timeout_s)
         except TimeoutExpired:
-            raise _failure(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
+            from mlia.errors import BackendTimeout
+
+            raise BackendTimeout(f"Vela did not finish within {timeout_s:g} s; allow more with --timeout") from None
         finally:
             _answering.discard(self)
             if self._process.poll() is None:

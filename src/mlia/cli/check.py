@@ -16,7 +16,7 @@ from mlia.cli.main import (
     terminal_width,
     write_output,
 )
-from mlia.errors import MliaError
+from mlia.errors import MliaError, TransformError
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
@@ -98,6 +98,13 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error("--steps are the compiler's, and a Cortex-M alone has no compiler")
     if arguments.no_try and (arguments.try_budget or arguments.keep_tried):
         arguments.parser.error("--no-try tries nothing: leave out --try-budget and --keep-tried")
+    if len(arguments.targets) > 1 and (arguments.try_budget or arguments.all_advice):
+        arguments.parser.error("--try-budget and --all-advice are for one target; for several nothing is tried")
+    if arguments.fix and arguments.output and os.path.realpath(arguments.fix) == os.path.realpath(arguments.output):
+        arguments.parser.error("--fix and --output name the same file")
+    for option in ("fix", "keep_tried"):
+        if getattr(arguments, option) == "":
+            arguments.parser.error(f"--{option.replace('_', '-')} needs a name")
     if arguments.all_advice and arguments.format == "json":
         arguments.parser.error("--all-advice is for the terminal; JSON has all advice always")
     if arguments.calibration and arguments.no_quantize:
@@ -108,6 +115,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from mlia.pipeline.advising import DEFAULT_BUDGET_S
     from mlia.pipeline.checking import check
     from mlia.report import worst_severity
+    from mlia.results import Skipped
 
     both = arguments.compatibility == arguments.performance
     with progress_line() as progress:
@@ -144,6 +152,8 @@ def _check(arguments: argparse.Namespace) -> int:
         )
         text = render_terminal(report, style)
     write_output(text, arguments.output)
+    if isinstance(report.fixed, Skipped):
+        raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
     return 1 if worst_severity(report) in failing else 0
 

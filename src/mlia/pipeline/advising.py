@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from time import monotonic
 from typing import TypeAlias
 
@@ -10,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.advice import Advice, Advised, Attempt, Safety
-from mlia.errors import BackendError, TargetError, TransformError
+from mlia.errors import BackendError, BackendTimeout, ModelError, TargetError, TransformError
 from mlia.graph.graph import Graph
 from mlia.pipeline.gains import figures_of
 from mlia.pipeline.parallel import map_in_parallel
@@ -27,7 +26,6 @@ from mlia.results import (
 from mlia.rules.catalog import COMPILED, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
-from mlia.transforms.once import Once
 
 DEFAULT_BUDGET_S = 20.0
 NOT_WORTH = 0.01  # of the time: a remedy that saves less brings nothing
@@ -160,7 +158,7 @@ def _findings(
 
 
 class Trying:
-    """Tries remedies for one model on one target. The same content on the same target is checked once."""
+    """Tries remedies for one model on one target."""
 
     def __init__(self, graph: Graph, target: Target, result: Result, run: Run, options: Advising) -> None:
         self.graph = graph
@@ -168,7 +166,6 @@ class Trying:
         self.before = figures(result, graph)
         self._run = run
         self._options = options
-        self._results: Once[tuple[str, Target], Result] = Once()
         self._deadline = monotonic() + options.budget_s
 
     def attempt(self, aim: Aim, fix: Fix) -> tuple[Attempt | Skipped, Graph, Target]:
@@ -179,19 +176,26 @@ class Trying:
         if self.before is None:
             return Skipped(fix.what, "nothing is known of the model as it is"), graph, target
         if monotonic() > self._deadline:
-            return Skipped(fix.what, f"the {self._options.budget_s:g} s for trying were spent"), graph, target
+            return Skipped(fix.what, spent(self._options)), graph, target
         try:
             graph = changed(fix, graph)
             target = fix.retarget(target) if fix.retarget else target
-            key = sha256(graph.content).hexdigest(), target
-            after = figures(self._results.get(key, lambda: self._run(graph, target)), graph)
+            after = figures(self._run(graph, target), graph)
+        except BackendTimeout:
+            reason = f"to compile it takes longer than the {self._options.budget_s:g} s for trying (--try-budget)"
+            return Skipped(fix.what, reason), self.graph, self.target
         except (TransformError, BackendError, TargetError) as error:
             return Skipped(fix.what, str(error)), self.graph, self.target
         if after is None:
             return Skipped(fix.what, "what it makes cannot be checked"), graph, target
         name = target.name if fix.retarget else ""
-        gain = brings(aim, self.before, after)
+        gain = brings(aim, self.before, after, target.memory_mode.cache_limit_bytes)
         return Attempt(fix.what, fix.safety, self.before, after, gain, name), graph, target
+
+
+def spent(options: Advising) -> str:
+    """Why nothing more is tried."""
+    return f"the {options.budget_s:g} s for trying were spent (--try-budget)"
 
 
 def changed(fix: Fix, graph: Graph) -> Graph:
@@ -209,6 +213,8 @@ def changed(fix: Fix, graph: Graph) -> Graph:
     try:
         content = write_tflite(without_unused_tensors(fix.change(graph)))
         return replace(read_tflite(content), provenance=graph.provenance)
+    except ModelError as error:
+        raise TransformError(f"what it makes cannot be written: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A damaged model that the compiler takes all the same: ranks, sizes and types need not be what they should.
         raise TransformError(f"the model's parameters are not what they should be ({error})") from None
@@ -315,9 +321,15 @@ def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     return (time, math.inf if after.total_cycles is None else after.total_cycles)
 
 
-def brings(aim: Aim, before: Figures, after: Figures) -> bool:
-    """Whether a remedy is worth having: operators on the NPU, time, or memory, by what it was for."""
+def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = None) -> bool:
+    """Whether a remedy is worth having: operators on the NPU, time, or memory, by what it was for.
+
+    Nothing is when it takes more SRAM than before, and more than the target allows (`limit_bytes`).
+    """
     old, new = before.latency_ms, after.latency_ms
+    used, needed = before.sram_bytes or 0, after.sram_bytes or 0
+    if limit_bytes is not None and needed > max(used, limit_bytes):
+        return False
     if aim == Aim.PLACEMENT:
         is_slower = old is not None and new is not None and new > old
         return after.cpu_operators < before.cpu_operators and not is_slower

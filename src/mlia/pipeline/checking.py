@@ -2,16 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.vela import Vela
+from mlia.backends.vela import COMPILED, Vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
-from mlia.errors import OutputError, TargetError, TransformError
+from mlia.errors import BackendError, OutputError, TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
 from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise, import_rules
@@ -21,6 +21,7 @@ from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
+from mlia.transforms.once import Once
 
 if TYPE_CHECKING:
     from mlia.pipeline.fixing import Mended
@@ -58,7 +59,7 @@ def check(
         ignore: beginnings of the codes of rules to leave out.
         try_remedies: check copies of the model, or of the target, with remedies applied; for one target only.
         try_budget_s: no remedy is begun after so many seconds. Only when they run out does a report depend on time.
-        keep_tried: a folder for those copies: .tflite models and .toml profiles, named by the rule's code.
+        keep_tried: a new or empty folder for those copies: .tflite models and .toml profiles, named by the rule's code.
         fix: where to write the model with all lossless remedies that bring something, each proven bit by bit in LiteRT;
             for one Ethos-U target.
         timeout_s: how long the compiler may take, per target.
@@ -73,41 +74,79 @@ def check(
         OutputError: what is to be kept, or the fixed model, cannot be written.
     """
     targets = load_targets(target)
-    if fix is not None and (len(targets) != 1 or isinstance(targets[0], CpuTarget)):
-        raise TargetError("a model is fixed for one target at a time, and that must be an Ethos-U")
+    alone = targets[0] if len(targets) == 1 and isinstance(targets[0], Target) else None
+    if alone is None and (fix is not None or keep_tried is not None):
+        raise TargetError("remedies are tried and applied for one target at a time, and that must be an Ethos-U")
     if fix is not None:
         check_writable(Path(fix))
-    keep = Shelf(Path(keep_tried)).keep if keep_tried is not None else None
-    advising = _advising(select, ignore, try_remedies, try_budget_s, len(targets))
+    shelf = Shelf(Path(keep_tried)) if keep_tried is not None else None
+    why_not = "" if try_remedies and len(targets) == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
+    advising = Advising(tuple(select), tuple(ignore), why_not, try_budget_s)
     import_rules(advising)  # while the compiler works, if it has begun already
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
-    name = name_of(model)
-
-    def run(entry: AnyTarget) -> tuple[TargetReport, Fixed | None]:
-        progress(f"{'estimating' if isinstance(entry, CpuTarget) else 'compiling'} {name} for {entry.name}")
-        result = checked(graph, entry, timeout_s)
-        again = partial(checked, timeout_s=min(timeout_s, try_budget_s))
-        wants = (compatibility, performance)
-        advised = advise(graph, entry, result, wants, advising, again, keep, progress)
-        report = TargetReport(summarize_target(entry), (_only(result, compatibility, performance),), advised)
-        if fix is None or not isinstance(entry, Target):
-            return report, None
-        from mlia.pipeline.fixing import mend  # imports numpy
-
-        mended = mend(graph, entry, result, advising, again, progress)
-        write_file(Path(fix), bytes(mended.graph.content))
-        return report, _fixed(mended, fix)
-
-    made = map_in_parallel(run, targets)
+    work = _Work(name_of(model), graph, (compatibility, performance), advising, timeout_s, progress)
+    made = map_in_parallel(lambda entry: work.report(entry, shelf), targets)
     return Report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
-        model=summarize_model(name, graph, conversion),
-        targets=tuple(report for report, _ in made),
+        model=summarize_model(work.name, graph, conversion),
+        targets=made,
         notes=notes_on(graph),
-        fixed=made[0][1],
+        fixed=work.fixed(alone, Path(fix)) if fix is not None and alone is not None else None,
     )
+
+
+class _Work:
+    """One model to check on targets. The same content on the same target is checked once."""
+
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        wants: tuple[bool, bool],
+        advising: Advising,
+        timeout_s: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._graph = graph
+        self._wants = wants
+        self._advising = advising
+        self._timeout_s = timeout_s
+        self._progress = progress
+        self._results: Once[tuple[str, AnyTarget], Result] = Once()
+
+    def report(self, target: AnyTarget, shelf: "Shelf | None") -> TargetReport:
+        """What the backend says of the model on a target, and what is advised."""
+        verb = "estimating" if isinstance(target, CpuTarget) else "compiling"
+        self._progress(f"{verb} {self.name} for {target.name}")
+        result = self._result(self._graph, target, self._timeout_s)
+        keep = shelf.keep if shelf is not None else None
+        advised = advise(self._graph, target, result, self._wants, self._advising, self._again, keep, self._progress)
+        return TargetReport(summarize_target(target), (_only(result, *self._wants),), advised)
+
+    def fixed(self, target: Target, file: Path) -> Fixed | Skipped:
+        """The model with lossless remedies, written to a file; or why there is none."""
+        from mlia.pipeline.fixing import mend  # imports numpy
+
+        result = self._result(self._graph, target, self._timeout_s)
+        if result.compiled:
+            return Skipped("fix", COMPILED)
+        try:
+            mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
+        except (TransformError, BackendError) as error:
+            return Skipped("fix", str(error))
+        write_file(file, bytes(mended.graph.content))
+        return _fixed(mended, file)
+
+    def _again(self, graph: Graph, target: Target) -> Result:
+        """The same check for a copy, which may take as long as there is for trying."""
+        return self._result(graph, target, min(self._timeout_s, self._advising.budget_s))
+
+    def _result(self, graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
+        key = sha256(graph.content).hexdigest(), target
+        return self._results.get(key, lambda: checked(graph, target, timeout_s))
 
 
 def _fixed(mended: "Mended", file: str | Path) -> Fixed:
@@ -126,14 +165,17 @@ class Shelf:
     """A folder in which copies that remedies made are kept.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be made, or has files already.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            is_empty = not any(folder.iterdir())
         except OSError as error:
             raise OutputError(f"cannot keep what is tried in {folder}: {error.strerror}") from None
+        if not is_empty:
+            raise OutputError(f"cannot keep what is tried in {folder}: the folder is not empty")
         self._folder = folder
         self._numbers: Counter[str] = Counter()
 
@@ -173,13 +215,6 @@ def checked(graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
     # Before the compiler is asked: it may have begun already, in a process of its own.
     costs = cpu_costs(graph, target.host)
     return with_host(Vela(timeout_s).run(graph, target), graph, target, costs)
-
-
-def _advising(
-    select: Sequence[str], ignore: Sequence[str], try_remedies: bool, budget_s: float, targets: int
-) -> Advising:
-    why_not = "" if try_remedies and targets == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
-    return Advising(tuple(select), tuple(ignore), why_not, budget_s)
 
 
 def _prepare(

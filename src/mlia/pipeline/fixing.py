@@ -1,13 +1,14 @@
 """A model with every lossless remedy that brings something, each proven bit by bit."""
 
 from collections.abc import Callable
+from time import monotonic
 
 from msgspec import Struct
 
 from mlia.advice import Safety, Severity
 from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph
-from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures, merit
+from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures, merit, spent
 from mlia.results import Change, Figures, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
@@ -18,6 +19,8 @@ from mlia.transforms.proof import prove
 
 MOST_ROUNDS = 100  # each applies one remedy; a model that needs more is left as it is then
 BOTH = (True, True)
+GREED = 2  # how much more of a memory a remedy may take, as a multiple of the part of the time that it saves
+SMALL_BYTES = 1024  # what it may take in any case
 IDLE = "it was tried and brings nothing"
 
 
@@ -57,20 +60,21 @@ def mend(
     before = figures(result, graph)
     if before is None:
         raise TransformError("nothing is known of the model as it is, so that no remedy can be judged")
-    rules = chosen(options.select, options.ignore)
-    bench = _Bench(graph, target, run, progress)
+    codes = chosen(options.select, options.ignore)
+    bench = _Bench(graph, target, options, run, progress)
     current, now, applied = graph, result, list[Change]()
     for _ in range(MOST_ROUNDS):
-        asked = ask_rules(current, target, now, rules, BOTH).found
+        asked = ask_rules(current, target, now, codes, BOTH).found
         step = next(filter(None, (bench.step(current, now, each) for each in asked)), None)
         if step is None:
             break
         current, now = step.graph, step.result
         applied.append(step.change)
+        bench.try_again()
     after = figures(now, current)
     assert after is not None, "a model whose figures are known stays one"
     done = {change.transform for change in applied}
-    refused = [skipped for (code, _), skipped in bench.refused.items() if code not in done or skipped.reason != IDLE]
+    refused = [skipped for key, skipped in bench.refused.items() if key[0] not in done or skipped.reason != IDLE]
     left = dict.fromkeys((*refused, *_others(asked)))
     return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {describe()}")
 
@@ -86,12 +90,20 @@ class _Step(Struct, frozen=True):
 class _Bench:
     """Where remedies are made, checked and proven; `refused` are those that failed, which are not made again."""
 
-    def __init__(self, original: Graph, target: Target, run: Run, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, original: Graph, target: Target, options: Advising, run: Run, progress: Callable[[str], None]
+    ) -> None:
         self._original = bytes(original.content)
         self._target = target
+        self._options = options
         self._run = run
         self._progress = progress
-        self.refused: dict[tuple[str, str], Skipped] = {}
+        self._deadline = monotonic() + options.budget_s
+        self.refused: dict[tuple[str, ...], Skipped] = {}
+
+    def try_again(self) -> None:
+        """What brought nothing may bring something in a model that has changed."""
+        self.refused = {key: skipped for key, skipped in self.refused.items() if skipped.reason != IDLE}
 
     def step(self, graph: Graph, result: Result, asked: Asked) -> _Step | None:
         """The model with the best lossless remedy for a finding; None where all fail or bring nothing.
@@ -102,18 +114,26 @@ class _Bench:
         assert before is not None, "a model whose figures are known stays one"
         made: list[tuple[tuple[float, ...], Fix, _Step]] = []
         for fix in _lossless(asked):
-            if (asked.rule.code, fix.what) in self.refused:
+            key = _key(graph, asked, fix)
+            if key in self.refused:
+                continue
+            if monotonic() > self._deadline:
+                self._refuse(key, spent(self._options))
                 continue
             self._progress(f"trying {fix.what}")
             try:
                 copy = changed(fix, graph)
                 found = self._run(copy, self._target)
             except (TransformError, BackendError) as error:
-                self._refuse(asked, fix, str(error))
+                self._refuse(key, str(error))
                 continue
             after = figures(found, copy)
-            if after is None or not brings(asked.finding.aim, before, after):
-                self._refuse(asked, fix, IDLE)
+            limit = self._target.memory_mode.cache_limit_bytes
+            if after is None or not brings(asked.finding.aim, before, after, limit):
+                self._refuse(key, IDLE)
+                continue
+            if greed := _greed(before, after):
+                self._refuse(key, greed)
                 continue
             change = Change(asked.rule.code, asked.rule.name, fix.what)
             made.append((merit(asked.finding.aim, before, after), fix, _Step(copy, found, change)))
@@ -121,11 +141,36 @@ class _Bench:
             different = call(prove, self._original, bytes(step.graph.content))
             if not different:
                 return step
-            self._refuse(asked, fix, f"not lossless: {different}")
+            self._refuse(_key(graph, asked, fix), f"not lossless: {different}")
         return None
 
-    def _refuse(self, asked: Asked, fix: Fix, reason: str) -> None:
-        self.refused[asked.rule.code, fix.what] = Skipped(f"{asked.rule.code} {fix.what}", reason)
+    def _refuse(self, key: tuple[str, ...], reason: str) -> None:
+        self.refused[key] = Skipped(f"{key[0]} {key[1]}", reason)
+
+
+def _key(graph: Graph, asked: Asked, fix: Fix) -> tuple[str, ...]:
+    """A remedy by rule, words and the operators that it is for, whose numbers change from step to step."""
+    subgraphs = {subgraph.index: subgraph for subgraph in graph.subgraphs}
+    names = [
+        subgraphs[each.subgraph].operator_name(subgraphs[each.subgraph].operators[each.index])
+        for each in asked.finding.operators
+    ]
+    return asked.rule.code, fix.what, *names
+
+
+def _greed(before: Figures, after: Figures) -> str:
+    """Whether a remedy takes more memory than its time is worth, in words; empty when not."""
+    old, new = before.latency_ms, after.latency_ms
+    gain = 1 - new / old if old and new is not None else 0.0
+    for name, used, needed in (
+        ("SRAM", before.sram_bytes, after.sram_bytes),
+        ("DRAM", before.dram_bytes, after.dram_bytes),
+        ("flash", before.flash_bytes, after.flash_bytes),
+    ):
+        more = (needed or 0) - (used or 0)
+        if more > SMALL_BYTES and more > GREED * gain * (used or 0):
+            return f"{100 * gain:.0f} % of the time for {more:,} more bytes of {name} is too little"
+    return ""
 
 
 def _lossless(asked: Asked) -> list[Fix]:

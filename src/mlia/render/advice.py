@@ -44,11 +44,20 @@ def show_alike(page: Page, advice: Advice, targets: Sequence[str]) -> None:
     _show_body(page, advice)
 
 
-def show_fixed(page: Page, fixed: Fixed) -> None:
-    """What was applied to the model that was written, and what was not."""
+def show_fixed(page: Page, fixed: Fixed | Skipped, quantized: str) -> None:
+    """What was applied to the model that was written, and what was not.
+
+    `quantized` says by what data the model was quantized before, and is empty when it was not.
+    """
+    if isinstance(fixed, Skipped):
+        page.heading("Fixed")
+        page.paragraph(f"nothing is written: {fixed.reason}")
+        return
     page.heading(f"Fixed: {fixed.file}")
+    if quantized:
+        page.paragraph(f"as above; calibration {quantized}", "quantized", LABEL)
     if not fixed.applied:
-        page.paragraph("No lossless remedy was found that brings something; the model is written as it was.")
+        page.paragraph("No lossless remedy was found that brings something; the model is written without any.")
     for change in fixed.applied:
         page.paragraph(f"{change.transform} {change.where}: {change.what}", "applied", LABEL)
     if fixed.applied:
@@ -90,7 +99,7 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
     _show_body(page, advice)
     attempts = [each for each in advice.attempts if isinstance(each, Attempt)]
     untried = [each for each in advice.attempts if isinstance(each, Skipped)]
-    useful = [each for each in attempts if each.is_gain][:SHOWN_ATTEMPTS] or attempts[:1]
+    useful = _useful(attempts)
     for attempt in attempts if everything else useful:
         kept = f" [{attempt.kept_as}]" if attempt.kept_as else ""
         safety = "" if attempt.target else f" ({attempt.safety})"  # another target changes no numbers
@@ -98,12 +107,24 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
         page.paragraph(f"tried {attempt.what}{safety}: {difference}{kept}", hang=HANG)
     if attempts and not any(attempt.is_gain for attempt in attempts):
         page.paragraph("That brings nothing here.", hang=HANG)
-    for skipped in untried if everything or not attempts else ():
-        page.paragraph(f"not tried: {_reason(skipped)}", hang=HANG)
+    reasons = [_reason(skipped, len(untried)) for skipped in untried if everything or not attempts]
+    for reason in dict.fromkeys(reasons):
+        page.paragraph(f"not tried: {reason}", hang=HANG)
 
 
-def _reason(skipped: Skipped) -> str:
-    return skipped.reason if skipped.what == "a remedy" else f"{skipped.what}: {skipped.reason}"
+def _useful(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those worth reading: what brings something, each result once; or else the best."""
+    by_result: dict[Figures, Attempt] = {}
+    for attempt in attempts:
+        if attempt.is_gain:
+            by_result.setdefault(attempt.after, attempt)
+    return list(by_result.values())[:SHOWN_ATTEMPTS] or list(attempts[:1])
+
+
+def _reason(skipped: Skipped, number: int) -> str:
+    """Why a remedy was not tried; which one it is matters only where others were."""
+    is_said = skipped.what == "a remedy" or (number > 1 and skipped.reason.startswith("--"))
+    return skipped.reason if is_said else f"{skipped.what}: {skipped.reason}"
 
 
 def _show_body(page: Page, advice: Advice) -> None:
@@ -126,8 +147,8 @@ def _difference(before: Figures, after: Figures) -> str:
         ("DRAM", before.dram_bytes, after.dram_bytes),
         ("flash", before.flash_bytes, after.flash_bytes),
     ):
-        if old != new and (kibibytes(old) != kibibytes(new)):
-            parts.append(f"{name} {kibibytes(old)} -> {kibibytes(new)} KiB")
+        if (old or 0) != (new or 0) and kibibytes(old) != kibibytes(new):
+            parts.append(f"{name} {kibibytes(old or 0)} -> {kibibytes(new or 0)} KiB")
     if before.cpu_operators != after.cpu_operators:
         parts.append(f"{before.cpu_operators} -> {plural(after.cpu_operators, 'operator')} on the CPU")
     return ", ".join(parts)

@@ -64,7 +64,8 @@ def render_terminal(report: Report, style: TerminalStyle) -> str:
         for entry in report.targets:
             _show_target(page, entry, style)
     if report.fixed is not None:
-        show_fixed(page, report.fixed)
+        conversion = report.model.conversion
+        show_fixed(page, report.fixed, conversion.calibration if conversion is not None else "")
     return page.text
 
 

@@ -69,14 +69,24 @@ def find_rule(name: str) -> type[Rule]:
 
 
 def chosen(select: Sequence[str], ignore: Sequence[str]) -> tuple[str, ...]:
-    """The codes that begin with one of `select` (all when empty) and with none of `ignore`.
+    """The codes that begin with one of `select` (all when empty) and with none of `ignore`; names stand for codes.
 
     Raises:
-        RuleError: a beginning that no code has.
+        RuleError: a beginning that no code has, or nothing is left.
     """
-    for beginning in (*select, *ignore):
-        if not beginning or not any(code.startswith(beginning.upper()) for code in CODES):
-            raise RuleError(f"no rule's code begins with '{beginning}'; `mlia rule list` shows them all")
-    wanted = tuple(beginning.upper() for beginning in select) or ("",)
-    unwanted = tuple(beginning.upper() for beginning in ignore)
-    return tuple(code for code in CODES if code.startswith(wanted) and not code.startswith(unwanted))
+    wanted = tuple(map(_beginning, select)) or ("",)
+    unwanted = tuple(map(_beginning, ignore))
+    codes = tuple(code for code in CODES if code.startswith(wanted) and not code.startswith(unwanted))
+    if not codes:
+        raise RuleError("all rules that are selected are ignored")
+    return codes
+
+
+def _beginning(given: str) -> str:
+    """What a code begins with, for that or for the name of a rule."""
+    beginning = given.upper()
+    if beginning and any(code.startswith(beginning) for code in CODES):
+        return beginning
+    if "-" in given:
+        return find_rule(given).code
+    raise RuleError(f"no rule's code begins with '{given}'; `mlia rule list` shows them all")

@@ -70,7 +70,7 @@ class Child:
         except (EOFError, OSError, pickle.UnpicklingError):
             if late is not None and not late.is_alive():
                 raise TransformError(f"LiteRT did not finish within {timeout_s:g} s") from None
-            raise TransformError(f"LiteRT {self._death()}; mlia check --no-quantize analyzes it as it is") from None
+            raise TransformError(f"LiteRT {self._death()}") from None
         finally:
             if late is not None:
                 late.cancel()
