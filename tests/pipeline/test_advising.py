@@ -12,7 +12,7 @@ from mlia.advice import Advised, Attempt, Safety, Severity
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
-from mlia.pipeline import advising, checking
+from mlia.pipeline import advising, checking, fixing
 from mlia.pipeline.advising import Advising, advise
 from mlia.pipeline.checking import checked
 from mlia.results import Performance, Result, Skipped
@@ -185,6 +185,7 @@ def test_the_same_copy_is_checked_once(tmp_path: Path, monkeypatch: pytest.Monke
         return checked(graph, target, timeout_s)
 
     use(monkeypatch, rule_with("PER901", finding(NARROW)), rule_with("PER902", finding(NARROW)))
+    monkeypatch.setattr(fixing, "chosen", lambda select, ignore: ("PER901",))
     monkeypatch.setattr(checking, "checked", counted)
     mlia.check(read_tflite(two_convolutions()), HERE, fix=tmp_path / "out.tflite")
     assert runs == [HERE.name] * 2
