@@ -264,7 +264,7 @@ class WaitsForWeights(NpuRule):
         if fixes:
             yield Finding(
                 (),
-                f"in {percent(waiting)} of the cycles the NPU waits for data; constants"
+                f"in {percent(waiting)} of its cycles the NPU waits for data; constants"
                 f" ({kib(memory.constants_bytes)}) are in {_word(case.target.constants_memory.name)}, the arena in"
                 f" {_word(case.target.arena_memory.name)}",
                 "Use a faster mode if there is the SRAM; Sram_Only means to copy the model there at start.",

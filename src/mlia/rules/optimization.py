@@ -7,12 +7,13 @@ from mlia.advice import Safety
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import Bound, OperatorId, Unit
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
-from mlia.rules.waiting import FAR, bound_share, waiting_share
+from mlia.rules.waiting import COMPUTING, FAR, bound_share, npu_share, waiting_share
 from mlia.rules.words import kib, named, percent
 from mlia.targets.target import Target
 
 WAITING = 0.05  # of the cycles, that the NPU waits: less is not worth other weights
 BUSY = 0.5  # of the cycles: when multiplying takes most of the time, more MACs help
+MOSTLY = 0.5  # of an inference, that the NPU takes: less, and the host's part is what to look at
 FEW_WEIGHTS_BYTES = 1024
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF")
 
@@ -80,6 +81,10 @@ def _without_weights(case: Case) -> str:
     return ""
 
 
+def _mostly_host(case: Case) -> str:
+    return "" if npu_share(case) >= MOSTLY else "the host takes most of the time"
+
+
 def _waits_for_weights(case: Case) -> float:
     return max(waiting_share(case), bound_share(case, *FAR))
 
@@ -119,7 +124,7 @@ class UncompressedWeights(NpuRule):
             return
         yield Finding(
             (),
-            f"the NPU waits in {percent(waiting)} of the cycles; {kib(memory.weights_bytes)} of weights are"
+            f"the NPU waits in {percent(waiting)} of its cycles; {kib(memory.weights_bytes)} of weights are"
             f" {kib(memory.compressed_weights_bytes)} compressed",
             "Run `mlia optimize --pruning --pruning-target 0.6 --clustering` with calibration data.",
             (
@@ -138,8 +143,9 @@ class CompressionIsNoHelp(NpuRule):
     Both cost work, and perhaps accuracy. Where the NPU is never waiting for weights, smaller ones only save memory.
 
     ## How it is found
-    If the NPU never waited for memory, the model would be less than 5 % faster, and no more than 5 % of the cycles
-    are in steps that wait for flash or DRAM.
+    If the NPU never waited for memory, its part would be less than 5 % faster. Steps that wait for flash or DRAM have
+    less than 5 % of its cycles, those that wait for the MAC array or the output unit at least half. Nothing is said
+    where the host has most of the time.
 
     ## What to do
     For speed, multiply less: fewer channels, a smaller input, or an NPU with more MACs.
@@ -156,15 +162,15 @@ class CompressionIsNoHelp(NpuRule):
     name = "compression-is-no-help"
 
     def skip(self, case: Case) -> str:
-        return _without_weights(case)
+        return _without_weights(case) or _mostly_host(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
-        if _waits_for_weights(case) >= WAITING:
+        computing = bound_share(case, *COMPUTING)
+        if _waits_for_weights(case) >= WAITING or computing < BUSY:
             return
-        busy = 100 * (1 - waiting_share(case))
         yield Finding(
             (),
-            f"the NPU computes in {busy:.0f} % of the cycles: pruned or clustered weights only save memory",
+            f"the NPU computes in {percent(computing)} of its cycles: pruned or clustered weights only save memory",
             "For speed, multiply less: fewer channels or a smaller input.",
             why_not_tried="there is nothing to gain",
         )
@@ -203,7 +209,7 @@ class DenseOnU85(NpuRule):
         if share >= WAITING:
             yield Finding(
                 (),
-                f"{percent(share)} of the cycles multiply or read dense weights; this NPU skips two zeros of four",
+                f"{percent(share)} of the NPU's cycles multiply or read dense weights; it skips two zeros of four",
                 "Run `mlia optimize --pruning --pruning-pattern 2:4` with calibration data.",
                 (Fix("2:4 sparsity", Safety.VALIDATE, _two_of_four),),
                 only_if_gain=True,
@@ -217,8 +223,8 @@ class MacBound(NpuRule):
     Only where an NPU multiplies most of the time do more MACs bring what their number promises.
 
     ## How it is found
-    At least half of the cycles are in steps that wait for the MAC array. The model is compiled for the next larger NPU
-    of the family, with the same memories and clock.
+    At least half of the NPU's cycles are in steps that wait for the MAC array, and the NPU has at least half of the
+    time. The model is compiled for the next larger NPU of the family, with the same memories and clock.
 
     ## What to do
     Take it into account when the hardware is chosen. On given hardware, multiply less.
@@ -234,7 +240,7 @@ class MacBound(NpuRule):
     name = "mac-bound"
 
     def skip(self, case: Case) -> str:
-        return "" if case.performance.memory is not None else "nothing runs on the NPU"
+        return _mostly_host(case) if case.performance.memory is not None else "nothing runs on the NPU"
 
     def check(self, case: Case) -> Iterator[Finding]:
         from mlia.targets.variants import next_macs
@@ -246,7 +252,7 @@ class MacBound(NpuRule):
         told = f", used to {percent(use)} of its peak" if use is not None and use >= 0.01 else ""
         yield Finding(
             (),
-            f"{percent(share)} of the cycles wait for the MAC array{told}",
+            f"{percent(share)} of the NPU's cycles wait for the MAC array{told}",
             "If the hardware is not fixed yet, compare the next larger NPU.",
             (Fix(f"{more} MACs", Safety.LOSSLESS, retarget=partial(_macs, more)),),
             only_if_gain=True,
@@ -344,8 +350,8 @@ class LargerThanNeeded(NpuRule):
             return
         yield Finding(
             (),
-            f"the NPU computes in {100 * (1 - waiting_share(case)):.0f} % of the cycles, and waits for memory in the"
-            " others",
+            f"{percent(bound_share(case, *FAR, Bound.SRAM, Bound.LATENCY))} of the NPU's cycles are in steps that wait"
+            " for memory",
             "If the hardware is not fixed yet, compare the next smaller NPU.",
             (Fix(f"{fewer} MACs", Safety.LOSSLESS, retarget=partial(_macs, fewer)),),
             aim=Aim.HARDWARE,

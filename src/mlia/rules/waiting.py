@@ -1,9 +1,10 @@
 """What the NPU spends its cycles on."""
 
-from mlia.results import Bound
+from mlia.results import Bound, SystemTime
 from mlia.rules.rule import Case
 
 FAR = (Bound.FLASH, Bound.DRAM)
+COMPUTING = (Bound.MACS, Bound.OUTPUT_UNIT)
 
 
 def bound_share(case: Case, *bounds: Bound) -> float:
@@ -14,6 +15,15 @@ def bound_share(case: Case, *bounds: Bound) -> float:
 
 
 def waiting_share(case: Case) -> float:
-    """The part of the cycles, 0..1, in which the NPU computes nothing; 0 when nothing runs there."""
+    """The part of the cycles, 0..1, that no memory would save at most; 0 when nothing runs there.
+
+    The rest is not computing alone: on an Ethos-U85 it has the first reads of each step in it.
+    """
     total, busy = case.performance.total_cycles, case.performance.npu_cycles
     return max(1 - busy / total, 0.0) if total and busy is not None else 0.0
+
+
+def npu_share(case: Case) -> float:
+    """The part of an inference, 0..1, that the NPU takes; 1 where nothing is known of the host's part."""
+    system = case.performance.system
+    return system.npu_ms / system.total_ms if isinstance(system, SystemTime) and system.total_ms else 1.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mlia.results import Bound, OperatorCost, OperatorId
+from mlia.results import OperatorCost, OperatorId
 from mlia.rules.rule import Case
 from mlia.rules.words import named
 
@@ -32,6 +32,3 @@ def main_costs(case: Case, *kinds: str) -> list[OperatorCost]:
 def share(case: Case, costs: Iterable[OperatorCost]) -> float:
     """The part of the whole time that these take."""
     return case.share([identity(cost) for cost in costs])
-
-
-COMPUTING = (Bound.MACS, Bound.OUTPUT_UNIT)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from mlia.advice import Safety
 from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
-from mlia.rules.performance.costs import COMPUTING, costliest, identity, main_costs, share
+from mlia.rules.performance.costs import costliest, identity, main_costs, share
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.waiting import COMPUTING
 from mlia.rules.words import percent, quoted, sizes
 
 _BLOCK = 16  # channels
