@@ -70,12 +70,19 @@ def whole_numbers(net: OperatorSketch, kind: str) -> list[int]:
     return [net.one(kind, [x, y], shape, plain, _TABLES[kind], fused_activation_function="NONE")]
 
 
-def unary(net: OperatorSketch, kind: str, table: str = "", same: bool = False) -> list[int]:
-    """An operator on one input; with `same` the output has its quantization."""
+def unary(net: OperatorSketch, kind: str, table: str = "") -> list[int]:
+    """An operator on one input."""
     x = net.x(net.any_shape())
-    given = net.quantization_of(x)
-    out = given if same else net.quantization(around=given.scale[0])
+    out = net.quantization(around=net.quantization_of(x).scale[0])
     return [net.one(kind, [x], net.shape(x), out, table)]
+
+
+def negated(net: OperatorSketch) -> list[int]:
+    """NEG. LiteRT negates the codes, whatever the zero point, and the lowest number has no negative."""
+    x = net.x(net.any_shape(), Quantization(net.quantization().scale, (0,)))
+    highest = int(np.iinfo(net.dtype).max)
+    net.limits[x] = (-highest, highest)
+    return [net.one("NEG", [x], net.shape(x), None, "NegOptions")]
 
 
 def fixed_output(net: OperatorSketch, kind: str, int8: tuple[float, int], int16: float, table: str = "") -> list[int]:

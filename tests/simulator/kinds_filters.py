@@ -145,7 +145,8 @@ def reduced(net: OperatorSketch, kind: str, axes: tuple[int, ...], same: bool = 
     shape = net.image_shape()
     if kind == "MEAN" and 3 in axes:
         shape = (1, 1, shape[2], shape[3]) if net.chance() else (1, shape[1], 1, shape[3])
-    x, keeps = net.x(shape), net.chance()
+    # Vela 5.2 drops the height where the reduced width or depth is not kept (mlia.simulator.differences).
+    x, keeps = net.x(shape), net.chance() or (same and axes[0] > 1)
     kept = [1 if i in axes else size for i, size in enumerate(shape) if keeps or i not in axes]
     factor = np.sqrt(np.prod([shape[i] for i in axes])) ** (1 if kind == "SUM" else -1)
     out = None if same else net.quantization(around=net.quantization_of(x).scale[0] * factor)

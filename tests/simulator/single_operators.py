@@ -111,16 +111,14 @@ KINDS: dict[str, Kind] = {
         f"{kind}_constant": Kind(partial(_e.arithmetic, kind=kind.upper(), constant=True))
         for kind in ("add", "sub", "mul")
     },
-    **{
-        f"{kind}_int32": Kind(partial(_e.whole_numbers, kind=kind.upper()), ("int8",)) for kind in ("add", "sub", "mul")
-    },
+    **{f"{kind}_int32": Kind(partial(_e.whole_numbers, kind=kind.upper()), ("int8",)) for kind in ("add", "sub")},
     "add_itself": Kind(partial(_e.with_itself, kind="ADD"), ("int8",)),
     "mul_itself": Kind(partial(_e.with_itself, kind="MUL"), ("int8",)),
     "maximum": Kind(partial(_e.larger_or_smaller, kind="MAXIMUM")),
     "minimum": Kind(partial(_e.larger_or_smaller, kind="MINIMUM")),
     "squared_difference": Kind(_e.squared_difference, ("int8",)),
     "abs": Kind(partial(_e.unary, kind="ABS", table="AbsOptions")),
-    "neg": Kind(partial(_e.unary, kind="NEG", table="NegOptions", same=True)),
+    "neg": Kind(_e.negated),
     "relu": Kind(partial(_e.unary, kind="RELU")),
     "relu6": Kind(partial(_e.unary, kind="RELU6")),
     "relu_n1_to_1": Kind(partial(_e.unary, kind="RELU_N1_TO_1"), ("int8",)),

@@ -1,0 +1,90 @@
+"""Where LiteRT's reference kernels and the NPU differ although both are right, or where Vela asks for something else.
+
+A list in one place: comparisons and the fuzz explain differences by it, and nothing else is explained.
+"""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+from msgspec import Struct
+
+FAMILIES = ("ethos-u55", "ethos-u65", "ethos-u85")
+
+
+class Trait(StrEnum):
+    """What an operator has to have for a difference, besides its kind and type."""
+
+    PER_CHANNEL = "weights quantized per channel"
+    DROPS_AXIS = "a reduced width or depth that is not kept"
+    MIRRORS_CHANNELS = "channels that are mirrored"
+
+
+class KnownDifference(Struct, frozen=True):
+    """A difference and its reason. `codes` is how many codes (LSB) it may be; None is any number.
+
+    `is_defect` says that the compiled stream does not compute the operator: the NPU's result is wrong, not rounded
+    otherwise.
+    """
+
+    kind: str
+    dtypes: tuple[str, ...]
+    codes: int | None
+    reason: str
+    trait: Trait | None = None
+    families: tuple[str, ...] = FAMILIES
+    is_defect: bool = False
+
+
+KNOWN = (
+    KnownDifference(
+        "FULLY_CONNECTED",
+        ("int8",),
+        2,
+        "with a scale per channel LiteRT rounds once and Vela's stream asks for two roundings",
+        Trait.PER_CHANNEL,
+    ),
+    KnownDifference(
+        "FULLY_CONNECTED", ("int16",), 1, "Vela emits a multiplier of 16 bits where LiteRT multiplies with 32"
+    ),
+    KnownDifference("ABS", ("int16",), 1, "single numbers differ; the cause is not known"),
+    KnownDifference(
+        "REDUCE_MAX",
+        ("int8", "int16"),
+        None,
+        "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept",
+        Trait.DROPS_AXIS,
+        is_defect=True,
+    ),
+    KnownDifference(
+        "REDUCE_MIN",
+        ("int8", "int16"),
+        None,
+        "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept",
+        Trait.DROPS_AXIS,
+        is_defect=True,
+    ),
+    KnownDifference(
+        "MIRROR_PAD",
+        ("int8", "int16"),
+        None,
+        "Vela 5.2 writes the channels as if nothing were before them",
+        Trait.MIRRORS_CHANNELS,
+        is_defect=True,
+    ),
+)
+
+
+def known_difference(kind: str, dtype: str, family: str, traits: Collection[Trait] = ()) -> KnownDifference | None:
+    """What is known about an operator that differs; None if it must not."""
+    for known in KNOWN:
+        is_meant = known.kind == kind and dtype in known.dtypes and family in known.families
+        if is_meant and (known.trait is None or known.trait in traits):
+            return known
+    return None
+
+
+def is_explained(known: KnownDifference | None, codes: int) -> bool:
+    """Whether a difference of so many codes is one of those that are known and no defect."""
+    if known is None or known.is_defect:
+        return codes == 0
+    return known.codes is None or codes <= known.codes

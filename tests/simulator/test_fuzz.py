@@ -1,0 +1,55 @@
+"""A sample of the fuzz of single operators: every kind once, on targets that change from kind to kind.
+
+`make fuzz` (tools/fuzz_simulator.py) runs all kinds on all targets.
+"""
+
+import multiprocessing
+
+import pytest
+
+from mlia.simulator.differences import KNOWN, Trait, is_explained, known_difference
+from tests.simulator.fuzzing import FAILED, TARGETS, Job, run
+from tests.simulator.single_operators import BOTH, KINDS, draw
+
+SEED = 1000  # not one of those that `make fuzz` begins with
+
+
+def sampled() -> list[Job]:
+    """Each kind and type on one target per family, another from kind to kind."""
+    found = []
+    for number, (kind, dtype) in enumerate((kind, dtype) for kind, each in KINDS.items() for dtype in each.dtypes):
+        for family in ("ethos-u55", "ethos-u65", "ethos-u85"):
+            targets = [target for target in TARGETS if target.startswith(family)]
+            if KINDS[kind].runs_on(family, dtype):
+                found.append(Job(kind, dtype, SEED + number, targets[number % len(targets)]))
+    return found
+
+
+def test_every_kind_is_exact_or_documented() -> None:
+    chosen = sampled()
+    assert len(KINDS) >= 50
+    assert {job.target for job in chosen} == set(TARGETS)
+    # LiteRT ends a process that gives it what it does not expect.
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        outcomes = pool.map(run, chosen, chunksize=8)
+    failed = [f"{outcome.job}: {outcome.why}" for outcome in outcomes if outcome.verdict == FAILED]
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("kind", ["convolution", "softmax", "split"])
+def test_the_same_seed_draws_the_same_model(kind: str) -> None:
+    assert draw(kind, "int8", 7).content == draw(kind, "int8", 7).content
+    assert draw(kind, "int8", 7).content != draw(kind, "int8", 8).content
+
+
+def test_what_differs_is_explained_only_as_it_is_known() -> None:
+    known = known_difference("FULLY_CONNECTED", "int8", "ethos-u55", {Trait.PER_CHANNEL})
+    assert is_explained(known, 2)
+    assert not is_explained(known, 3)
+    assert known_difference("FULLY_CONNECTED", "int8", "ethos-u55") is None
+    assert not is_explained(None, 1)
+    defect = known_difference("REDUCE_MAX", "int8", "ethos-u85", {Trait.DROPS_AXIS})
+    assert defect is not None
+    assert defect.is_defect
+    assert not is_explained(defect, 1)
+    assert all(set(each.dtypes) <= set(BOTH) and each.reason for each in KNOWN)
