@@ -15,17 +15,16 @@ from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION
-from mlia.results import Compiled, OperatorId, Origin, Skipped, Source
+from mlia.results import Compiled, Origin, Skipped, Source
 from mlia.targets.profiles import load_target
 from mlia.targets.target import CpuTarget, Target
-from mlia.verification import Danger, Outcome, TensorCheck, Verification
+from mlia.verification import Danger, TensorCheck, Verification
 
 if TYPE_CHECKING:
-    from mlia.backends.comparison import Compared, Difference, Link
+    from mlia.backends.comparison import Compared, Link
 
 SAMPLES = 3
 NO_REFERENCE = "the model is compiled already, and the one it was compiled from is not there to compare with"
-UNPLACED = "it is computed in parts that cannot be put together, or inside the NPU"
 
 
 class Prepared(Struct, frozen=True):
@@ -87,6 +86,7 @@ def verify(
 
         call_without_limit(None, outputs_of, content, given)
     compiled = compiled_for(prepared.compiled)
+    outputs, operators = _checks(prepared, compared)
     return Verification(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
@@ -98,8 +98,8 @@ def verify(
         samples=described,
         npu_segments=_segments(prepared.compiled),
         host_operators=len(prepared.compiled.operators) - _segments(prepared.compiled, main_only=True),
-        outputs=_output_checks(prepared, compared),
-        operators=_operator_checks(prepared, compared),
+        outputs=outputs,
+        operators=operators,
         dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
         skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
         notes=notes_on(graph),
@@ -237,43 +237,15 @@ def _segments(compiled: Graph, main_only: bool = False) -> int:
     return sum(operator.custom_code == "ethos-u" for subgraph in subgraphs for operator in subgraph.operators)
 
 
-def _output_checks(prepared: Prepared, compared: "Compared | None") -> tuple[TensorCheck, ...]:
-    if compared is None or prepared.original is None:
-        return ()
-    checks = []
-    for number, (index, name) in enumerate(
-        zip(prepared.original.main.outputs, output_names(prepared.original), strict=True)
-    ):
-        maker = next((each for each in prepared.original.operators if index in each.outputs), None)
-        checks.append(_check(prepared.original, maker.index if maker else None, name, compared.outputs[number]))
-    return tuple(checks)
+def _checks(prepared: Prepared, compared: "Compared | None") -> tuple[tuple[TensorCheck, ...], tuple[TensorCheck, ...]]:
+    """Verdicts on the outputs and on the operators."""
+    if compared is None or prepared.original is None or prepared.target is None:
+        return (), ()
+    from mlia.pipeline.explaining import explain, explain_outputs
 
-
-def _operator_checks(prepared: Prepared, compared: "Compared | None") -> tuple[TensorCheck, ...]:
-    if compared is None or prepared.original is None:
-        return ()
-    main = prepared.original.main
-    return tuple(
-        _check(prepared.original, operator.index, main.operator_name(operator), compared.operators.get(operator.index))
-        for operator in main.operators
-    )
-
-
-def _check(graph: Graph, index: int | None, name: str, found: "Difference | None") -> TensorCheck:
-    from mlia.simulator.differences import why_different
-
-    operator = graph.operators[index] if index is not None else None
-    kind = operator.kind if operator else "input"
-    place = OperatorId(0, index) if index is not None else None
-    if found is None or not found.is_placed:
-        return TensorCheck(place, kind, name, Outcome.NOT_COMPARED, 0, 0, 0, UNPLACED)
-    reason, outcome = "", Outcome.EXACT
-    if found.different_elements:
-        reason = why_different([each.kind for each in graph.operators], found.largest_codes)
-        outcome = Outcome.DOCUMENTED if reason else Outcome.DIFFERENT
-    return TensorCheck(
-        place, kind, name, outcome, found.elements, found.different_elements, found.largest_codes, reason
-    )
+    graph, family = prepared.original, prepared.target.npu.family
+    operators = explain(graph, compared.operators, family)
+    return explain_outputs(graph, output_names(graph), compared.outputs, operators, family), operators
 
 
 def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Danger]:
