@@ -43,11 +43,27 @@ class Line(Struct, frozen=True):
     fields: tuple[tuple[str, str], ...]
 
 
+class Note(Struct, frozen=True):
+    """What Vela says in words of one operation on an input: (height, width), empty where it does not say it.
+
+    `padding` is top, left, bottom, right of all of it, also where the operation is only a part.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...]
+    block: tuple[int, ...]
+    unit: tuple[int, ...]  # micro-blocks are of Ethos-U85
+    is_part_kernel: bool
+
+
 class Disassembly(Struct, frozen=True):
-    """The NPU's programs in a compiled model, and Vela's lines for all of them."""
+    """The NPU's programs in a compiled model; Vela's lines for all of them, and its notes on computations."""
 
     programs: list[Program]
     lines: list[Line]
+    notes: list[Note]
 
 
 def disassemble(content: bytes, target_name: str) -> Disassembly:
@@ -60,7 +76,9 @@ def disassemble(content: bytes, target_name: str) -> Disassembly:
         command = [sys.executable, "-c", _CHILD, settings, str(path)]
         output = subprocess.run(command, input=content, capture_output=True, check=True).stdout
         programs = programs_of(path.read_bytes())
-    return Disassembly(programs, [_line(line) for line in output.decode().splitlines() if line.startswith("0x")])
+    said = output.decode().splitlines()
+    lines = [_line(line) for line in said if line.startswith("0x")]
+    return Disassembly(programs, lines, [_note(line) for line in said if line.startswith("//") and "OFM Block" in line])
 
 
 def programs_of(compiled: bytes) -> list[Program]:
@@ -94,6 +112,22 @@ def _is_same(ours: int | str, theirs: str) -> bool:
         return re.search(f"(^|_){ours.upper()}$", theirs) is not None
     number = int(theirs, 0)
     return ours == number or (ours < 0 and number in (ours + (1 << 16), ours + (1 << 32) - 1, ours + (1 << 40)))
+
+
+def _note(text: str) -> Note:
+    def numbers(pattern: str) -> tuple[int, ...]:
+        found = re.search(pattern, text)
+        return tuple(map(int, re.findall(r"-?\d+", found[1]))) if found else ()
+
+    return Note(
+        numbers(r"size=(\d+,\d+)")[::-1],
+        numbers(r"stride=(\d+,\d+)")[::-1],
+        numbers(r"dilation=(\d+,\d+)")[::-1],
+        tuple(numbers(rf"padding=.*?{side}:(-?\d+)")[0] for side in "tlbr") if "padding" in text else (),
+        numbers(r"OFM Block=\[(.*?)\]")[-3:],
+        numbers(r"OFM UBlock=\[(.*?)\]"),
+        "PartKernel" in text,
+    )
 
 
 def _line(text: str) -> Line:

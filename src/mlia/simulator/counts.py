@@ -23,7 +23,8 @@ LOOK_UP = -1
 class Counts(Struct, frozen=True):
     """What is done: `macs`; bytes `read` and `written` per region; of these, `weights`, `scales` and `moved` (by DMA).
 
-    `macs` are those of a dense kernel, its padding and zero weights included, as Vela counts them.
+    `macs` are those of convolutions, padding and zero weights included. Vela counts them alike, and the taps of pools
+    and elements of elementwise operations too.
     """
 
     macs: int = 0
