@@ -138,10 +138,15 @@ def requantized(net: OperatorSketch, output: str) -> list[int]:
     return [net.one("QUANTIZE", [x], net.shape(x), out, "QuantizeOptions", output)]
 
 
+def _compared_exactly(net: OperatorSketch) -> Quantization:
+    """A scale with which LiteRT does not round int16 numbers before it compares them."""
+    return net.quantization(around=1 / 16) if net.dtype == "int16" else net.quantization()
+
+
 def compared(net: OperatorSketch, kind: str) -> list[int]:
     """EQUAL, LESS and the like; the result is a bool."""
     a, b, shape = broadcast(net)
-    x = net.x(a)
+    x = net.x(a, _compared_exactly(net))
     y = net.x(b, net.quantization_of(x))
     table = "".join(part.capitalize() for part in kind.split("_")) + "Options"
     return [net.one(kind, [x, y], shape, Quantization((1.0,), (0,)), table, "bool")]
@@ -150,7 +155,7 @@ def compared(net: OperatorSketch, kind: str) -> list[int]:
 def selected(net: OperatorSketch, kind: str) -> list[int]:
     """SELECT or SELECT_V2 by a comparison."""
     shape = net.image_shape()
-    x = net.x(shape)
+    x = net.x(shape, _compared_exactly(net))
     y = net.x(shape, net.quantization_of(x))
     truth = net.one("GREATER", [x, y], shape, Quantization((1.0,), (0,)), "GreaterOptions", "bool")
     table = "SelectOptions" if kind == "SELECT" else "SelectV2Options"

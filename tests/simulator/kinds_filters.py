@@ -159,7 +159,8 @@ def largest_of(net: OperatorSketch) -> list[int]:
     x = net.x((1, height, width, min(channels + 1, 127)))
     dtype = net.choose("int32", "int64")
     axis = net.integers("axis", 3)
-    return [net.one("ARG_MAX", [x, axis], (1, height, width), None, "ArgMaxOptions", dtype, output_type=dtype.upper())]
+    plain, table = Quantization((1.0,), (0,)), "ArgMaxOptions"
+    return [net.one("ARG_MAX", [x, axis], (1, height, width), plain, table, dtype, output_type=dtype.upper())]
 
 
 def multiplied(net: OperatorSketch) -> list[int]:

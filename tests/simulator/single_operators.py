@@ -99,7 +99,12 @@ KINDS: dict[str, Kind] = {
     "average_pool_global": Kind(_f.global_pool),
     "max_pool": Kind(partial(_f.pooled, kind="MAX_POOL_2D")),
     **{f"mean_{name}": Kind(partial(_f.reduced, kind="MEAN", axes=axes)) for name, axes in _REDUCTIONS.items()},
-    **{f"sum_{name}": Kind(partial(_f.reduced, kind="SUM", axes=axes)) for name, axes in _REDUCTIONS.items()},
+    # Of several axes Vela 5.2 sums over one only (mlia.simulator.differences).
+    **{
+        f"sum_{name}": Kind(partial(_f.reduced, kind="SUM", axes=axes))
+        for name, axes in _REDUCTIONS.items()
+        if len(axes) == 1
+    },
     **{
         f"reduce_{kind}_{name}": Kind(partial(_f.reduced, kind=f"REDUCE_{kind.upper()}", axes=axes, same=True))
         for kind in ("max", "min")

@@ -17,6 +17,7 @@ class Trait(StrEnum):
     PER_CHANNEL = "weights quantized per channel"
     DROPS_AXIS = "a reduced width or depth that is not kept"
     MIRRORS_CHANNELS = "channels that are mirrored"
+    SEVERAL_AXES = "several axes that are reduced"
 
 
 class KnownDifference(Struct, frozen=True):
@@ -35,6 +36,9 @@ class KnownDifference(Struct, frozen=True):
     is_defect: bool = False
 
 
+_BOTH = ("int8", "int16")
+_ONE_ROW = "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept"
+
 KNOWN = (
     KnownDifference(
         "FULLY_CONNECTED",
@@ -48,24 +52,23 @@ KNOWN = (
     ),
     KnownDifference("ABS", ("int16",), 1, "single numbers differ; the cause is not known"),
     KnownDifference(
-        "REDUCE_MAX",
-        ("int8", "int16"),
-        None,
-        "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept",
-        Trait.DROPS_AXIS,
-        is_defect=True,
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        ("int8",),
+        1,
+        "LiteRT computes sigmoid and tanh of the gates with polynomials, the NPU with its table",
     ),
+    *(
+        KnownDifference(kind, ("int16",), 1, "LiteRT rounds int16 numbers, by their scale, before it compares them")
+        for kind in ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL")
+    ),
+    KnownDifference("REDUCE_MAX", _BOTH, None, _ONE_ROW, Trait.DROPS_AXIS, is_defect=True),
+    KnownDifference("REDUCE_MIN", _BOTH, None, _ONE_ROW, Trait.DROPS_AXIS, is_defect=True),
     KnownDifference(
-        "REDUCE_MIN",
-        ("int8", "int16"),
-        None,
-        "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept",
-        Trait.DROPS_AXIS,
-        is_defect=True,
+        "SUM", _BOTH, None, "Vela 5.2 sums over one of several axes only", Trait.SEVERAL_AXES, is_defect=True
     ),
     KnownDifference(
         "MIRROR_PAD",
-        ("int8", "int16"),
+        _BOTH,
         None,
         "Vela 5.2 writes the channels as if nothing were before them",
         Trait.MIRRORS_CHANNELS,
