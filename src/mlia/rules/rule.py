@@ -30,12 +30,15 @@ from mlia.targets.target import AnyTarget, CpuTarget, Target
 
 
 class Aim(StrEnum):
-    """What the best of several remedies is the best in: operators on the NPU, time, SRAM, or a smaller NPU."""
+    """What the best of several remedies is the best in: operators on the NPU, time, SRAM, a smaller NPU, or SRAM
+    within the limit that the target sets.
+    """
 
     PLACEMENT = "placement"
     TIME = "time"
     MEMORY = "memory"
     HARDWARE = "hardware"
+    FIT = "fit"
 
 
 class Fix(Struct, frozen=True):

@@ -48,6 +48,15 @@ def many_weights() -> bytes:
     return write_tflite(net.graph([x]))
 
 
+def kept_outputs() -> bytes:
+    """Two outputs of 74 KiB together wait to the end."""
+    net = IntegerSketch("outputs")
+    x = net.image("x", (1, 48, 48, 1))
+    first = net.filter("CONV_2D", x, filters=16, name="first")
+    last = net.filter("CONV_2D", net.filter("CONV_2D", first, filters=17, name="middle"), filters=17, name="last")
+    return write_tflite(net.graph([first, last]))
+
+
 EXAMPLES = (
     Example("MEM001", "more than 64 KiB", LIMITED, large_maps, fires=True),
     Example("MEM001", "less than 64 KiB", LIMITED, small_maps, fires=False),
