@@ -13,6 +13,7 @@ from mlia.rules.words import named, percent
 SMALLEST, LARGEST = 1e-10, 1e6  # of a scale that a measured range can give
 UNUSED = 0.25  # of all codes
 UNLIKE = 64.0  # the smaller one then has two of eight bits left
+BITS = 8  # of an activation, as most are
 JOINED = ("ADD", "SUB", "CONCATENATION", "MAXIMUM", "MINIMUM")
 POSITIVE = ("RELU", "RELU6")
 AGAIN = "it must be quantized again, from the float model"
@@ -202,6 +203,7 @@ class UnlikeScales(NpuRule):
 
     ## How it is found
     ADD, SUB, CONCATENATION, MAXIMUM and MINIMUM whose quantized inputs' scales differ by a factor of 64 or more.
+    Constants are no inputs here.
 
     ## What to do
     Bring both to a like range in the float model (a normalization in front), or keep them apart.
@@ -226,16 +228,19 @@ class UnlikeScales(NpuRule):
         for operator in main.operators:
             if operator.kind not in JOINED:
                 continue
-            scales = [scale for tensor in inputs_of(main, operator) if (scale := scale_of(tensor)) and scale > 0]
+            computed = [tensor for tensor in inputs_of(main, operator) if not tensor.is_constant]
+            scales = [scale for tensor in computed if (scale := scale_of(tensor)) and scale > 0]
             ratio = max(scales) / min(scales) if len(scales) > 1 else 1.0
             if UNLIKE <= ratio < math.inf:
                 found.append((operator, ratio))
         if found:
             ratio = max(ratio for _, ratio in found)
+            lost = math.log2(ratio)
+            bits = f"{lost:.0f} bits" if lost < BITS else "all of its bits"
             yield Finding(
                 tuple(OperatorId(main.index, operator.index) for operator, _ in found),
                 f"{named([main.operator_name(operator) for operator, _ in found])}: scales differ by {ratio:,.0f}, so"
-                f" that the smaller input loses {math.log2(ratio):.0f} bits",
+                f" that the smaller input loses {bits}",
                 "Bring both inputs to a like range in the float model, for example by a normalization.",
                 why_not_tried="the float model must change",
             )

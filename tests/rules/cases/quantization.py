@@ -125,6 +125,17 @@ def joined(ratio: float) -> Callable[[], bytes]:
     return build
 
 
+def with_small_constant() -> bytes:
+    """What is small in a constant is so on purpose."""
+    net = IntegerSketch("constant")
+    x = net.image("x", (1, 8, 8, 8))
+    small = Quantization((1e-9,), (0,))
+    constant = net.constant("small", numpy.full((1, 1, 1, 8), 127, numpy.int8), small)
+    options = {"fused_activation_function": "NONE"}
+    z = net.operator("ADD", [x, constant], (1, 8, 8, 8), "sum", options_table="AddOptions", options=options)
+    return write_tflite(net.graph([z]))
+
+
 def untouched() -> bytes:
     return write_tflite(sound())
 
@@ -145,6 +156,7 @@ EXAMPLES = (
     Example("QNT005", "scales 1 to 100", U55, joined(100), fires=True),
     Example("QNT005", "scales 100 to 1", U55, joined(0.01), fires=True),
     Example("QNT005", "scales 1 to 30", U55, joined(30), fires=False),
+    Example("QNT005", "a constant of a small scale", U55, with_small_constant, fires=False),
     Example("QNT006", "codes below 32", U55, with_codes("first/weights", lambda codes: codes // 5), fires=True),
     Example("QNT006", "codes of 42", U55, with_codes("first/weights", lambda codes: codes // 3), fires=False),
     Example("QNT006", "half of the rows narrow", U55, one_scale(8), fires=True),
