@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mlia.graph.graph import Graph
-from mlia.rules.performance import activations, bounds, layout, shape
+from mlia.rules.performance import activations, bounds, host, layout, shape
 from mlia.rules.rule import Case, Finding, NpuRule
 from mlia.rules.words import counted, named, percent, quoted, sizes
 from mlia.testing import advise_one, case_of, fixed
@@ -156,3 +156,11 @@ def test_damaged_models_are_no_trouble(name: str, data: st.DataObject) -> None:
     for rule in RULES:
         for finding in () if rule().skip(damaged) else rule().check(damaged):
             assert finding.evidence
+
+
+def test_a_host_that_is_faster_without_the_npu_is_told(shared: Path) -> None:
+    lstm = (shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes()
+    finding = one(host.SlowerThanHost, lstm, models.U85)
+    assert finding.evidence.endswith("on the Cortex-M85 alone")
+    assert "`mlia check -t cortex-m85`" in finding.remedy
+    assert advise_one(host.SlowerThanHost, lstm, models.U55) == []  # it may be so: the band reaches beyond 1

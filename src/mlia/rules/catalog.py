@@ -24,6 +24,7 @@ _HOMES = {
     "compatibility.other": ("CMP061",),
     "performance.bounds": ("PER001",),
     "performance.shape": ("PER002", "PER003", "PER004", "PER005", "PER006"),
+    "performance.host": ("PER030",),
     "performance.layout": ("PER010", "PER011", "PER012"),
     "performance.activations": ("PER020", "PER021", "PER022", "PER023", "PER024", "PER025"),
     "memory": ("MEM001", "MEM002", "MEM003", "MEM004", "MEM005"),

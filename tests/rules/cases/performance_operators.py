@@ -197,6 +197,12 @@ def _example(code: str, name: str, build: Callable[[], bytes], fires: bool, targ
     return Example(code, name, target, build, fires)
 
 
+def one_step() -> bytes:
+    """Less work than it takes to start the NPU."""
+    net = IntegerSketch("small")
+    return write_tflite(net.graph([net.dense(net.image("x", (1, 16)), 16)]))
+
+
 EXAMPLES = (
     _example("PER001", "a convolution of 96 channels", partial(dominated, 96), True),
     _example("PER001", "convolutions alike", balanced, False),
@@ -237,4 +243,7 @@ EXAMPLES = (
     _example("PER024", "int8", partial(chain, 16), False),
     _example("PER025", "PRELU", partial(with_slopes, True), True),
     _example("PER025", "LEAKY_RELU", partial(with_slopes, False), False),
+    _example("PER030", "one step on a U85", one_step, True, U85),
+    _example("PER030", "one step that the band leaves open", one_step, False),
+    _example("PER030", "convolutions alike", balanced, False),
 )
