@@ -13,6 +13,7 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import IntegerSketch, fixed
 from mlia.transforms.proof import prove
 from mlia.transforms.remedies.folding import Folding, folded_columns, foldings
+from mlia.transforms.remedies.places import Place
 from mlia.transforms.rewrites.network import Network
 
 
@@ -62,7 +63,9 @@ def test_all_ways_compute_the_same(
     assume(kind == "CONV_2D" or channels == 1)
     content = one((1, 5, width, channels), (2, taps), (stride, stride), (1, dilation), padding, kind)
     for way in ways(content):
-        assert prove(content, fixed(lambda graph, way=way: folded_columns(graph, "y", way.outputs), content)) == ""
+        assert (
+            prove(content, fixed(lambda graph, way=way: folded_columns(graph, Place("y"), way.outputs), content)) == ""
+        )
 
 
 @pytest.mark.parametrize(
@@ -81,14 +84,14 @@ def test_ways_are_the_divisors_of_the_width(content: bytes, expected: list[int])
 
 def test_wide_activations_are_folded_too() -> None:
     content = one((1, 8, 12, 1), dtype="int16")
-    graph = read_tflite(fixed(lambda graph: folded_columns(graph, "y", 4), content))
+    graph = read_tflite(fixed(lambda graph: folded_columns(graph, Place("y"), 4), content))
     assert [operator.kind for operator in graph.operators] == ["RESHAPE", "CONV_2D", "RESHAPE"]
     assert graph.main.tensors[graph.operators[1].inputs[1]].shape == (16, 3, 3, 4)
 
 
 def test_the_old_weights_are_gone() -> None:
     content = one((1, 8, 12, 1))
-    graph = read_tflite(fixed(lambda graph: folded_columns(graph, "y", 4), content))
+    graph = read_tflite(fixed(lambda graph: folded_columns(graph, Place("y"), 4), content))
     shapes = [tensor.shape for tensor in graph.main.tensors if tensor.name == "y/weights"]
     assert shapes == [(16, 3, 3, 4)]
 
@@ -96,9 +99,9 @@ def test_the_old_weights_are_gone() -> None:
 def test_what_cannot_be_folded_is_refused() -> None:
     content = one((1, 8, 12, 1))
     with pytest.raises(TransformError, match="cannot write 5 columns"):
-        fixed(lambda graph: folded_columns(graph, "y", 5), content)
+        fixed(lambda graph: folded_columns(graph, Place("y"), 5), content)
     with pytest.raises(TransformError, match="'nobody' cannot"):
-        fixed(lambda graph: folded_columns(graph, "nobody", 2), content)
+        fixed(lambda graph: folded_columns(graph, Place("nobody"), 2), content)
 
 
 def test_real_models_compute_the_same(shared: Path) -> None:
@@ -110,6 +113,9 @@ def test_real_models_compute_the_same(shared: Path) -> None:
         name = network.tensor(found.outputs[0]).name
         way = next(iter(foldings(network, found)))
         assert (
-            prove(content, fixed(lambda graph, name=name, way=way: folded_columns(graph, name, way.outputs), content))
+            prove(
+                content,
+                fixed(lambda graph, name=name, way=way: folded_columns(graph, Place(name), way.outputs), content),
+            )
             == ""
         )

@@ -8,6 +8,7 @@ from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
 from mlia.rules.words import named, quoted, sizes
+from mlia.transforms.remedies.places import Place, place_of
 
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
@@ -27,13 +28,14 @@ class LimitRule(ConstraintRule):
 def remedy(function: str, refused: Sequence[Refused]) -> Callable[[Graph], Graph]:
     """A function of `mlia.transforms.remedies`, by module and name, for these operators."""
     module, _, name = function.partition(".")
-    names = tuple(each.output.name for each in refused if each.output is not None)
+    found = (place_of(each.subgraph, each.operator) for each in refused if not each.subgraph.index)
+    places = tuple(place for place in found if place is not None)
 
     def change(graph: Graph) -> Graph:
-        found: Callable[[Graph, Sequence[str]], Graph] = getattr(
+        mended: Callable[[Graph, Sequence[Place]], Graph] = getattr(
             import_module(f"mlia.transforms.remedies.{module}"), name
         )
-        return found(graph, names)
+        return mended(graph, places)
 
     return change
 

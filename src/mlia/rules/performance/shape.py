@@ -10,6 +10,7 @@ from mlia.rules.performance.costs import costliest, identity, main_costs, share
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
 from mlia.rules.waiting import COMPUTING
 from mlia.rules.words import percent, quoted, sizes
+from mlia.transforms.remedies.places import Place, place_of
 
 _BLOCK = 16  # channels
 _HALF = 8  # below one block
@@ -135,16 +136,15 @@ class FewInputChannels(NpuRule):
             side, letter = (1, "h") if is_upright else (2, "w")
             stride = operator.number(f"stride_{letter}", 1)
             widths = _widths(before.shape[side], after.shape[side], stride, before.shape[3])
-            if part < 0.05 or not widths:
+            place = place_of(subgraph, operator)
+            if part < 0.05 or not widths or place is None:
                 continue
             used = f", {percent(cost.mac_utilization)} of the MACs in use" if cost.mac_utilization is not None else ""
             yield Finding(
                 (identity(cost),),
                 f"{quoted(cost.name)} reads {sizes(before.shape)} in {percent(part)} of the time{used}",
                 "Let neighboring columns be channels: the same numbers, with the weights in other places.",
-                tuple(
-                    Fix(_folded_text(width), Safety.LOSSLESS, _fold(after.name, width, is_upright)) for width in widths
-                ),
+                tuple(Fix(_folded_text(width), Safety.LOSSLESS, _fold(place, width, is_upright)) for width in widths),
                 only_if_gain=True,
                 at_stake_ms=case.milliseconds([identity(cost)]),
             )
@@ -169,14 +169,14 @@ def _folded_text(width: int) -> str:
     return f"{width} output columns at a time" if width > 1 else "strides folded into channels"
 
 
-def _fold(name: str, width: int, is_upright: bool) -> Callable[[Graph], Graph]:
+def _fold(place: Place, width: int, is_upright: bool) -> Callable[[Graph], Graph]:
     def change(graph: Graph) -> Graph:
         from mlia.transforms.remedies.folding import folded_columns
-        from mlia.transforms.remedies.rows import LYING, rows_instead_of_columns
+        from mlia.transforms.remedies.rows import place_when_lying, rows_instead_of_columns
 
         if is_upright:
-            return folded_columns(rows_instead_of_columns(graph), f"{name}{LYING}", width)
-        return folded_columns(graph, name, width)
+            return folded_columns(rows_instead_of_columns(graph), place_when_lying(graph, place), width)
+        return folded_columns(graph, place, width)
 
     return change
 

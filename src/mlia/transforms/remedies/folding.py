@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization
 from mlia.transforms.calibration import Array
+from mlia.transforms.remedies.places import Place, operator_at
 from mlia.transforms.remedies.shaping import reshape, reshaped
 from mlia.transforms.rewrites.network import Edit, Network, operator, without_unused_tensors
 
@@ -29,23 +30,21 @@ class Folding(Struct, frozen=True):
     taps: int
 
 
-def folded_columns(graph: Graph, name: str, outputs: int) -> Graph:
-    """The convolution that computes the tensor `name`, writing `outputs` columns at a time.
+def folded_columns(graph: Graph, place: Place, outputs: int) -> Graph:
+    """The convolution at that place, writing `outputs` columns at a time.
 
     The sums of integers are the same, whatever their order, so that the outputs are bit-identical.
 
     Raises:
         TransformError: it cannot be folded so.
     """
-    network = Network(graph.main)
-    for found in graph.operators:
-        if not found.outputs or network.tensor(found.outputs[0]).name != name:
-            continue
-        folding = next((folding for folding in foldings(network, found) if folding.outputs == outputs), None)
-        if folding is not None:
-            main = _folded(network, found, folding).result()
-            return without_unused_tensors(replace(graph, subgraphs=(main, *graph.subgraphs[1:])))
-    raise TransformError(f"'{name}' cannot write {outputs} columns at a time")
+    network, found = Network(graph.main), operator_at(graph.main, place)
+    ways = foldings(network, found) if found is not None else ()
+    folding = next((folding for folding in ways if folding.outputs == outputs), None)
+    if found is not None and folding is not None:
+        main = _folded(network, found, folding).result()
+        return without_unused_tensors(replace(graph, subgraphs=(main, *graph.subgraphs[1:])))
+    raise TransformError(f"'{place.name}' cannot write {outputs} columns at a time")
 
 
 def _width(network: Network, found: Operator) -> int:

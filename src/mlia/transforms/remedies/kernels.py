@@ -9,18 +9,19 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue
 from mlia.transforms.calibration import Array
 from mlia.transforms.remedies.pieces import SAME, VALID, Pieces, each, same_padding
+from mlia.transforms.remedies.places import Place
 
 _AXES = ((1, "h"), (2, "w"))
 _LARGEST = 3  # the largest stride of the hardware's kernels
 
 
-def plain_convolutions(graph: Graph, names: Collection[str]) -> Graph:
+def plain_convolutions(graph: Graph, places: Collection[Place]) -> Graph:
     """CONV_2D with PAD in front instead of SAME padding, and zeros in the weights instead of dilation: the same sums.
 
     Raises:
         TransformError: no such convolution.
     """
-    return each(graph, names, _plain_convolution)
+    return each(graph, places, _plain_convolution)
 
 
 def _plain_convolution(pieces: Pieces) -> int:
@@ -34,13 +35,13 @@ def _plain_convolution(pieces: Pieces) -> int:
     return pieces.again(operator, [x, index, *operator.inputs[2:]], shape, **options)
 
 
-def subsampled_depthwise(graph: Graph, names: Collection[str]) -> Graph:
+def subsampled_depthwise(graph: Graph, places: Collection[Place]) -> Graph:
     """DEPTHWISE_CONV_2D with a stride that divides its own, and STRIDED_SLICE behind that drops the rest.
 
     Raises:
         TransformError: no such convolution.
     """
-    return each(graph, names, _subsampled_depthwise)
+    return each(graph, places, _subsampled_depthwise)
 
 
 def _subsampled_depthwise(pieces: Pieces) -> int:
@@ -68,13 +69,13 @@ def _subsampled_depthwise(pieces: Pieces) -> int:
     return x
 
 
-def depthwise_as_convolution(graph: Graph, names: Collection[str]) -> Graph:
+def depthwise_as_convolution(graph: Graph, places: Collection[Place]) -> Graph:
     """DEPTHWISE_CONV_2D as CONV_2D whose weights are zero but for the own channel: the same sums, many more zeros.
 
     Raises:
         TransformError: no such convolution.
     """
-    return each(graph, names, _depthwise_as_convolution)
+    return each(graph, places, _depthwise_as_convolution)
 
 
 def _depthwise_as_convolution(pieces: Pieces) -> int:

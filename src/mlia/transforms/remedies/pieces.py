@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue, Quantization, Tensor
 from mlia.transforms.calibration import Array
+from mlia.transforms.remedies.places import Place, operator_at
 from mlia.transforms.rewrites.network import Edit, Network
 
 SAME, VALID = "SAME", "VALID"
@@ -167,8 +168,8 @@ class Pieces:
         return f"{self.name}/{what}_{len(self._made)}_{len(self._added)}"
 
 
-def each(graph: Graph, names: Collection[str], change: Callable[[Pieces], int]) -> Graph:
-    """The graph with each operator changed whose first output has one of these names.
+def each(graph: Graph, places: Collection[Place], change: Callable[[Pieces], int]) -> Graph:
+    """The graph with the operators at these places changed.
 
     `change` makes the pieces and returns the tensor that has what the operator computed.
 
@@ -176,21 +177,17 @@ def each(graph: Graph, names: Collection[str], change: Callable[[Pieces], int]) 
         TransformError: none could be changed.
     """
     changed, objection = graph, "there is nothing to change"
-    for name in dict.fromkeys(names):
-        network = Network(changed.main, _named(changed))
-        found = [
-            operator
-            for operator in changed.operators
-            if operator.outputs and name and network.tensor(operator.outputs[0]).name == name
-        ]
-        for operator in found[:1]:
-            try:
-                pieces = Pieces(network, operator)
-                changed = pieces.graph(changed, change(pieces))
-            except TransformError as error:
-                objection = str(error)
-            except (IndexError, ValueError, ZeroDivisionError):  # odd files: inputs left out, strides of 0
-                objection = f"'{name}' is not described as its kind of operator is"
+    for place in dict.fromkeys(places):
+        operator = operator_at(changed.main, place)
+        if operator is None:
+            continue
+        try:
+            pieces = Pieces(Network(changed.main, _named(changed)), operator)
+            changed = pieces.graph(changed, change(pieces))
+        except TransformError as error:
+            objection = str(error)
+        except (IndexError, ValueError, ZeroDivisionError):  # odd files: inputs left out, strides of 0
+            objection = f"'{place.name}' is not described as its kind of operator is"
     if changed is graph:
         raise TransformError(objection)
     return changed

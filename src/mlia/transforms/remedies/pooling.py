@@ -8,19 +8,20 @@ import numpy
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, OptionValue, Quantization
 from mlia.transforms.remedies.pieces import SAME, VALID, Pieces, each, same_padding
+from mlia.transforms.remedies.places import Place
 
 _TALLEST, _LARGEST = 256, 256 * 256  # of a kernel: its height and its area
 _MOST_PARTS = 16
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
 
-def pools_in_parts(graph: Graph, names: Collection[str]) -> Graph:
+def pools_in_parts(graph: Graph, places: Collection[Place]) -> Graph:
     """A pool with SAME padding as VALID pools of the inner part and of each edge, joined: the same numbers.
 
     Raises:
         TransformError: no such pool, or one with too many different windows at its edges.
     """
-    return each(graph, names, _pool_in_parts)
+    return each(graph, places, _pool_in_parts)
 
 
 def _pool_in_parts(pieces: Pieces) -> int:
@@ -64,13 +65,13 @@ def _groups(pieces: Pieces, axis: int) -> list[tuple[int, int, int, int]]:
     return [(group[0][0], group[-1][1] - group[0][0], len(group), group[0][1] - group[0][0]) for group in groups]
 
 
-def padded_max_pools(graph: Graph, names: Collection[str]) -> Graph:
+def padded_max_pools(graph: Graph, places: Collection[Place]) -> Graph:
     """MAX_POOL_2D with PADV2 of the lowest value in front, and VALID: the same numbers.
 
     Raises:
         TransformError: no such pool.
     """
-    return each(graph, names, _padded_max_pool)
+    return each(graph, places, _padded_max_pool)
 
 
 def _padded_max_pool(pieces: Pieces) -> int:
@@ -92,7 +93,7 @@ def _around(pieces: Pieces) -> list[tuple[int, int]]:
     ]
 
 
-def pools_of_another_shape(graph: Graph, names: Collection[str]) -> Graph:
+def pools_of_another_shape(graph: Graph, places: Collection[Place]) -> Graph:
     """A pool over all rows or columns, on a tensor of another shape in which its kernel is not as tall.
 
     The average and the maximum of all do not depend on where they are: the same numbers.
@@ -100,7 +101,7 @@ def pools_of_another_shape(graph: Graph, names: Collection[str]) -> Graph:
     Raises:
         TransformError: no such pool, or no such shape.
     """
-    return each(graph, names, _pool_of_another_shape)
+    return each(graph, places, _pool_of_another_shape)
 
 
 def _pool_of_another_shape(pieces: Pieces) -> int:
@@ -135,7 +136,7 @@ def _near_square(count: int) -> tuple[int, int] | None:
     return (found[-1], count // found[-1]) if found else None
 
 
-def max_pools_in_steps(graph: Graph, names: Collection[str]) -> Graph:
+def max_pools_in_steps(graph: Graph, places: Collection[Place]) -> Graph:
     """MAX_POOL_2D over rows and over columns, in several steps where that is too much for one: the same numbers.
 
     The maximum over k1 places of maxima over k2 is the maximum over k1 + k2 - 1.
@@ -143,7 +144,7 @@ def max_pools_in_steps(graph: Graph, names: Collection[str]) -> Graph:
     Raises:
         TransformError: no such pool, or one with SAME padding and a stride.
     """
-    return each(graph, names, _max_pool_in_steps)
+    return each(graph, places, _max_pool_in_steps)
 
 
 def _max_pool_in_steps(pieces: Pieces) -> int:
@@ -169,13 +170,13 @@ def _max_pool_in_steps(pieces: Pieces) -> int:
     return x
 
 
-def averages_by_convolution(graph: Graph, names: Collection[str]) -> Graph:
+def averages_by_convolution(graph: Graph, places: Collection[Place]) -> Graph:
     """AVERAGE_POOL_2D as DEPTHWISE_CONV_2D of ones, and MUL by how much of each window is inside. Rounds twice.
 
     Raises:
         TransformError: no such pool.
     """
-    return each(graph, names, _average_by_convolution)
+    return each(graph, places, _average_by_convolution)
 
 
 def _average_by_convolution(pieces: Pieces) -> int:

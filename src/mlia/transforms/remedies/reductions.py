@@ -8,18 +8,19 @@ import numpy
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph
 from mlia.transforms.remedies.pieces import Pieces, each
+from mlia.transforms.remedies.places import Place
 
 _WIDEST = 4096  # of an axis that MEAN reduces
 _ROWS = 65535  # of a SOFTMAX: width times height
 
 
-def means_of_another_shape(graph: Graph, names: Collection[str]) -> Graph:
+def means_of_another_shape(graph: Graph, places: Collection[Place]) -> Graph:
     """MEAN with what it reduces as height and width, by RESHAPE, and TRANSPOSE where axes between them stay.
 
     Raises:
         TransformError: no such operator, or sizes that do not go.
     """
-    return each(graph, names, _mean_of_another_shape)
+    return each(graph, places, _mean_of_another_shape)
 
 
 def _mean_of_another_shape(pieces: Pieces) -> int:
@@ -38,13 +39,13 @@ def _mean_of_another_shape(pieces: Pieces) -> int:
     raise TransformError(f"'{pieces.name}' reduces too long an axis between others")
 
 
-def means_in_two_steps(graph: Graph, names: Collection[str]) -> Graph:
+def means_in_two_steps(graph: Graph, places: Collection[Place]) -> Graph:
     """MEAN over one part of what it reduces, and over the rest of that: rounds twice.
 
     Raises:
         TransformError: no such operator, or sizes that do not go.
     """
-    return each(graph, names, _mean_in_two_steps)
+    return each(graph, places, _mean_in_two_steps)
 
 
 def _mean_in_two_steps(pieces: Pieces) -> int:
@@ -90,13 +91,13 @@ def _mean(pieces: Pieces, x: int, axes: tuple[int, ...]) -> int:
     return pieces.again(pieces.operator, [x, pieces.integers("axes", axes)], shape, keep_dims=True)
 
 
-def softmax_in_batches(graph: Graph, names: Collection[str]) -> Graph:
+def softmax_in_batches(graph: Graph, places: Collection[Place]) -> Graph:
     """SOFTMAX with its rows as several batches of fewer rows each: the same numbers.
 
     Raises:
         TransformError: no such operator.
     """
-    return each(graph, names, _softmax_in_batches)
+    return each(graph, places, _softmax_in_batches)
 
 
 def _softmax_in_batches(pieces: Pieces) -> int:
@@ -117,13 +118,13 @@ def _softmax_in_batches(pieces: Pieces) -> int:
     return pieces.join(parts, 2)
 
 
-def argmax_over_depth(graph: Graph, names: Collection[str]) -> Graph:
+def argmax_over_depth(graph: Graph, places: Collection[Place]) -> Graph:
     """ARG_MAX over the last axis, with a TRANSPOSE in front that moves its axis there: the same numbers.
 
     Raises:
         TransformError: no such operator.
     """
-    return each(graph, names, _argmax_over_depth)
+    return each(graph, places, _argmax_over_depth)
 
 
 def _argmax_over_depth(pieces: Pieces) -> int:

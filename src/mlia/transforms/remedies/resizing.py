@@ -11,18 +11,19 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, OptionValue, Quantization
 from mlia.transforms.calibration import Array
 from mlia.transforms.remedies.pieces import VALID, Pieces, each
+from mlia.transforms.remedies.places import Place
 
 _LARGEST_STRIDE = 3
 _MOST_PHASES = 16  # of both axes together: beyond that one axis after the other
 
 
-def copies(graph: Graph, names: Collection[str]) -> Graph:
+def copies(graph: Graph, places: Collection[Place]) -> Graph:
     """RESIZE_NEAREST_NEIGHBOR as RESHAPE, CONCATENATION of what is repeated, and RESHAPE: the same numbers.
 
     Raises:
         TransformError: no such operator, or one that needs too many copies.
     """
-    return each(graph, names, _copies)
+    return each(graph, places, _copies)
 
 
 def _copies(pieces: Pieces) -> int:
@@ -70,7 +71,7 @@ def _picked(pieces: Pieces, x: int, axis: int, places: Sequence[int]) -> int:
     return pieces.reshape(pieces.join(parts, 2), done)
 
 
-def interpolating_convolutions(graph: Graph, names: Collection[str]) -> Graph:
+def interpolating_convolutions(graph: Graph, places: Collection[Place]) -> Graph:
     """RESIZE_BILINEAR as one DEPTHWISE_CONV_2D for each position within the period of the factor, and copies.
 
     For output/input = a/b, output position q * a + p has the same two weights for all q, and reads b * q + a fixed
@@ -79,7 +80,7 @@ def interpolating_convolutions(graph: Graph, names: Collection[str]) -> Graph:
     Raises:
         TransformError: no such operator, or a factor with too long a period.
     """
-    return each(graph, names, _interpolated)
+    return each(graph, places, _interpolated)
 
 
 def _interpolated(pieces: Pieces) -> int:
@@ -182,13 +183,13 @@ def _codes(weights: list[list[Fraction]]) -> tuple[Array, float]:
     return codes.astype(numpy.int8), 1 / float(codes.sum())  # the weights sum up to 1
 
 
-def half_pixel_centers_only(graph: Graph, names: Collection[str]) -> Graph:
+def half_pixel_centers_only(graph: Graph, places: Collection[Place]) -> Graph:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR without align_corners where both flags are set.
 
     Raises:
         TransformError: no such operator.
     """
-    return each(graph, names, _half_pixel_centers_only)
+    return each(graph, places, _half_pixel_centers_only)
 
 
 def _half_pixel_centers_only(pieces: Pieces) -> int:

@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, OptionValue, Tensor
+from mlia.transforms.remedies.places import Place, with_name
 from mlia.transforms.remedies.shaping import reshape, reshaped
 from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
 from mlia.transforms.rewrites.regions import ELEMENTWISE
 
-LYING = "/lying"  # is added to names
+_LYING = "/lying"  # is added to names
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 _PAIRS = (("stride_h", "stride_w"), ("dilation_h_factor", "dilation_w_factor"), ("filter_height", "filter_width"))
@@ -51,9 +52,16 @@ def rows_instead_of_columns(graph: Graph) -> Graph:
     return without_unused_tensors(replace(graph, subgraphs=(edit.result(), *graph.subgraphs[1:])))
 
 
+def place_when_lying(graph: Graph, place: Place) -> Place:
+    """Where an operator is after that, if it is one of those that are turned."""
+    network = Network(graph.main)
+    before = with_name(graph.main, place.name)[: place.number]
+    return Place(f"{place.name}{_LYING}", sum(_turns(network, found) for found in before))
+
+
 def _lying(tensor: Tensor) -> Tensor:
     batch, time, _, channels = tensor.shape
-    return reshaped(tensor, (batch, 1, time, channels), f"{tensor.name}{LYING}")
+    return reshaped(tensor, (batch, 1, time, channels), f"{tensor.name}{_LYING}")
 
 
 def _reshape(edit: Edit, source: int, output: int, after: Tensor) -> Operator:

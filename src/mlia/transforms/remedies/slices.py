@@ -6,15 +6,16 @@ from collections.abc import Collection
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph
 from mlia.transforms.remedies.pieces import Pieces, each
+from mlia.transforms.remedies.places import Place
 
 
-def forward_slices(graph: Graph, names: Collection[str]) -> Graph:
+def forward_slices(graph: Graph, places: Collection[Place]) -> Graph:
     """STRIDED_SLICE as SLICE, and for each axis with a stride one over the width of a tensor of another shape.
 
     Raises:
         TransformError: no such operator, or begins, ends or strides that are not constant.
     """
-    return each(graph, names, _forward_slice)
+    return each(graph, places, _forward_slice)
 
 
 def _forward_slice(pieces: Pieces) -> int:
@@ -71,13 +72,13 @@ def _every(pieces: Pieces, x: int, axis: int, step: int) -> int:
     return pieces.reshape(x, (*shape[:axis], pieces.shape(x)[2], *shape[axis + 1 :]))
 
 
-def mirrored(graph: Graph, names: Collection[str]) -> Graph:
+def mirrored(graph: Graph, places: Collection[Place]) -> Graph:
     """REVERSE_V2 as MIRROR_PAD by the whole size, and SLICE of what that added.
 
     Raises:
         TransformError: no such operator, or axes that are not constant.
     """
-    return each(graph, names, _mirrored)
+    return each(graph, places, _mirrored)
 
 
 def _mirrored(pieces: Pieces) -> int:

@@ -8,18 +8,19 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Quantization
 from mlia.transforms.remedies.pieces import Pieces, each
+from mlia.transforms.remedies.places import Place
 
 _LARGEST = 1 << 16
 _HIGHEST_RANK = 8
 
 
-def merged_transposes_in_parts(graph: Graph, names: Collection[str]) -> Graph:
+def merged_transposes_in_parts(graph: Graph, places: Collection[Place]) -> Graph:
     """TRANSPOSE of fewer axes, because axes that stay together are one, and in parts where it is still too large.
 
     Raises:
         TransformError: no such operator, or one that needs too many parts.
     """
-    return each(graph, names, _transposed)
+    return each(graph, places, _transposed)
 
 
 def _transposed(pieces: Pieces) -> int:
@@ -102,13 +103,13 @@ def _by_swaps(pieces: Pieces, x: int, order: Sequence[int]) -> int:
     return x
 
 
-def matmul_in_columns(graph: Graph, names: Collection[str]) -> Graph:
+def matmul_in_columns(graph: Graph, places: Collection[Place]) -> Graph:
     """BATCH_MATMUL whose output is too deep, for some columns at a time: the same numbers.
 
     Raises:
         TransformError: no such operator.
     """
-    return each(graph, names, _matmul_in_columns)
+    return each(graph, places, _matmul_in_columns)
 
 
 def _matmul_in_columns(pieces: Pieces) -> int:
@@ -130,13 +131,13 @@ def _matmul_in_columns(pieces: Pieces) -> int:
     return pieces.join(parts, len(pieces.shape(parts[0])) - 1)
 
 
-def matmul_of_int8(graph: Graph, names: Collection[str]) -> Graph:
+def matmul_of_int8(graph: Graph, places: Collection[Place]) -> Graph:
     """BATCH_MATMUL of int16 with QUANTIZE to int8 in front and back to int16 behind: 8 bits of precision less.
 
     Raises:
         TransformError: no such operator.
     """
-    return each(graph, names, _matmul_of_int8)
+    return each(graph, places, _matmul_of_int8)
 
 
 def _matmul_of_int8(pieces: Pieces) -> int:

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, OptionValue, Quantization
 from mlia.transforms.remedies.pieces import SAME, VALID, Pieces, each, same_padding
+from mlia.transforms.remedies.places import Place
 
 
-def convolutions_interleaved(graph: Graph, names: Collection[str]) -> Graph:
+def convolutions_interleaved(graph: Graph, places: Collection[Place]) -> Graph:
     """TRANSPOSE_CONV as one CONV_2D for each row of a stride, each with the stride's columns as channels.
 
     With y[q * stride + p] = sum over t of x[q - t] * w[t * stride + p], each p is a convolution of stride 1. Columns
@@ -19,7 +20,7 @@ def convolutions_interleaved(graph: Graph, names: Collection[str]) -> Graph:
     Raises:
         TransformError: no such operator, or one without constant weights.
     """
-    return each(graph, names, _interleaved)
+    return each(graph, places, _interleaved)
 
 
 def _interleaved(pieces: Pieces) -> int:
