@@ -4,19 +4,26 @@ For child processes only: LiteRT can abort on some models.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from math import prod
 
 import numpy
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mlia.backends.simulator import Session
-from mlia.errors import TransformError
+from mlia.errors import SimulatorError, TransformError
+from mlia.graph.graph import Subgraph
 from mlia.graph.tflite import read_tflite
 from mlia.simulator.feature_maps import read_elements
 from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute
+from mlia.simulator.operation import Compute, FeatureMap
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel, first_line
+
+MISPLACED = 0.25  # of the elements: when so many differ, the parts were not put together as they lie
 
 
 class Link(Struct, frozen=True):
@@ -73,28 +80,22 @@ def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: S
     except (RuntimeError, ValueError) as error:
         raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
     main = read_tflite(reference).main
-    made: dict[int, list[Array]] = defaultdict(list)
-    owners = {(link.stream, link.offset): link.operator for link in links}
+    parts = _Parts(main, links)
 
-    def watch(stream: int, operation: Compute, memory: Memory) -> None:
-        owner = owners.get((stream, operation.offset))
-        if owner is not None and operation.ofm.storage == "memory":
-            made[owner].append(read_elements(memory, operation.ofm))
-
-    ours = Session(compiled, watch)
+    ours = Session(compiled, parts.watch)
     outputs = [Difference()] * len(main.outputs)
     operators: dict[int, Difference] = {}
     for sample in samples:
-        made.clear()
+        parts.clear()
         found = ours.run(sample)
         try:
             expected = theirs.run(sample)
         except (RuntimeError, ValueError) as error:
             raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
         outputs = [before.and_then(_difference(a, b)) for before, a, b in zip(outputs, expected, found, strict=True)]
-        for index, parts in made.items():
+        for index, candidates in parts.candidates():
             tensor = theirs.tensor(main.operators[index].outputs[0])
-            operators[index] = operators.get(index, Difference()).and_then(_of_parts(tensor, parts))
+            operators[index] = operators.get(index, Difference()).and_then(_nearest(tensor, candidates))
     return Compared(tuple(outputs), operators)
 
 
@@ -118,19 +119,78 @@ def _difference(expected: Array, found: Array) -> Difference:
     return Difference(int(apart.size), int((apart > 0).sum()), int(apart.max(initial=0)))
 
 
-def _of_parts(tensor: Array, parts: Sequence[Array]) -> Difference:
-    """The difference of a tensor that was computed in parts: stripes of rows, slices of channels, or both.
+class _Parts:
+    """What operations wrote, by the operator of the model that it is an output of, or a part of one."""
 
-    How they lie is tried: the arrangement that is equal is the right one, and without one the first that fits.
+    def __init__(self, main: Subgraph, links: Sequence[Link]) -> None:
+        self._shapes = {
+            operator.index: main.tensors[operator.outputs[0]].shape for operator in main.operators if operator.outputs
+        }
+        self._owners = {(link.stream, link.offset): link.operator for link in links}
+        self._written: dict[int, list[Array]] = defaultdict(list)
+        self._maps: dict[int, list[FeatureMap]] = defaultdict(list)
+        self._wholes: dict[int, list[Array]] = {}
+
+    def clear(self) -> None:
+        """Forget what was written."""
+        self._written.clear()
+        self._maps.clear()
+        self._wholes.clear()
+
+    def watch(self, stream: int, operation: Compute, memory: Memory) -> None:
+        """Keep what an operation wrote, and what then stands where all parts so far began."""
+        owner = self._owners.get((stream, operation.offset))
+        if owner is None or operation.ofm.storage != "memory" or owner not in self._shapes:
+            return
+        self._written[owner].append(read_elements(memory, operation.ofm))
+        self._maps[owner].append(operation.ofm)
+        if len(self._maps[owner]) > 1:
+            self._wholes[owner] = list(_dense(memory, self._maps[owner], self._shapes[owner]))
+
+    def candidates(self) -> Iterator[tuple[int, Iterable[Array]]]:
+        """For each operator the ways in which what was written can be its output."""
+        for owner, parts in self._written.items():
+            elements = prod(self._shapes[owner])
+            yield owner, chain(self._wholes.get(owner, ()), _arrangements(parts, elements))
+
+
+def _dense(memory: Memory, maps: Sequence[FeatureMap], shape: Sequence[int]) -> Iterator[Array]:
+    """The whole tensor in memory, if its parts lie where they belong: rows of pixels, or bricks of 16 channels."""
+    first = min(maps, key=lambda each: each.tiles.bases[0])
+    height, width, depth = (1, 1, 1, *shape)[-3:]
+    size = first.element_bytes
+    brick = width * 16 * size
+    strides = (
+        (-(-depth // 16) * brick, 16 * size, brick) if first.is_brick else (width * depth * size, depth * size, size)
+    )
+    tiles = replace(first.tiles, width0=width, height0=height, height1=height)
+    whole = replace(
+        first, tiles=tiles, height=height, width=width, depth=depth,
+        stride_y=strides[0], stride_x=strides[1], stride_c=strides[2],
+    )  # fmt: skip
+    with suppress(SimulatorError):  # a buffer that rolls holds only a part
+        yield read_elements(memory, whole)
+
+
+def _nearest(tensor: Array, candidates: Iterable[Array]) -> Difference:
+    """The least difference of a tensor from what it may have become.
+
+    One that differs in much of it is no difference, but a tensor that was put together wrongly.
     """
     best: Difference | None = None
-    for whole in _arrangements(parts, tensor.size):
+    count = 0
+    for whole in candidates:
+        count += 1
+        if whole.size != tensor.size:
+            continue
         found = _difference(tensor.reshape(-1), whole.reshape(-1).astype(tensor.dtype))
         if best is None or found.different_elements < best.different_elements:
             best = found
         if not found.different_elements:
-            break
-    return best if best is not None else Difference(int(tensor.size), 0, 0, False)
+            return found
+    if best is None or (count > 1 and best.different_elements > MISPLACED * tensor.size):
+        return Difference(int(tensor.size), 0, 0, False)
+    return best
 
 
 def _arrangements(parts: Sequence[Array], elements: int) -> Iterable[Array]:

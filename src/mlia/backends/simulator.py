@@ -16,32 +16,22 @@ from mlia.errors import SimulatorError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.simulator.container import Config, Program, read_program
-from mlia.simulator.decode import operations
 from mlia.simulator.machine import Machine
 from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute, Operation
+from mlia.simulator.operation import Compute
+from mlia.simulator.stream import Stream, read_stream
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel, first_line
 from mlia.transforms.rewrites.network import without_unused_tensors
 
 READ_ONLY, ARENA, FAST_SCRATCH = 0, 1, 2  # the regions of a compiled TFLite file, in Vela's numbers
 ALLOCATION = "OfflineMemoryAllocation"
+_STATEFUL = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 _HEADER = 3  # version, subgraphs, tensors
 # What comes before the model's own inputs: command stream, read-only data, scratch, fast scratch.
 _STREAM, _CONSTANTS, _SCRATCH, _FAST = range(4)
 
 Watch = Callable[[int, Compute, Memory], None]
-
-
-class Stream(Struct, frozen=True):
-    """One command stream of a model: of which operator in which subgraph, and what it does."""
-
-    number: int
-    subgraph: int
-    operator: Operator
-    program: Program
-    operations: tuple[Operation, ...]
 
 
 class _HostPart(Struct, frozen=True):
@@ -52,25 +42,19 @@ class _HostPart(Struct, frozen=True):
     outputs: tuple[int, ...]
 
 
-def streams_of(graph: Graph) -> tuple[Stream, ...]:
-    """The command streams of a compiled model, in the order of the file.
+def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
+    """The command streams of a compiled model by subgraph and operator, numbered in the order of the file.
 
     Raises:
         SimulatorError: a stream has what is not known.
     """
-    found: list[Stream] = []
+    found: dict[tuple[int, int], Stream] = {}
     for subgraph in graph.subgraphs:
         for operator in subgraph.operators:
             if operator.custom_code == COMPILED_OPERATOR:
-                program = read_program(_constant(subgraph, operator, _STREAM))
-                found.append(Stream(len(found), subgraph.index, operator, program, tuple(operations(program))))
-    return tuple(found)
-
-
-def config_of(graph: Graph) -> Config | None:
-    """The NPU that the model is compiled for; None where nothing of it runs on one."""
-    streams = streams_of(graph)
-    return streams[0].program.config if streams else None
+                payload = _constant(subgraph, operator, _STREAM)
+                found[subgraph.index, operator.index] = read_stream(len(found), payload)
+    return found
 
 
 class Session:
@@ -86,26 +70,24 @@ class Session:
         self._graph = read_tflite(compiled)
         self._watch = watch
         self._addresses = _addresses(self._graph)
-        self._streams = {(each.subgraph, each.operator.index): each for each in streams_of(self._graph)}
+        self._streams = streams_of(self._graph)
         self._arena = numpy.zeros(self._arena_bytes(), numpy.uint8)
         self._fast = numpy.zeros(self._bytes_of(_FAST), numpy.uint8)
-        self._parts = self._cut(self._graph.main)
+        self._state: dict[str, Array] = {}
+        self._parts = {each.index: self._cut(each) for each in self._called()}
         self._reset()
 
     def run(self, sample: Sequence[Array]) -> list[Array]:
         """The outputs for one sample: an array per input, of the input's shape and type."""
         main = self._graph.main
         known = dict(zip(main.inputs, (numpy.asarray(values) for values in sample), strict=True))
-        for part in self._parts:
-            if isinstance(part, _HostPart):
-                inputs = [_known(known, index, main) for index in part.inputs]
-                try:
-                    known |= dict(zip(part.outputs, part.model.run(inputs), strict=True))
-                except (RuntimeError, ValueError) as error:
-                    raise SimulatorError(f"LiteRT cannot run the host's part: {first_line(error)}") from None
-            else:
-                self._execute(main, part, known)
+        self._run_parts(main, known)
         return [_known(known, index, main) for index in main.outputs]
+
+    def _called(self) -> list[Subgraph]:
+        """The main subgraph, and those that it calls once; others stay with the operator that calls them."""
+        once = [each.number("init_subgraph_index") for each in self._graph.main.operators if each.kind == "CALL_ONCE"]
+        return [each for each in self._graph.subgraphs if each is self._graph.main or each.index in once]
 
     def _reset(self) -> None:
         """Variables begin at their zero point, and what runs once has run."""
@@ -115,42 +97,66 @@ class Session:
                 if tensor.is_variable and address is not None:
                     zero = tensor.quantization.zero_point[0] if tensor.quantization else 0
                     self._write(address, numpy.full(tensor.shape, zero, tensor.dtype))
-        for operator in self._graph.main.operators:
-            if operator.kind == "CALL_ONCE":
-                called = next(
-                    each for each in self._graph.subgraphs if each.index == operator.number("init_subgraph_index")
-                )
-                for inner in called.operators:
-                    if inner.custom_code == COMPILED_OPERATOR:
-                        self._execute(called, inner, {})
+        for subgraph in self._called():
+            if subgraph is not self._graph.main:
+                self._run_parts(subgraph, {})
 
-    def _cut(self, main: Subgraph) -> list[Operator | _HostPart]:
-        """The model as operators of the NPU, and of the host what stands between them."""
+    def _run_parts(self, subgraph: Subgraph, known: dict[int, Array]) -> None:
+        for part in self._parts[subgraph.index]:
+            if isinstance(part, _HostPart):
+                inputs = [_known(known, index, subgraph) for index in part.inputs]
+                try:
+                    known |= dict(zip(part.outputs, part.model.run(inputs), strict=True))
+                except (RuntimeError, ValueError) as error:
+                    raise SimulatorError(f"LiteRT cannot run the host's part: {first_line(error)}") from None
+            elif part.custom_code == COMPILED_OPERATOR:
+                self._execute(subgraph, part, known)
+            else:
+                self._keep_state(subgraph, part, known)
+
+    def _keep_state(self, subgraph: Subgraph, operator: Operator, known: dict[int, Array]) -> None:
+        """Resource variables are ours to keep: parts of the host are models of their own, and share none."""
+        if operator.kind == "VAR_HANDLE":
+            known[operator.outputs[0]] = numpy.array(str(operator.options.get("shared_name", "")))
+        elif operator.kind == "ASSIGN_VARIABLE":
+            handle, value = (_known(known, index, subgraph) for index in operator.inputs)
+            self._state[str(handle)] = value
+        elif operator.kind == "READ_VARIABLE":
+            handle = str(_known(known, operator.inputs[0], subgraph))
+            if handle not in self._state:
+                tensor = subgraph.tensors[operator.outputs[0]]
+                self._state[handle] = numpy.zeros(tensor.shape, tensor.dtype)
+            known[operator.outputs[0]] = self._state[handle]
+
+    def _cut(self, subgraph: Subgraph) -> list[Operator | _HostPart]:
+        """A subgraph as operators of the NPU and of state, and of the host what stands between them."""
         parts: list[Operator | _HostPart] = []
-        inner = {each.index for each in self._graph.subgraphs if _has_streams(each)}
-        for on_npu, group in groupby(main.operators, lambda operator: operator.custom_code == COMPILED_OPERATOR):
-            if on_npu:
+        inner = [each for each in self._graph.subgraphs[1:] if _has_streams(each)]
+
+        def is_ours(operator: Operator) -> bool:
+            return operator.custom_code == COMPILED_OPERATOR or operator.kind in _STATEFUL
+
+        for ours, group in groupby(subgraph.operators, is_ours):
+            if ours:
                 parts += group
                 continue
-            kept = [
-                each for each in group if not (each.kind == "CALL_ONCE" and each.number("init_subgraph_index") in inner)
-            ]
-            calling = [each.kind for each in kept if each.kind in ("WHILE", "IF", "CALL", "CALL_ONCE") and inner]
+            kept = [operator for operator in group if operator.kind != "CALL_ONCE"]
+            calling = [operator.kind for operator in kept if operator.kind in ("WHILE", "IF", "CALL") and inner]
             if calling:
                 raise SimulatorError(
-                    f"{calling[0]} calls subgraphs with operators on the NPU, which cannot be simulated"
+                    f"{calling[0]} may call subgraphs with operators on the NPU, which is not simulated"
                 )
             if kept:
-                parts.append(self._host_part(kept))
+                parts.append(self._host_part(subgraph, kept))
         return parts
 
-    def _host_part(self, operators: list[Operator]) -> _HostPart:
-        main = self._graph.main
+    def _host_part(self, main: Subgraph, operators: list[Operator]) -> _HostPart:
         made = {index for operator in operators for index in operator.outputs}
         read = dict.fromkeys(index for operator in operators for index in operator.inputs if index >= 0)
         tensors = main.tensors
         inputs = tuple(i for i in read if i not in made and not tensors[i].is_constant and not tensors[i].is_variable)
-        others = [each for each in main.operators if each not in operators]
+        own = {operator.index for operator in operators}
+        others = [each for each in main.operators if each.index not in own]
         wanted = {*main.outputs, *(index for each in others for index in each.inputs)}
         outputs = tuple(index for operator in operators for index in operator.outputs if index in wanted)
         numbered = tuple(replace(operator, index=index) for index, operator in enumerate(operators))
@@ -203,9 +209,12 @@ class Session:
         return max(ends)
 
     def _bytes_of(self, position: int) -> int:
+        """The largest tensor that stands at a position of the NPU's operators."""
         tensors = [
-            self._graph.subgraphs[each.subgraph].tensors[each.operator.inputs[position]]
-            for each in self._streams.values()
+            subgraph.tensors[operator.inputs[position]]
+            for subgraph in self._graph.subgraphs
+            for operator in subgraph.operators
+            if operator.custom_code == COMPILED_OPERATOR
         ]
         return max((tensor.elements for tensor in tensors), default=0)
 

@@ -2,7 +2,8 @@
 
 import argparse
 
-from mlia.cli.main import add_npu_option, progress_line, refuse_overwriting, write_output
+from mlia.cli.main import add_npu_option, progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.errors import SimulatorError
 
 EPILOG = """examples:
   mlia trace model.tflite -t ethos-u55-256 | less
@@ -22,16 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the stream; returns the exit code."""
     refuse_overwriting(arguments.model, arguments.output)
-    from mlia.pipeline.executing import trace
+    from mlia.backends.simulator import streams_of
+    from mlia.pipeline.executing import operators_of, prepare
+    from mlia.render.trace import render_listing, render_summary
 
     with progress_line() as progress:
-        text = trace(
+        prepared = prepare(
             arguments.model,
             arguments.target,
-            summary=arguments.summary,
             input_shapes=dict(arguments.input_shapes),
             timeout_s=arguments.timeout,
             progress=progress,
         )
+    streams, operators = tuple(streams_of(prepared.compiled).values()), operators_of(prepared)
+    if not streams:
+        raise SimulatorError("nothing of the model runs on the NPU, so there is no command stream")
+    if arguments.summary:
+        text = render_summary(streams, operators, max(terminal_width(), 80))
+    else:
+        text = render_listing(streams, operators)
     write_output(text, arguments.output)
     return 0

@@ -1,5 +1,6 @@
-"""verify(), simulate() and trace(): a model as the NPU will compute it, in our simulator."""
+"""verify() and simulate(): a model as the NPU will compute it, in our simulator."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,17 @@ NO_REFERENCE = "the model is compiled already, and the one it was compiled from 
 
 
 class Prepared(Struct, frozen=True):
-    """A compiled model, and what it was compiled from, where that is known."""
+    """A compiled model, and what it was compiled from, where that is known.
+
+    `origins` say which operator each operation is of, `links` which operations make the output of their operator.
+    """
 
     name: str
     graph: Graph
     target: Target | None
     compiled: Graph
     original: Graph | None
+    origins: "tuple[Link, ...]"
     links: "tuple[Link, ...]"
 
 
@@ -158,15 +163,24 @@ def output_names(graph: Graph) -> list[str]:
     return names
 
 
-def compiled_graph(
+def operators_of(prepared: Prepared) -> dict[tuple[int, int], str]:
+    """What operations are of, by stream and offset: "5, CONV_2D 'name'"; empty for a model that came compiled."""
+    if prepared.original is None:
+        return {}
+    main = prepared.original.main
+    names = [f"{each.index}, {each.kind} '{main.operator_name(each)}'" for each in main.operators]
+    return {(link.stream, link.offset): names[link.operator] for link in prepared.origins}
+
+
+def prepare(
     model: str | Path | Graph,
-    target: str | Target | None,
+    target: str | Target | None = None,
     *,
     input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """The model as it is compiled for a target, or as it is when it is compiled already.
+    """The model as it is compiled for a target, or as it is when Vela has compiled it already.
 
     Raises:
         As verify().
@@ -186,7 +200,7 @@ def _prepare(
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
     graph, name = load(model, input_shapes), name_of(model)
     if is_compiled(graph):
-        return Prepared(name, graph, place, graph, None, ())
+        return Prepared(name, graph, place, graph, None, (), ())
     if place is None:
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
     if graph.provenance.format.startswith("TOSA"):
@@ -200,23 +214,40 @@ def _prepare(
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
         compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
-    return Prepared(name, graph, place, compiled, graph, _links(compilation))
+    origins = _origins(compilation)
+    return Prepared(name, graph, place, compiled, graph, tuple(link for link, _ in origins), _links(origins, graph))
 
 
-def _links(compilation: Compilation) -> "tuple[Link, ...]":
-    """Which operations make the outputs of the user's operators: those of the last step of each."""
+def _origins(compilation: Compilation) -> "tuple[tuple[Link, str], ...]":
+    """For each operation of the streams its operator of the main subgraph, and the step of the compiler that it is of.
+
+    What is joined to a step (an activation behind a convolution) has its output made by that step.
+    """
     from mlia.backends.comparison import Link
 
-    steps = {row["id"]: row["source_id"] for row in compilation.rows("optimised")}
     sources = {row["id"]: row["ext_key"] for row in compilation.rows("source")}
+    steps = {row["id"]: sources.get(row["source_id"], "") for row in compilation.rows("perf")}
+    joined: dict[str, list[str]] = defaultdict(list)
+    for row in compilation.rows("group"):
+        joined[row["group_id"]].append(steps.get(row["id"], ""))
     streams = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"))}
-    queue = sorted(compilation.rows("queue"), key=lambda row: (streams[row["cmdstream_id"]], int(row["offset"])))
-    owners = {row["optimised_id"]: sources.get(steps.get(row["optimised_id"], ""), "") for row in queue}
-    last = {owner: step for step, owner in owners.items() if owner}
+    found = []
+    for row in compilation.rows("queue"):
+        operators = [steps.get(row["scheduled_id"], ""), *joined[row["scheduled_id"]]]
+        owner = max((int(each) for each in operators if each), default=None)
+        if owner is not None:
+            link = Link(streams[row["cmdstream_id"]], int(row["offset"]), owner)
+            found.append((link, row["optimised_id"]))
+    return tuple(sorted(found, key=lambda each: (each[0].stream, each[0].offset)))
+
+
+def _links(origins: "Sequence[tuple[Link, str]]", graph: Graph) -> "tuple[Link, ...]":
+    """Which operations make the outputs of operators: those of the last step of each that has one output."""
+    last = {link.operator: step for link, step in origins}
     return tuple(
-        Link(streams[row["cmdstream_id"]], int(row["offset"]), int(owners[row["optimised_id"]]))
-        for row in queue
-        if last.get(owners[row["optimised_id"]]) == row["optimised_id"]
+        link
+        for link, step in origins
+        if last[link.operator] == step and len(graph.operators[link.operator].outputs) == 1
     )
 
 

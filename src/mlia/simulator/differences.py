@@ -44,8 +44,7 @@ KNOWN = (
         "FULLY_CONNECTED",
         ("int8",),
         2,
-        "with a scale per channel LiteRT rounds once and Vela's stream asks for two roundings",
-        Trait.PER_CHANNEL,
+        "LiteRT rounds once and Vela's stream asks for two roundings",
     ),
     KnownDifference(
         "FULLY_CONNECTED", ("int16",), 1, "Vela emits a multiplier of 16 bits where LiteRT multiplies with 32"
