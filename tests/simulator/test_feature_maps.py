@@ -114,3 +114,5 @@ def test_padding_fills_and_crops() -> None:
     beyond = feature_maps.padded(x, Padding(0, 0, 1, 2), (3, 5))
     assert beyond[..., 0].tolist() == [[1, 2, 3, 0, 0], [4, 5, 6, 0, 0], [0, 0, 0, 0, 0]]
     assert feature_maps.padded(x, Padding(0, 0, 0, 0), (2, 3)) is x
+    with pytest.raises(SimulatorError, match="3 x 3 with its padding"):
+        feature_maps.padded(x, Padding(0, 0, 0, 0), (3, 3))

@@ -105,9 +105,15 @@ def upscaled(values: NDArray[Any], mode: str) -> NDArray[Any]:
 
 
 def padded(values: NDArray[Any], padding: Padding, size: tuple[int, int], fill: int = 0) -> NDArray[Any]:
-    """An input with its padding around it, cropped or filled at the bottom and right to `size` (height, width)."""
+    """An input with its padding around it, cropped at the bottom and right to `size` (height, width).
+
+    Raises:
+        SimulatorError: it is smaller than that, even with its padding.
+    """
     height = min(values.shape[0], size[0] - padding.top)
     width = min(values.shape[1], size[1] - padding.left)
+    if size[0] - padding.top - height > padding.bottom or size[1] - padding.left - width > padding.right:
+        raise SimulatorError(f"an input of {values.shape} is less than {size[0]} x {size[1]} with its padding")
     if (height, width) == size and values.shape[:2] == size:
         return values
     around = numpy.full((*size, values.shape[2]), fill, values.dtype)

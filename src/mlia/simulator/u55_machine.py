@@ -95,9 +95,14 @@ class U55:
         if operation.ifm2 is None:
             raise SimulatorError(f"the {operation.mode} at {operation.offset:#x} has no second operand")
         second = self._operand(operation.ifm2)
+        shape = (operation.ofm.height, operation.ofm.width, operation.ofm.depth)
+        if any(
+            size not in (1, whole) for each in (first, second) for size, whole in zip(each.shape, shape, strict=True)
+        ):
+            sizes = f"{first.shape} and {second.shape} for an output of {shape}"
+            raise SimulatorError(f"the {operation.mode} at {operation.offset:#x} has operands of {sizes}")
         values = elementwise.binary(operation, *((second, first) if operation.is_reversed else (first, second)))
-        ofm = operation.ofm
-        return numpy.broadcast_to(values, (ofm.height, ofm.width, ofm.depth))
+        return numpy.broadcast_to(values, shape)
 
     def _operand(self, feature_map: FeatureMap) -> Integers:
         return read(self._memory, feature_map) - feature_map.zero_point
