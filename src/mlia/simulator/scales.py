@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 Ints = NDArray[numpy.int64]
 
 _RECORD = 10
+# Bytes of bias and scale, the shift after them, and the bits of a record that are zero.
+_LAYOUTS = {
+    "u55": ((5, 4), (0, 0, 0, 0, 0, 0, 0, 0, 0, 0xC0)),
+    "int32": ((4, 4), (0, 0, 0, 0, 0, 0, 0, 0x80, 0xC0, 0xFF)),
+    "int48": ((6, 2), (0, 0, 0, 0, 0, 0, 0, 0x80, 0xC0, 0xFF)),
+}
 
 
 class Scales(Struct, frozen=True):
@@ -33,7 +39,7 @@ class Scales(Struct, frozen=True):
 
 
 def decode_scales(operation: "Compute", read: Callable[[Range], bytes], config: "Config") -> Scales:
-    """The scales of a CONV or DEPTHWISE, one for each output channel.
+    """The scales of an operation that has them by channel, one for each of its output.
 
     Raises:
         SimulatorError: too few records, or one with bits set that are not known.
@@ -49,18 +55,12 @@ def decode_scales(operation: "Compute", read: Callable[[Range], bytes], config: 
     records = numpy.empty((depth, _RECORD), numpy.uint8)
     for core, (part, count) in enumerate(zip(parts, needed, strict=True)):
         records[core::cores] = part[:count]
-    fields: tuple[tuple[int, int], ...]
-    unused: tuple[tuple[int, int], ...]
-    if config.family != "ethos-u85":
-        fields, unused = ((0, 5), (5, 9), (9, 10)), ((9, 0xC0),)
-    elif operation.accumulator == "int48":
-        fields, unused = ((0, 6), (6, 8), (8, 9)), ((7, 0x80), (8, 0xC0), (9, 0xFF))
-    else:
-        fields, unused = ((0, 4), (4, 8), (8, 9)), ((7, 0x80), (8, 0xC0), (9, 0xFF))
-    if any((records[:, byte] & bits).any() for byte, bits in unused):
+    layout = "u55" if config.family != "ethos-u85" else "int48" if operation.accumulator == "int48" else "int32"
+    (bias_bytes, scale_bytes), unused = _LAYOUTS[layout]
+    if (records & numpy.array(unused, numpy.uint8)).any():
         raise SimulatorError(f"{name}: a record of scales has bits set that are not known")
-    bias, multiplier, shift = (_number(records[:, begin:end]) for begin, end in fields)
-    sign = 1 << 8 * (fields[0][1] - fields[0][0]) - 1
+    sign, end = 1 << 8 * bias_bytes - 1, bias_bytes + scale_bytes
+    bias, multiplier, shift = (_number(part) for part in numpy.split(records[:, : end + 1], (bias_bytes, end), axis=1))
     return Scales((bias ^ sign) - sign, multiplier, shift)
 
 

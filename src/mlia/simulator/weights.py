@@ -3,6 +3,7 @@
 Weights come with their zero point taken off. The result is kept by content, for what runs more than once.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Weights = NDArray[numpy.int16]
 
+# The densest is a run of zeros: a bit for eight. A damaged size must not ask for all memory.
+_MOST_PER_BYTE = 64
+
 
 def decode_weights(operation: "Compute", read: Callable[[Range], bytes], config: "Config") -> Weights:
     """The weights of a CONV as (outputs, height, width, inputs), of a DEPTHWISE as (1, height, width, channels).
@@ -34,6 +38,10 @@ def decode_weights(operation: "Compute", read: Callable[[Range], bytes], config:
     """
     if operation.kind not in ("conv", "depthwise") or operation.is_matmul:
         raise SimulatorError(f"{operation.kind} at {operation.offset:#x} has no weights")
+    if operation.ifm.element_bytes not in (1, 2):
+        raise SimulatorError(
+            f"{operation.kind} at {operation.offset:#x} has inputs of {operation.ifm.element_bytes} bytes"
+        )
     is_depthwise = operation.kind == "depthwise"
     shape = (operation.ofm.depth, *operation.kernel.size, 1 if is_depthwise else operation.ifm.depth)
     is_fast = operation.weight_format == WeightFormat.FAST
@@ -76,12 +84,15 @@ def _traversal(operation: "Compute", config: "Config", core: int) -> Traversal:
 @lru_cache(maxsize=256)
 def _decoded(streams: tuple[bytes, ...], traversals: tuple[Traversal, ...], shape: Shape, is_fast: bool) -> Weights:
     """The weights as (outputs, height, width, inputs)."""
+    size = math.prod(shape)
+    if size > _MOST_PER_BYTE * sum(map(len, streams)):
+        raise SimulatorError(f"streams of {sum(map(len, streams))} bytes cannot have {size} weights")
     orders = [places for traversal in traversals if len(places := order(traversal, shape))]
     if is_fast:
         orders = [_interleaved(orders, traversals[0])]
     if len(streams) != len(orders):
         raise SimulatorError(f"{len(streams)} streams of weights, where {len(orders)} are needed")
-    weights = numpy.zeros(numpy.prod(shape), numpy.int16)
+    weights = numpy.zeros(size, numpy.int16)
     for stream, places in zip(streams, orders, strict=True):
         values = decode_fast(stream, len(places)) if is_fast else decode_stream(stream)
         if len(values) != len(places):
@@ -91,14 +102,17 @@ def _decoded(streams: tuple[bytes, ...], traversals: tuple[Traversal, ...], shap
             raise SimulatorError("a stream has weights that are not zero, where it has to pad")
         values, places = values[is_weight], places[is_weight]
         weights[places] = values
-        # Where a unit is deeper than the block, some weights are there twice.
-        if len(places) > len(weights) // len(orders) and (weights[places] != values).any():
-            raise SimulatorError("a stream has different values for one weight")
+        # Where a unit is deeper than a block, some weights are there twice.
+        if (weights[places] != values).any():
+            raise SimulatorError("a stream has two values for one weight")
     weights.flags.writeable = False
     return weights.reshape(shape)
 
 
 def _interleaved(orders: list[Ints], traversal: Traversal) -> Ints:
-    """The order of Ethos-U85's one fast stream: a run of each of the streams that the other format would have."""
+    """The order of Ethos-U85's one fast stream: a run of each of the streams that the other format would have.
+
+    Vela 5.2 was seen to take it with one and with two streams; with four it is INFERRED from the encoder.
+    """
     run = traversal.tap_group * traversal.input_step * len(traversal.lanes)
     return numpy.stack([places.reshape(-1, run) for places in orders], axis=1).ravel()
