@@ -9,7 +9,7 @@ class Example(Struct, frozen=True):
     """A model made by `build` (TFLite), and what the rule `code` must say of it on `target`.
 
     `gets_onto_npu` says of a compatibility rule whether one of the remedies brings all operators that it names onto
-    the NPU.
+    the NPU. `is_beyond_remedy` says that none of the remedies can be applied to this very model.
     """
 
     code: str
@@ -18,3 +18,4 @@ class Example(Struct, frozen=True):
     build: Callable[[], bytes]
     fires: bool
     gets_onto_npu: bool | None = None
+    is_beyond_remedy: bool = False

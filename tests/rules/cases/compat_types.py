@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy
+from msgspec.structs import replace
 
 from mlia.graph.graph import Operator, Quantization, Tensor
 from mlia.graph.tflite_writer import write_tflite
@@ -192,7 +193,7 @@ EXAMPLES = (
     fires("CMP005", "int64 ADD", pair("ADD", "int64"), False),
     quiet("CMP005", "int32 ADD", pair("ADD", "int32")),
     fires("CMP010", "activation without a scale", without_scale),
-    fires("CMP010", "weights without a scale", weights_without_scale, False),
+    replace(fires("CMP010", "weights without a scale", weights_without_scale, False), is_beyond_remedy=True),
     quiet("CMP010", "scales everywhere", int8_model),
     fires("CMP011", "scale 0", partial(scaled_constant, 0.0, 3), False),
     fires("CMP011", "negative scale", partial(scaled_constant, -0.1, 3), False),

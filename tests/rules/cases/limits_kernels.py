@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from mlia.graph.graph import OptionValue
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import IntegerSketch
@@ -148,7 +150,7 @@ EXAMPLES = (
     _fires("CMP034", "bilinear, 3 times, centered", U85, partial(bilinear, (12, 15), centered=True)),
     _fires("CMP034", "bilinear, 3 times, aligned", U85, partial(bilinear, (10, 13), aligned=True)),
     _fires("CMP034", "bilinear, half", U55, partial(bilinear, (4, 4), centered=True, shape=(1, 8, 8, 4))),
-    _fires("CMP034", "bilinear, 1.75 times", U55, partial(bilinear, (7, 9)), gets_onto_npu=False),
+    replace(_fires("CMP034", "bilinear, 1.75 times", U55, partial(bilinear, (7, 9)), False), is_beyond_remedy=True),
     _quiet("CMP034", "nearest, 2 times", U55, partial(nearest, (8, 10))),
     _quiet("CMP034", "bilinear, 4 times", U55, partial(bilinear, (16, 20))),
     _quiet("CMP034", "bilinear, 4 times, centered, U85", U85, partial(bilinear, (16, 20), centered=True)),
