@@ -12,7 +12,7 @@ from msgspec import Struct
 class Rounding(StrEnum):
     """How a product with a scale is rounded (Ethos-U55/U65: OFM precision; Ethos-U85: the scale itself)."""
 
-    DOUBLE = "double"  # gemmlowp: doubling high multiply, then a rounding shift; ties away from zero both times
+    DOUBLE = "double"  # gemmlowp: doubling high multiply, half up; then a rounding shift, ties away from zero
     TRUNCATE = "truncate"  # towards zero
     NATURAL = "natural"  # half up
     SYMMETRIC = "symmetric"  # once, ties away from zero (Ethos-U85)
