@@ -30,8 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(arguments.output)
     from io import BytesIO
 
-    import numpy
-
     from mlia.pipeline.executing import simulate
 
     with progress_line() as progress:
@@ -43,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             progress=progress,
         )
+    import numpy
+
     content = BytesIO()
     numpy.savez(content, **outputs)
     write_file(arguments.output, content.getvalue())

@@ -73,8 +73,9 @@ def verify(
         BackendError: the compiler refused the model, crashed, or took too long.
         SimulatorError: the compiled model has a command or a mode that is not known.
     """
-    from mlia.transforms.child import call_without_limit
+    from mlia.transforms.child import call_without_limit, warm_up
 
+    warm_up()  # it imports what it needs while the compiler works
     prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
     graph = prepared.original or prepared.compiled
     given, described = _samples(graph, inputs, samples, seed)
@@ -136,11 +137,13 @@ def simulate(
     Raises:
         As verify().
     """
+    from mlia.transforms.child import call_without_limit, warm_up
+
+    warm_up()  # it imports what it needs while this process does, and while the compiler works
     import numpy
 
     from mlia.backends.comparison import outputs_of
     from mlia.transforms.calibration import fit_samples, load_samples
-    from mlia.transforms.child import call_without_limit
 
     prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
     graph = prepared.original or prepared.compiled
