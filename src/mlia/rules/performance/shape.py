@@ -34,8 +34,8 @@ class ChannelsPastBlock(NpuRule):
     arithmetic. They and their readers must take a tenth of the time, and the empty part be a tenth of the channels.
 
     ## What to do
-    Train the model with the multiple below. The one above has room for more channels; it costs about the same on
-    Ethos-U55, and a third more on Ethos-U85.
+    Train the model with the multiple below. The one above has room for more channels at about the same cost on
+    Ethos-U55; on Ethos-U85 it costs more.
 
     ## Limits
     The remedy cuts the channels with the smallest weights out of the integer model, to measure the time. It does not
@@ -43,8 +43,8 @@ class ChannelsPastBlock(NpuRule):
 
     ## Source
     Measured with Vela 5.2: four 3x3 convolutions on 64x64 of 17 channels take 2.7 times as long as of 16 on
-    ethos-u55-128, 2.4 times on ethos-u85-256, and twice the SRAM; of 32 channels 1.02 to 1.05 times as long as of 17
-    on ethos-u55-128, and 1.32 to 1.42 times on ethos-u85-256.
+    ethos-u55-128, 2.4 times on ethos-u85-256, and twice the SRAM. With 32 channels they take 1.02 times as long as
+    with 17 on ethos-u55-128, and 1.37 times on ethos-u85-256.
     """
 
     code = "PER002"
