@@ -31,6 +31,9 @@ _HEADER = 3  # version, subgraphs, tensors
 # What comes before the model's own inputs: command stream, read-only data, scratch, fast scratch.
 _STREAM, _CONSTANTS, _SCRATCH, _FAST = range(4)
 
+# What numpy raises for sizes and addresses that no compiler writes: a damaged stream.
+_DAMAGE = (ArithmeticError, IndexError, MemoryError, ValueError)
+
 Watch = Callable[[int, Compute, Memory], None]
 
 
@@ -53,7 +56,11 @@ def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
         for operator in subgraph.operators:
             if operator.custom_code == COMPILED_OPERATOR:
                 payload = _constant(subgraph, operator, _STREAM)
-                found[subgraph.index, operator.index] = read_stream(len(found), payload)
+                try:
+                    found[subgraph.index, operator.index] = read_stream(len(found), payload)
+                except _DAMAGE as error:
+                    message = f"command stream {len(found)} cannot be read: {first_line(error)}"
+                    raise SimulatorError(message) from None
     return found
 
 
@@ -184,7 +191,10 @@ class Session:
             if watch is not None:
                 watch(stream.number, operation, memory)
 
-        Machine(stream.program.config, memory).run(stream.operations, told)
+        try:
+            Machine(stream.program.config, memory).run(stream.operations, told)
+        except _DAMAGE as error:
+            raise SimulatorError(f"command stream {stream.number} cannot be executed: {first_line(error)}") from None
         for index in operator.outputs:
             known[index] = self._read(_address(addresses, index, subgraph), subgraph.tensors[index])
 

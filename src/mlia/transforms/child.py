@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from mlia.errors import TransformError
+from mlia.errors import MliaError, TransformError
 
 TIMEOUT_S = 600.0
 _Arguments = ParamSpec("_Arguments")
@@ -75,7 +75,7 @@ class Child:
             if late is not None:
                 late.cancel()
         if kind == _REFUSED:
-            raise TransformError(answer)
+            raise answer
         if kind == _FAILED:
             raise RuntimeError(f"in a child process:\n{answer}")  # a defect of ours, told with its traceback
         return answer
@@ -114,7 +114,8 @@ def call(function: Callable[_Arguments, _Answer], *args: _Arguments.args, **kwar
     """Run a function of a module of this package in a child process. Threads may call at the same time.
 
     Raises:
-        TransformError: the function raised it, or the child crashed or took too long.
+        MliaError: the function raised it.
+        TransformError: the child crashed or took too long.
     """
     return call_with_progress(None, function, *args, **kwargs)
 
@@ -191,10 +192,10 @@ def _serve() -> None:
             kwargs["progress"] = lambda text: tell(_PROGRESS, text)
         try:
             answer = function(*args, **kwargs)
-        except TransformError as error:
-            tell(_REFUSED, str(error))
+        except MliaError as error:
+            tell(_REFUSED, error)
         except LinAlgError:  # no weights that were trained are like that, but damaged ones are
-            tell(_REFUSED, "the model's numbers are too far apart to compute with")
+            tell(_REFUSED, TransformError("the model's numbers are too far apart to compute with"))
         except Exception:  # whatever it is, the parent shows it
             import traceback
 
