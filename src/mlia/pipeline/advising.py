@@ -312,10 +312,12 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
 def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     """What the attempts for a finding are ranked by, the smallest first."""
     time = math.inf if after.latency_ms is None else after.latency_ms
+    size = math.inf if after.sram_bytes is None else after.sram_bytes
     if aim == Aim.PLACEMENT:
         return after.cpu_operators, time
+    if aim == Aim.FIT:
+        return size, time
     if aim == Aim.MEMORY:
-        size = math.inf if after.sram_bytes is None else after.sram_bytes
         is_slow = before.latency_ms is not None and time > SLOWER * before.latency_ms
         return (True, time, size) if is_slow else (False, size, time)
     return (time, math.inf if after.total_cycles is None else after.total_cycles)
@@ -328,8 +330,12 @@ def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = 
     """
     old, new = before.latency_ms, after.latency_ms
     used, needed = before.sram_bytes or 0, after.sram_bytes or 0
+    if aim in (Aim.FIT, Aim.MEMORY):  # limits that a remedy sets are to be kept
+        used = 0
     if limit_bytes is not None and needed > max(used, limit_bytes):
         return False
+    if aim == Aim.FIT:
+        return limit_bytes is not None
     if aim == Aim.PLACEMENT:
         is_slower = old is not None and new is not None and new > old
         return after.cpu_operators < before.cpu_operators and not is_slower

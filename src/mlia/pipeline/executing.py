@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 import mlia
 from mlia.backends.command_stream import compiled_for
@@ -92,6 +93,8 @@ def verify(
 
         call_without_limit(None, outputs_of, content, given)
     compiled = compiled_for(prepared.compiled)
+    if prepared.original is not None:  # the file does not name its compiler, and we know it
+        compiled = tuple(replace(each, compiler=f"Vela {installed_version()}") for each in compiled)
     outputs, operators = _checks(prepared, compared)
     return Verification(
         schema_version=SCHEMA_VERSION,
