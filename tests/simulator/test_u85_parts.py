@@ -116,6 +116,7 @@ def test_a_chained_result_is_read_once_it_is_there() -> None:
     ("changes", "named"),
     [
         ({"accumulator": "fp16"}, "fp16 accumulators at 0x40"),
+        ({"upscale": "zeros"}, "upscaled with zeros, at 0x40"),
         ({"is_output_enabled": False}, "without an output, at 0x40"),
         ({"accumulator_source": "keep"}, "pool sum with accumulators from keep, at 0x40"),
         ({"mode": "argmax_y"}, "pooling mode argmax_y at 0x40"),

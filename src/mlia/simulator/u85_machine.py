@@ -7,7 +7,7 @@ from mlia.errors import SimulatorError
 from mlia.simulator.arithmetic import Factor, Integers
 from mlia.simulator.container import Config
 from mlia.simulator.convolution import convolution, covered, depthwise
-from mlia.simulator.feature_maps import padded, upscaled
+from mlia.simulator.feature_maps import padded
 from mlia.simulator.memory import Memory
 from mlia.simulator.operation import Compute, Transfer
 from mlia.simulator.scales import Scales, decode_scales
@@ -48,6 +48,8 @@ class U85:
             raise SimulatorError(f"{operation.accumulator} accumulators at {operation.offset:#x} are not known")
         if not operation.is_output_enabled:
             raise SimulatorError(f"an operation without an output, at {operation.offset:#x}, is not known")
+        if operation.upscale != "none":  # no stream that Vela writes has it
+            raise SimulatorError(f"an input upscaled with {operation.upscale}, at {operation.offset:#x}, is not known")
         accumulators, scaling, scale = self._accumulators(operation)
         values = output(scaling, accumulators, self._memory, scale)
         shape = (operation.ofm.height, operation.ofm.width, operation.ofm.depth)
@@ -60,7 +62,7 @@ class U85:
         if operation.kind == "elementwise":
             return self._elementwise(operation)
         feature_map = resize_input(operation.ifm) if operation.kind == "resize" else operation.ifm
-        values = upscaled(operand(feature_map, self._memory, self._chains), operation.upscale)
+        values = operand(feature_map, self._memory, self._chains)
         if operation.kind == "resize":
             return resized(operation, values), operation, None
         if operation.kind == "pool":

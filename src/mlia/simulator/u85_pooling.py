@@ -17,7 +17,7 @@ _LEAST = numpy.iinfo(numpy.int64).min + 1
 
 
 def pooled(operation: Compute, values: Integers) -> Integers:
-    """The accumulators of a pool of an input (height, width, channels) without its zero point, upscaled but not padded.
+    """The accumulators of a pool of an input (height, width, channels) without its zero point, not padded yet.
 
     Raises:
         SimulatorError: a mode that is not known, or one with a scale or a window that is not.
