@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlia.simulator.intervals import NOTHING, common, interval, minus, overlap, runs, size, strided, union
+from mlia.simulator.intervals import NOTHING, common, contains, interval, minus, overlap, runs, size, strided, union
 
 sets = st.frozensets(st.integers(0, 60))
 
@@ -27,6 +27,7 @@ def test_operations_are_those_of_sets(a: frozenset[int], b: frozenset[int]) -> N
     assert as_set(minus(x, y)) == a - b
     assert as_set(common(x, y)) == a & b
     assert overlap(x, y) == bool(a & b)
+    assert contains(x, y) == (b <= a)
     assert size(x) == len(a)
 
 

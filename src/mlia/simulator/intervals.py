@@ -44,19 +44,33 @@ def strided(address: int, shape: tuple[int, ...], strides: tuple[int, ...], leng
 
 def union(a: Intervals, b: Intervals) -> Intervals:
     """What is in `a`, `b` or both."""
-    if not len(a) or not len(b):
-        return a if len(a) else b
-    return _where(a, b, lambda in_a, in_b: in_a | in_b)
+    if contains(a, b):
+        return a
+    return b if contains(b, a) else _where(a, b, lambda in_a, in_b: in_a | in_b)
 
 
 def minus(a: Intervals, b: Intervals) -> Intervals:
     """What is in `a`, but not in `b`."""
-    return _where(a, b, lambda in_a, in_b: in_a & ~in_b) if overlap(a, b) else a
+    if not overlap(a, b):
+        return a
+    return NOTHING if contains(b, a) else _where(a, b, lambda in_a, in_b: in_a & ~in_b)
 
 
 def common(a: Intervals, b: Intervals) -> Intervals:
     """What is in both."""
+    if contains(a, b):
+        return b
+    if contains(b, a):
+        return a
     return _where(a, b, lambda in_a, in_b: in_a & in_b) if overlap(a, b) else NOTHING
+
+
+def contains(a: Intervals, b: Intervals) -> bool:
+    """Whether all of `b` is in `a`."""
+    if not len(a) or not len(b):
+        return not len(b)
+    nearest = numpy.searchsorted(a[:, 0], b[:, 0], side="right") - 1
+    return bool((nearest >= 0).all() and (a[nearest, 1] >= b[:, 1]).all())
 
 
 def overlap(a: Intervals, b: Intervals) -> bool:
