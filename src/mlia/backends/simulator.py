@@ -3,7 +3,7 @@
 For child processes only: LiteRT can abort on some models.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from struct import iter_unpack
 
@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from mlia.backends.command_stream import COMPILED_OPERATOR
 from mlia.errors import SimulatorError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
-from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite import ELEMENT_BITS, read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.simulator.hazards import Hazard, find_hazards
 from mlia.simulator.machine import Machine
 from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute
+from mlia.simulator.operation import Compute, Range
 from mlia.simulator.stream import Stream, read_stream
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel, first_line
@@ -64,6 +65,35 @@ def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
     return found
 
 
+def hazards_of(graph: Graph) -> list[tuple[int, Hazard]]:
+    """What may go wrong with the memory of each command stream, with the number of the stream.
+
+    Raises:
+        SimulatorError: a stream has what is not known.
+    """
+    found: list[tuple[int, Hazard]] = []
+    addresses = _addresses(graph)
+    streams = streams_of(graph)
+    subgraphs = {subgraph.index: subgraph for subgraph in graph.subgraphs}
+    arena = _arena_bytes(graph, addresses)
+    for (index, number), stream in streams.items():
+        subgraph = subgraphs[index]
+        operator = subgraph.operators[number]
+        constants = len(_constant(subgraph, operator, _CONSTANTS))
+        fast = subgraph.tensors[operator.inputs[_FAST]].elements
+        shares = operator.inputs[_FAST] == operator.inputs[_SCRATCH] or not fast
+        sizes = {READ_ONLY: constants, ARENA: arena, FAST_SCRATCH: arena if shares else fast}
+        initial = [Range(READ_ONLY, 0, constants)]
+        for each in operator.inputs[_FAST + 1 :]:
+            address = addresses[index][each]
+            if address is not None:
+                initial.append(Range(ARENA, address, _size(subgraph.tensors[each])))
+        aliases = {FAST_SCRATCH: ARENA} if shares else {}
+        hazards = find_hazards(stream.operations, stream.program.config, sizes, initial, aliases)
+        found += [(stream.number, hazard) for hazard in hazards]
+    return found
+
+
 class Session:
     """A compiled model that is run. Variables keep what they hold from one run to the next.
 
@@ -78,8 +108,8 @@ class Session:
         self._watch = watch
         self._addresses = _addresses(self._graph)
         self._streams = streams_of(self._graph)
-        self._arena = numpy.zeros(self._arena_bytes(), numpy.uint8)
-        self._fast = numpy.zeros(self._bytes_of(_FAST), numpy.uint8)
+        self._arena = numpy.zeros(_arena_bytes(self._graph, self._addresses), numpy.uint8)
+        self._fast = numpy.zeros(_largest(self._graph, _FAST), numpy.uint8)
         self._state: dict[str, Array] = {}
         self._parts = {each.index: self._cut(each) for each in self._called()}
         self._reset()
@@ -209,24 +239,30 @@ class Session:
         content = self._arena[address : address + tensor.elements * dtype.itemsize]
         return numpy.frombuffer(content.tobytes(), dtype).reshape(tensor.shape)
 
-    def _arena_bytes(self) -> int:
-        """As large as every scratch tensor, and as every tensor with a place in it reaches."""
-        ends = [0, self._bytes_of(_SCRATCH)]
-        for subgraph in self._graph.subgraphs:
-            for tensor, address in zip(subgraph.tensors, self._addresses[subgraph.index], strict=True):
-                if address is not None and not tensor.is_constant:
-                    ends.append(address + tensor.elements * numpy.dtype(tensor.dtype).itemsize)
-        return max(ends)
 
-    def _bytes_of(self, position: int) -> int:
-        """The largest tensor that stands at a position of the NPU's operators."""
-        tensors = [
-            subgraph.tensors[operator.inputs[position]]
-            for subgraph in self._graph.subgraphs
-            for operator in subgraph.operators
-            if operator.custom_code == COMPILED_OPERATOR
-        ]
-        return max((tensor.elements for tensor in tensors), default=0)
+def _arena_bytes(graph: Graph, addresses: Mapping[int, Sequence[int | None]]) -> int:
+    """As large as every scratch tensor, and as every tensor with a place in it reaches."""
+    ends = [0, _largest(graph, _SCRATCH)]
+    for subgraph in graph.subgraphs:
+        for tensor, address in zip(subgraph.tensors, addresses[subgraph.index], strict=True):
+            if address is not None and not tensor.is_constant:
+                ends.append(address + _size(tensor))
+    return max(ends)
+
+
+def _largest(graph: Graph, position: int) -> int:
+    """The bytes of the largest tensor that stands at a position of the NPU's operators."""
+    tensors = [
+        subgraph.tensors[operator.inputs[position]]
+        for subgraph in graph.subgraphs
+        for operator in subgraph.operators
+        if operator.custom_code == COMPILED_OPERATOR
+    ]
+    return max((tensor.elements for tensor in tensors), default=0)
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.elements * ELEMENT_BITS.get(tensor.dtype, 8) // 8
 
 
 def _has_streams(subgraph: Subgraph) -> bool:

@@ -19,7 +19,7 @@ from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, su
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Compiled, Origin, Skipped, Source
 from mlia.targets.profiles import load_target
-from mlia.targets.target import CpuTarget, Target
+from mlia.targets.target import CpuTarget, Target, installed_version
 from mlia.verification import Danger, TensorCheck, Verification
 
 if TYPE_CHECKING:
@@ -297,7 +297,11 @@ def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Dang
 
 
 def _hazards(prepared: Prepared) -> list[Danger]:
-    return []
+    from mlia.backends.simulator import hazards_of
+
+    return [
+        Danger(number, hazard.offset, str(hazard.kind), str(hazard)) for number, hazard in hazards_of(prepared.compiled)
+    ]
 
 
 def _litert_version() -> str:

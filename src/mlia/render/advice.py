@@ -106,10 +106,19 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
         difference = _difference(attempt.before, attempt.after)
         page.paragraph(f"tried {attempt.what}{safety}: {difference}{kept}", hang=HANG)
     if attempts and not any(attempt.is_gain for attempt in attempts):
-        page.paragraph("That brings nothing here.", hang=HANG)
+        page.paragraph(f"That {'is not enough' if _helps(attempts[0]) else 'brings nothing'} here.", hang=HANG)
     reasons = [_reason(skipped, len(untried)) for skipped in untried if everything or not attempts]
     for reason in dict.fromkeys(reasons):
         page.paragraph(f"not tried: {reason}", hang=HANG)
+
+
+def _helps(attempt: Attempt) -> bool:
+    """Whether it brings something, though not what it was for."""
+    pairs = (
+        (attempt.before.latency_ms, attempt.after.latency_ms),
+        (attempt.before.sram_bytes, attempt.after.sram_bytes),
+    )
+    return any(old is not None and new is not None and new < 0.95 * old for old, new in pairs)
 
 
 def _useful(attempts: Sequence[Attempt]) -> list[Attempt]:
