@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check fuzz setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/mlia check examples/ds_cnn_small_int8.tflite -t ethos-u55-256
@@ -20,6 +20,10 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_docs.py --check
 	$(BIN)/python -m pytest
+
+# The simulator beside LiteRT's reference kernels: every kind of operator on every Ethos-U.
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz_simulator.py
 
 setup: $(READY)
 

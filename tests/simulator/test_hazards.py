@@ -15,7 +15,9 @@ from mlia.backends.simulator import _addresses as addresses_of
 from mlia.backends.simulator import streams_of
 from mlia.backends.vela_process import compile_model
 from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
 from mlia.simulator.container import Config
+from mlia.simulator.differences import Trait, known_difference
 from mlia.simulator.feature_maps import write
 from mlia.simulator.footprints import TABLES, box
 from mlia.simulator.hazards import Hazard, HazardKind, find_hazards
@@ -25,6 +27,7 @@ from mlia.targets.profiles import load_target
 from tests.conftest import SAMPLE
 from tests.simulator.fuzzing import TARGETS, compiled
 from tests.simulator.single_operators import KINDS, draw
+from tests.simulator.sketch import OperatorSketch
 
 
 class Setting:
@@ -65,6 +68,13 @@ def keywords(target: str) -> Setting:
 def moved(feature_map: FeatureMap, by: int) -> FeatureMap:
     first, *others = feature_map.tiles.bases
     return replace(feature_map, tiles=replace(feature_map.tiles, bases=(first + by, *others)))
+
+
+def box_of(feature_map: FeatureMap) -> tuple[int, int]:
+    """Address and length of a map without gaps."""
+    spans = ((0, size) for size in (feature_map.height, feature_map.width, feature_map.depth))
+    ((begin, end),) = box(feature_map, *spans).tolist()
+    return begin, end - begin
 
 
 @pytest.mark.parametrize("number", range(0, len(KINDS), 3))
@@ -176,6 +186,27 @@ def test_a_result_that_is_elsewhere_is_missed() -> None:
     found = stream.hazards(operations, regions=stream.regions | {2: 1 << 20}, aliases={})
     assert {hazard.kind for hazard in found} == {HazardKind.UNWRITTEN}
     assert found[0].bytes > 0
+
+
+def test_outputs_must_be_written_to_their_end() -> None:
+    stream = setting("add", "int8", "ethos-u65-256")
+    (index,) = stream.indexes(Compute)
+    kernel = stream.operations[index]
+    assert isinstance(kernel, Compute)
+    (address, length), region = box_of(kernel.ofm), kernel.ofm.region
+    assert stream.hazards(stream.operations, outputs=[Range(region, address, length)]) == []
+    (found,) = stream.hazards(stream.operations, outputs=[Range(region, address + 8, length)])
+    assert (found.kind, found.bytes, found.place.address) == (HazardKind.MISSING, 8, address + length)
+
+
+def test_what_vela_does_not_write_of_mirrored_channels_is_found() -> None:
+    net = OperatorSketch("mirrored channels", "int8", 0)
+    pads = net.constant("pads", np.array([[0, 0], [0, 0], [0, 0], [1, 2]], np.int32))
+    made = net.one("MIRROR_PAD", [net.x((1, 2, 3, 6)), pads], (1, 2, 3, 9), None, "MirrorPadOptions", mode="REFLECT")
+    model = compile_model(write_tflite(net.graph([made])), load_target("ethos-u55-128"), 120, wants_model=True).model
+    ((_, found),) = hazards_of(read_tflite(model))
+    assert (found.kind, found.bytes) == (HazardKind.MISSING, 2 * 3 * 3)
+    assert known_difference("MIRROR_PAD", "int8", "ethos-u55", {Trait.MIRRORS_CHANNELS}) is not None
 
 
 def test_an_output_over_its_input_is_found_unless_it_is_in_place() -> None:

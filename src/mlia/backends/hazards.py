@@ -25,8 +25,10 @@ def hazards_of(compiled: Graph) -> list[tuple[int, Hazard]]:
     for (index, position), stream in streams_of(compiled).items():
         subgraph = next(each for each in compiled.subgraphs if each.index == index)
         operator = subgraph.operators[position]
+        places = dict(_places(subgraph, operator, addresses[index]))
         regions, initial, aliases = memory_of(subgraph, operator, addresses[index])
-        hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases)
+        outputs = [places[output] for output in operator.outputs if output in places]
+        hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases, outputs)
         found += [(stream.number, hazard) for hazard in hazards]
     return found
 

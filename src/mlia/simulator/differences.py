@@ -49,7 +49,7 @@ KNOWN = (
     KnownDifference(
         "FULLY_CONNECTED", ("int16",), 1, "Vela emits a multiplier of 16 bits where LiteRT multiplies with 32"
     ),
-    KnownDifference("ABS", ("int16",), 1, "single numbers differ; the cause is not known"),
+    KnownDifference("ABS", ("int16",), 1, "LiteRT divides the two scales in float32, Vela in float64"),
     KnownDifference(
         "UNIDIRECTIONAL_SEQUENCE_LSTM",
         ("int8",),
@@ -69,7 +69,7 @@ KNOWN = (
         "MIRROR_PAD",
         _BOTH,
         None,
-        "Vela 5.2 writes the channels as if nothing were before them",
+        "Vela 5.2 puts the input into the first channels and writes none of the mirrored ones",
         Trait.MIRRORS_CHANNELS,
         is_defect=True,
     ),

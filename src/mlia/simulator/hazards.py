@@ -30,6 +30,7 @@ class HazardKind(StrEnum):
 
     OUTSIDE = "outside its region"
     UNWRITTEN = "read before anything is written"
+    MISSING = "not written by the end"
     OVERLAP = "written over an input that is still read"
     WAIT = "missing wait"
     DEPENDENCY = "block dependency too large"
@@ -63,6 +64,7 @@ def find_hazards(
     regions: Mapping[int, int],
     initial: Sequence[Range],
     aliases: Mapping[int, int] | None = None,
+    outputs: Sequence[Range] = (),
 ) -> list[Hazard]:
     """All that may go wrong with the memory of a stream, in its order; nothing for a stream that is safe.
 
@@ -72,11 +74,15 @@ def find_hazards(
         regions: the size of each region, in bytes, by its number.
         initial: the bytes that are valid before the run: read-only data, inputs, variables.
         aliases: regions that are the same memory as another one, such as the fast scratch of a shared arena.
+        outputs: the bytes that must be valid after the run.
 
     Raises:
         SimulatorError: an operation looks up a kind of table that is not known.
     """
-    return list(_Search(config, regions, initial, aliases or {}).through(operations))
+    search = _Search(config, regions, initial, aliases or {})
+    found = list(search.through(operations))
+    end = operations[-1].offset if operations else 0
+    return [*found, *(hazard for place in outputs for hazard in search.missing(place, end))]
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -120,6 +126,12 @@ class _Search:
                 before = operation
             self._write(used)
 
+    def missing(self, output: Range, end: int) -> Iterator[Hazard]:
+        """Bytes of an output that are not valid now; `end` is the offset of the stream's end."""
+        region, everything = self._region(output.region), interval(output.address, output.address + output.length)
+        lost = minus(everything, self._valid_in(region))
+        yield from _hazards(HazardKind.MISSING, end, Access("output", region, everything), lost)
+
     def _region(self, number: int) -> int:
         return self._aliases.get(number, number)
 
@@ -138,7 +150,7 @@ class _Search:
     def _outside(self, operation: Compute | Transfer, used: Footprint) -> Iterator[Hazard]:
         for access in (*used.reads, *used.writes):
             inside = interval(0, self._sizes.get(access.region, 0))
-            yield from _hazards(HazardKind.OUTSIDE, operation, access, minus(access.bytes, inside))
+            yield from _hazards(HazardKind.OUTSIDE, operation.offset, access, minus(access.bytes, inside))
 
     def _unwritten(self, operation: Compute | Transfer, used: Footprint) -> Iterator[Hazard]:
         for access in used.reads:
@@ -146,7 +158,7 @@ class _Search:
             missing = minus(inside, self._valid_in(access.region))
             if isinstance(operation, Transfer) and _is_rounded_up(access.bytes, missing):
                 continue
-            yield from _hazards(HazardKind.UNWRITTEN, operation, access, missing)
+            yield from _hazards(HazardKind.UNWRITTEN, operation.offset, access, missing)
 
     def _unordered(self, operation: Compute | Transfer, used: Footprint) -> Iterator[Hazard]:
         """What an operation has to do with those of the other kind that may still be under way."""
@@ -154,7 +166,7 @@ class _Search:
         own, others = (self._transfers, self._kernels) if is_transfer else (self._kernels, self._transfers)
         for other in others:
             for access in _conflicts(used, other.footprint):
-                yield from _hazards(HazardKind.WAIT, operation, access, access.bytes, other.operation)
+                yield from _hazards(HazardKind.WAIT, operation.offset, access, access.bytes, other.operation)
         own.append(_Started(operation, used))
         most = _TRANSFERS_AT_A_TIME[self._config.family] if is_transfer else _KERNELS_AT_A_TIME
         del own[: max(len(own) - most, 0)]
@@ -162,7 +174,7 @@ class _Search:
     def _too_early(self, operation: Compute, before: Compute) -> Iterator[Hazard]:
         for what, feature_map, found in early_reads(operation, before, self._config, self._aliases):
             access = Access(what, self._region(feature_map.region), found)
-            yield from _hazards(HazardKind.DEPENDENCY, operation, access, found, before)
+            yield from _hazards(HazardKind.DEPENDENCY, operation.offset, access, found, before)
 
     def _write(self, used: Footprint) -> None:
         for access in used.spoils:
@@ -197,7 +209,9 @@ def _over_its_input(operation: Compute, used: Footprint) -> Iterator[Hazard]:
             feature_map = inputs.get(read.what)
             if feature_map is None or not _is_in_place(operation, feature_map):
                 shared = common(read.bytes, written.bytes)
-                yield from _hazards(HazardKind.OVERLAP, operation, Access(read.what, read.region, shared), shared)
+                yield from _hazards(
+                    HazardKind.OVERLAP, operation.offset, Access(read.what, read.region, shared), shared
+                )
 
 
 def _is_in_place(operation: Compute, feature_map: FeatureMap) -> bool:
@@ -218,7 +232,7 @@ def _is_in_place(operation: Compute, feature_map: FeatureMap) -> bool:
 
 def _hazards(
     kind: HazardKind,
-    operation: Compute | Transfer,
+    offset: int,
     access: Access,
     found: Intervals,
     earlier: Compute | Transfer | None = None,
@@ -227,4 +241,4 @@ def _hazards(
         begin, end = found[0].tolist()
         place = Range(access.region, begin, end - begin)
         other = None if earlier is None else earlier.offset
-        yield Hazard(kind, operation.offset, access.what, place, size(found), other)
+        yield Hazard(kind, offset, access.what, place, size(found), other)
