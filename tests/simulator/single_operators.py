@@ -116,7 +116,8 @@ KINDS: dict[str, Kind] = {
         f"{kind}_constant": Kind(partial(_e.arithmetic, kind=kind.upper(), constant=True))
         for kind in ("add", "sub", "mul")
     },
-    **{f"{kind}_int32": Kind(partial(_e.whole_numbers, kind=kind.upper()), ("int8",)) for kind in ("add", "sub")},
+    # Ethos-U55 and U65 get scales for 32-bit operands, and what they do with them is not known.
+    **{f"{kind}_int32": Kind(partial(_e.whole_numbers, kind=kind.upper()), ("int8",), U85) for kind in ("add", "sub")},
     "add_itself": Kind(partial(_e.with_itself, kind="ADD"), ("int8",)),
     "mul_itself": Kind(partial(_e.with_itself, kind="MUL"), ("int8",)),
     "maximum": Kind(partial(_e.larger_or_smaller, kind="MAXIMUM")),
