@@ -118,3 +118,16 @@ def one_filter(values: int, dtype: str = "int8") -> bytes:
     net.values = lambda shape: net.random.choice(chosen, shape).astype(np.int8)
     x = net.image("x", (1, 12, 12, 64), dtype)
     return write_tflite(net.graph([net.filter("CONV_2D", x, filters=64, kernel=(10, 4))]))
+
+
+def deep_filters(dtype: str, is_sparse: bool) -> bytes:
+    """A model of convolutions with so many inputs that an NPU goes through them first: one strided, one not."""
+    net = FilterSketch(8, dtype)
+    kept = np.array([1, 0, 0, 1] if is_sparse else [1], np.int8)
+    net.values = lambda shape: (net.random.integers(-127, 128, shape) * np.resize(kept, shape[-1])).astype(np.int8)
+    wide, strided = net.image("wide", (1, 4, 4, 256), dtype), net.image("strided", (1, 9, 9, 128), dtype)
+    outputs = [
+        net.filter("CONV_2D", wide, filters=40, kernel=(1, 1), name="first"),
+        net.filter("CONV_2D", strided, filters=40, kernel=(7, 3), stride=(2, 3), name="second"),
+    ]
+    return write_tflite(net.graph(outputs))

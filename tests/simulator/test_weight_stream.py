@@ -47,6 +47,21 @@ def test_any_weights(weights: list[int]) -> None:
     assert decode_stream(bytes(mlw_codec.encode(weights))).tolist() == weights
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        # Runs of zeros by 8 and by 12, with weights that are not coded by 8 and by 12: no encoder writes such.
+        "e300680528861a3409178fbe46024864b3708800602431b045b1a400309804802619a8fcffff",
+        "8a00fc0348a9710a102d5208c51c0820dec95ea028008162e72483fcffff",
+        "2b017c506891585f5309010008c84008601101200800206b02009040180888742d0064202302060c200a2888ffff",
+        "93005c078a0100020044002a125192040219012c0483c040001248d39a40c2e8ffff",
+    ],
+)
+def test_slices_that_vela_reads_but_does_not_write(stream: str) -> None:
+    content = bytes.fromhex(stream)
+    assert decode_stream(content).tolist() == list(mlw_codec.decode(bytearray(content)))
+
+
 def test_streams_behind_each_other_are_one() -> None:
     first, second = [3, 0, 0, -7], [0] * 100 + [255]
     content = b"".join(bytes(mlw_codec.encode(part)) for part in (first, second))

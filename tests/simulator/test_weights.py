@@ -13,7 +13,7 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.simulator.operation import Compute, WeightFormat
 from mlia.simulator.weights import decode_weights
 from mlia.targets.profiles import CORES, target_names
-from tests.simulator.filters import FilterSketch, compiled_filters, many_filters, one_filter
+from tests.simulator.filters import FilterSketch, compiled_filters, deep_filters, many_filters, one_filter
 
 NPUS = [name for name in target_names() if name not in CORES]
 _KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -74,6 +74,17 @@ def test_the_fast_format(target: str, values: int, dtype: str) -> None:
     content = one_filter(values, dtype)
     formats = {operation.weight_format for operation, _, _ in compiled_filters(content, target)}
     assert formats == {WeightFormat.FAST}
+    assert _left(content, target) == ([], [])
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+@pytest.mark.parametrize("target", ["ethos-u55-64", "ethos-u65-512", "ethos-u85-256", "ethos-u85-2048"])
+def test_filters_with_many_inputs(target: str, dtype: str, is_sparse: bool) -> None:
+    content = deep_filters(dtype, is_sparse)
+    operations = [operation for operation, _, _ in compiled_filters(content, target)]
+    assert not any(operation.kernel.is_part_kernel_first for operation in operations)
+    assert {operation.is_sparse for operation in operations} == {is_sparse and "u85" in target}
     assert _left(content, target) == ([], [])
 
 
