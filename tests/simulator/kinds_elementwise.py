@@ -118,7 +118,8 @@ def exponential(net: OperatorSketch) -> list[int]:
 def leaky(net: OperatorSketch) -> list[int]:
     x = net.x(net.any_shape())
     out = net.quantization(around=net.quantization_of(x).scale[0]) if net.chance(0.7) else None
-    alpha = float(np.float32(net.choose(0.1, 0.01, 0.3, 0.5, 1.5)))
+    # Not 1.5: where the scales are the same, LiteRT rounds its ties away from zero, unlike its multiplications.
+    alpha = float(np.float32(net.choose(0.1, 0.01, 0.3, 0.5, 1.6)))
     return [net.one("LEAKY_RELU", [x], net.shape(x), out, "LeakyReluOptions", alpha=alpha)]
 
 
