@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mlia.backends.hazards import hazards_of, memory_of
-from mlia.backends.simulator import _addresses as addresses_of
-from mlia.backends.simulator import streams_of
+from mlia.backends.simulator import addresses_of, streams_of
 from mlia.backends.vela_process import compile_model
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mlia.backends.simulator import ARENA, FAST_SCRATCH, READ_ONLY, streams_of
-from mlia.backends.simulator import _addresses as addresses_of
+from mlia.backends.simulator import ARENA, FAST_SCRATCH, READ_ONLY, addresses_of, streams_of
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.simulator.hazards import Hazard, find_hazards
 from mlia.simulator.operation import Range

@@ -16,10 +16,9 @@ from mlia.errors import SimulatorError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.simulator.hazards import Hazard, find_hazards
 from mlia.simulator.machine import Machine
 from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute, Range
+from mlia.simulator.operation import Compute
 from mlia.simulator.stream import Stream, read_stream
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel, first_line
@@ -65,35 +64,6 @@ def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
     return found
 
 
-def hazards_of(graph: Graph) -> list[tuple[int, Hazard]]:
-    """What may go wrong with the memory of each command stream, with the number of the stream.
-
-    Raises:
-        SimulatorError: a stream has what is not known.
-    """
-    found: list[tuple[int, Hazard]] = []
-    addresses = _addresses(graph)
-    streams = streams_of(graph)
-    subgraphs = {subgraph.index: subgraph for subgraph in graph.subgraphs}
-    arena = _arena_bytes(graph, addresses)
-    for (index, number), stream in streams.items():
-        subgraph = subgraphs[index]
-        operator = subgraph.operators[number]
-        constants = len(_constant(subgraph, operator, _CONSTANTS))
-        fast = subgraph.tensors[operator.inputs[_FAST]].elements
-        shares = operator.inputs[_FAST] == operator.inputs[_SCRATCH] or not fast
-        sizes = {READ_ONLY: constants, ARENA: arena, FAST_SCRATCH: arena if shares else fast}
-        initial = [Range(READ_ONLY, 0, constants)]
-        for each in operator.inputs[_FAST + 1 :]:
-            address = addresses[index][each]
-            if address is not None:
-                initial.append(Range(ARENA, address, _size(subgraph.tensors[each])))
-        aliases = {FAST_SCRATCH: ARENA} if shares else {}
-        hazards = find_hazards(stream.operations, stream.program.config, sizes, initial, aliases)
-        found += [(stream.number, hazard) for hazard in hazards]
-    return found
-
-
 class Session:
     """A compiled model that is run. Variables keep what they hold from one run to the next.
 
@@ -106,13 +76,13 @@ class Session:
     def __init__(self, compiled: bytes, watch: Watch | None = None) -> None:
         self._graph = read_tflite(compiled)
         self._watch = watch
-        self._addresses = _addresses(self._graph)
+        self._addresses = addresses_of(self._graph)
         self._streams = streams_of(self._graph)
         self._arena = numpy.zeros(_arena_bytes(self._graph, self._addresses), numpy.uint8)
         self._fast = numpy.zeros(_largest(self._graph, _FAST), numpy.uint8)
         self._state: dict[str, Array] = {}
         self._parts = {each.index: self._cut(each) for each in self._called()}
-        self._reset()
+        self.reset()
 
     def run(self, sample: Sequence[Array]) -> list[Array]:
         """The outputs for one sample: an array per input, of the input's shape and type."""
@@ -126,7 +96,7 @@ class Session:
         once = [each.number("init_subgraph_index") for each in self._graph.main.operators if each.kind == "CALL_ONCE"]
         return [each for each in self._graph.subgraphs if each is self._graph.main or each.index in once]
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Variables begin at their zero point, and what runs once has run."""
         for subgraph in self._graph.subgraphs:
             for index, tensor in enumerate(subgraph.tensors):
@@ -134,6 +104,10 @@ class Session:
                 if tensor.is_variable and address is not None:
                     zero = tensor.quantization.zero_point[0] if tensor.quantization else 0
                     self._write(address, numpy.full(tensor.shape, zero, tensor.dtype))
+        for parts in self._parts.values():
+            for part in parts:
+                if isinstance(part, _HostPart):
+                    part.model.reset()
         for subgraph in self._called():
             if subgraph is not self._graph.main:
                 self._run_parts(subgraph, {})
@@ -284,7 +258,7 @@ def _known(known: dict[int, Array], index: int, subgraph: Subgraph) -> Array:
     raise SimulatorError(f"nothing computes '{tensor.name}'")
 
 
-def _addresses(graph: Graph) -> dict[int, list[int | None]]:
+def addresses_of(graph: Graph) -> dict[int, list[int | None]]:
     """Where in the arena each tensor of each subgraph is; None for those that are not there."""
     content = bytes(graph.metadata.get(ALLOCATION, b""))
     if len(content) < 4 * _HEADER or len(content) % 4:

@@ -297,7 +297,7 @@ def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Dang
 
 
 def _hazards(prepared: Prepared) -> list[Danger]:
-    from mlia.backends.simulator import hazards_of
+    from mlia.backends.hazards import hazards_of
 
     return [
         Danger(number, hazard.offset, str(hazard.kind), str(hazard)) for number, hazard in hazards_of(prepared.compiled)

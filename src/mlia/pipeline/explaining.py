@@ -1,6 +1,7 @@
 """Differences between the NPU and the reference, operator by operator: exact, known, or not explained."""
 
 from collections.abc import Mapping
+from struct import iter_unpack
 from typing import TYPE_CHECKING
 
 from mlia.graph.graph import Graph, Operator, Tensor
@@ -91,8 +92,24 @@ def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
     weights = inputs[1] if len(inputs) > 1 else None
     if weights is not None and weights.quantization is not None and len(weights.quantization.scale) > 1:
         traits.add(Trait.PER_CHANNEL)
-    if operator.kind.startswith("REDUCE_") and not operator.options.get("keep_dims"):
+    axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
+    if len(axes) > 1:
+        traits.add(Trait.SEVERAL_AXES)
+    if axes & {2, 3} and not operator.options.get("keep_dims"):
         traits.add(Trait.DROPS_AXIS)
     if operator.kind == "MIRROR_PAD" and weights is not None and any(bytes(weights.data)[-8:]):
         traits.add(Trait.MIRRORS_CHANNELS)  # the last pair of int32 is that of the channels
     return traits
+
+
+def _axes(inputs: list[Tensor | None]) -> set[int]:
+    """The axes that are reduced, counted in a tensor of rank 4; none where they are not constant."""
+    values, axes = (*inputs, None, None)[:2]
+    if values is None or axes is None or axes.dtype != "int32":
+        return set()
+    rank = len(values.shape)
+    return (
+        {number % rank + 4 - rank for (number,) in iter_unpack("<i", bytes(axes.data[: len(axes.data) // 4 * 4]))}
+        if rank
+        else set()
+    )

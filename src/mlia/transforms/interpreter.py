@@ -74,6 +74,10 @@ class ReferenceModel:
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
+    def reset(self) -> None:
+        """Variables, other than resources, hold again what they held at first."""
+        self._interpreter.reset_all_variables()
+
     def run(self, sample: Sequence[Array]) -> list[Array]:
         """The outputs for one sample: an array per input, of the input's shape and type."""
         for detail, values in zip(self.inputs, sample, strict=True):
