@@ -19,7 +19,7 @@ def test_codes_and_names_are_unique_and_well_formed() -> None:
     rules = all_rules()
     assert len({rule.name for rule in rules}) == len({rule.code for rule in rules}) == len(rules)
     for rule in all_rules():
-        assert re.fullmatch(r"(CMP|PER|MEM|OPT|QNT|CPU)\d{3}", rule.code)
+        assert re.fullmatch(r"(CMP|PER|MEM|OPT|QNT|CPU|VER)\d{3}", rule.code)
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", rule.name)
         assert issubclass(rule, NpuRule | CpuRule | CompiledRule)
 

@@ -1,12 +1,12 @@
 """Differences between the NPU and the reference, operator by operator: exact, known, or not explained."""
 
 from collections.abc import Mapping
-from struct import iter_unpack
 from typing import TYPE_CHECKING
 
-from mlia.graph.graph import Graph, Operator, Tensor
+from mlia.graph.graph import Graph, Operator
 from mlia.results import OperatorId
-from mlia.simulator.differences import KnownDifference, Trait, is_explained, known_difference
+from mlia.rules.verification import known_of
+from mlia.simulator.differences import KnownDifference, is_explained
 from mlia.verification import Outcome, TensorCheck
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def explain(graph: Graph, found: "Mapping[int, Difference]", family: str) -> tup
     tainted: set[int] = set()
     checks = []
     for operator in graph.operators:
-        known = _known(graph, operator, family)
+        known = known_of(graph, operator, family)
         reads_tainted = any(index in tainted for index in operator.inputs)
         check = _check(graph, operator, found.get(operator.index), known, reads_tainted)
         checks.append(check)
@@ -47,7 +47,7 @@ def explain_outputs(
         if maker is None:
             checks.append(_made(None, "input", name, difference, "", Outcome.EXACT))
             continue
-        known = _known(graph, maker, family)
+        known = known_of(graph, maker, family)
         unseen = operators[maker.index].outcome == Outcome.NOT_COMPARED
         inherits = operators[maker.index].reason == INHERITED or (unseen and readers_differ)
         check = _check(graph, maker, difference, known, inherits)
@@ -77,39 +77,4 @@ def _made(
 ) -> TensorCheck:
     return TensorCheck(
         place, kind, name, outcome, found.elements, found.different_elements, found.largest_codes, reason
-    )
-
-
-def _known(graph: Graph, operator: Operator, family: str) -> KnownDifference | None:
-    inputs = [graph.main.tensor(index) for index in operator.inputs]
-    dtype = inputs[0].dtype if inputs and inputs[0] is not None else ""
-    return known_difference(operator.kind, dtype, family, _traits(operator, inputs))
-
-
-def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
-    """What of an operator matters for known differences."""
-    traits = set()
-    weights = inputs[1] if len(inputs) > 1 else None
-    if weights is not None and weights.quantization is not None and len(weights.quantization.scale) > 1:
-        traits.add(Trait.PER_CHANNEL)
-    axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
-    if len(axes) > 1:
-        traits.add(Trait.SEVERAL_AXES)
-    if axes & {2, 3} and not operator.options.get("keep_dims"):
-        traits.add(Trait.DROPS_AXIS)
-    if operator.kind == "MIRROR_PAD" and weights is not None and any(bytes(weights.data)[-8:]):
-        traits.add(Trait.MIRRORS_CHANNELS)  # the last pair of int32 is that of the channels
-    return traits
-
-
-def _axes(inputs: list[Tensor | None]) -> set[int]:
-    """The axes that are reduced, counted in a tensor of rank 4; none where they are not constant."""
-    values, axes = (*inputs, None, None)[:2]
-    if values is None or axes is None or axes.dtype != "int32":
-        return set()
-    rank = len(values.shape)
-    return (
-        {number % rank + 4 - rank for (number,) in iter_unpack("<i", bytes(axes.data[: len(axes.data) // 4 * 4]))}
-        if rank
-        else set()
     )

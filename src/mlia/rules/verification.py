@@ -1,0 +1,93 @@
+"""Operators that the compiler is known to get wrong, so that the NPU computes something else than the model."""
+
+from collections.abc import Iterator
+from struct import iter_unpack
+
+from mlia.advice import Severity
+from mlia.graph.graph import Graph, Operator, Tensor
+from mlia.results import Compatibility, OperatorId, Unit
+from mlia.rules.rule import Case, Finding, NpuRule, Rule
+from mlia.rules.words import named
+from mlia.simulator.differences import KnownDifference, Trait, known_difference
+
+
+class ComputedWrongly(NpuRule):
+    """An operator is compiled to commands that compute something else than the operator does.
+
+    ## Why it matters
+    The report says that the operator runs on the NPU, and so it does, with wrong numbers. Nothing warns of it before
+    the accuracy is measured on the device.
+
+    ## How it is found
+    By a list of operators and their forms for which executing the compiler's command streams gave other numbers than
+    LiteRT's reference kernels, by more than a rounding.
+
+    ## What to do
+    Write the operator in another form: keep the reduced axes and reshape afterwards, reduce one axis at a time, or pad
+    channels by a concatenation. Then let `mlia verify` compare again.
+
+    ## Limits
+    The list holds what a fuzz of Vela 5.2 found; other versions may be better or worse. No hardware confirmed it.
+
+    ## Source
+    `mlia verify` and the fuzz of the simulator (docs/known-differences.md), with Vela 5.2.
+    """
+
+    code = "VER001"
+    name = "computed-wrongly"
+    severity = Severity.WARNING
+    reads = Compatibility
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        found: dict[KnownDifference, list[OperatorId]] = {}
+        for placement in case.compatibility.operators:
+            if placement.processor != Unit.NPU or placement.subgraph != case.graph.main.index:
+                continue
+            operator = case.operator(placement)
+            known = known_of(case.graph, operator, case.target.npu.family)
+            if known is not None and known.is_defect:
+                found.setdefault(known, []).append(OperatorId(placement.subgraph, placement.index))
+        for known, operators in found.items():
+            names = named([case.placements[each].name for each in operators])
+            yield Finding(
+                tuple(operators),
+                f"{known.kind} {names}: {known.reason}",
+                "Write it in another form, and compare with `mlia verify`.",
+                why_not_tried="which form the model can have is for its maker to say",
+            )
+
+
+def known_of(graph: Graph, operator: Operator, family: str) -> KnownDifference | None:
+    """What is known of an operator of the main subgraph on a family; None if its numbers must be the reference's."""
+    inputs = [graph.main.tensor(index) for index in operator.inputs]
+    dtype = inputs[0].dtype if inputs and inputs[0] is not None else ""
+    return known_difference(operator.kind, dtype, family, _traits(operator, inputs))
+
+
+def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
+    """What of an operator matters for known differences."""
+    traits = set()
+    parameter = inputs[1] if len(inputs) > 1 else None
+    if parameter is not None and parameter.quantization is not None and len(parameter.quantization.scale) > 1:
+        traits.add(Trait.PER_CHANNEL)
+    axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
+    if len(axes) > 1:
+        traits.add(Trait.SEVERAL_AXES)
+    if axes & {2, 3} and not operator.options.get("keep_dims"):
+        traits.add(Trait.DROPS_AXIS)
+    if operator.kind == "MIRROR_PAD" and parameter is not None and any(bytes(parameter.data)[-8:]):
+        traits.add(Trait.MIRRORS_CHANNELS)  # the last pair of int32 is that of the channels
+    return traits
+
+
+def _axes(inputs: list[Tensor | None]) -> set[int]:
+    """The axes that are reduced, counted in a tensor of rank 4; none where they are not constant."""
+    values, axes = (*inputs, None, None)[:2]
+    if values is None or axes is None or axes.dtype != "int32":
+        return set()
+    rank = len(values.shape)
+    content = bytes(axes.data[: len(axes.data) // 4 * 4])
+    return {number % rank + 4 - rank for (number,) in iter_unpack("<i", content)} if rank else set()
+
+
+RULES: tuple[type[Rule], ...] = (ComputedWrongly,)
