@@ -16,6 +16,7 @@ from mlia.render.terminal import TerminalStyle, render_terminal
 
 CASES_A_KIND = 180
 TIMEOUT_S = 20.0
+TRIED = 5  # of how many models one has its remedies tried: that takes as long as ten checks
 
 
 def truncated(content: bytes, _: random.Random) -> Iterator[bytes]:
@@ -59,7 +60,7 @@ def with_shuffled_tables(content: bytes, source: random.Random) -> Iterator[byte
 def outcome(path: Path, target: str) -> str:
     """ "report", or the error's type; raises what no user should ever see."""
     try:
-        report = mlia.check(path, target, timeout_s=TIMEOUT_S)
+        report = mlia.check(path, target, timeout_s=TIMEOUT_S, try_remedies=int(path.stem) % TRIED == 0)
     except mlia.MliaError as error:
         return type(error).__name__
     render_json(report)
