@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import jsonschema
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from conftest import SAMPLE
 
+from mlia.cli.run import npz
 from mlia.pipeline.executing import prepare
 from mlia.render.json import json_schema
 
+NAMES = ["file", "self", "args", "a/b:0", "model/dense;x", "é 名", "..", "/"]
 MLIA = Path(sys.executable).with_name("mlia")
 
 
@@ -74,6 +77,24 @@ def test_run_writes_what_the_npu_computes(samples: Path, tmp_path: Path) -> None
             outputs.append(arrays["labels"])
     assert outputs[0].shape == (3, 1, 12)
     assert (outputs[0] == outputs[1]).all()
+
+
+def test_outputs_under_any_name_and_the_same_bytes_twice() -> None:
+    arrays = {name: np.arange(6, dtype=np.int8).reshape(2, 3) + number for number, name in enumerate(NAMES)}
+    content = npz(arrays)
+    assert npz(arrays) == content
+    with np.load(BytesIO(content)) as found:
+        assert found.files == NAMES
+        for name, array in arrays.items():
+            assert found[name].dtype == np.int8
+            assert (found[name] == array).all()
+
+
+def test_run_does_not_overwrite_its_inputs(samples: Path) -> None:
+    content = samples.read_bytes()
+    done = mlia("run", SAMPLE, "-t", "ethos-u55-256", "--inputs", samples, "-o", samples)
+    assert "it is the inputs" in one_line(done)
+    assert samples.read_bytes() == content
 
 
 def test_trace_names_commands_and_operators() -> None:

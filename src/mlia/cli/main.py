@@ -136,16 +136,16 @@ def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def refuse_overwriting(model: str, output: str | None) -> None:
-    """Refuse an output that is the model itself.
+def refuse_overwriting(given: str, output: str | None, what: str = "the model") -> None:
+    """Refuse an output that is the model itself, or something else that is given.
 
     Raises:
         OutputError: both are the same file.
     """
     from mlia.errors import OutputError
 
-    if output and os.path.exists(output) and os.path.exists(model) and os.path.samefile(model, output):
-        raise OutputError(f"cannot write {output}: it is the model")
+    if output and os.path.exists(output) and os.path.exists(given) and os.path.samefile(given, output):
+        raise OutputError(f"cannot write {output}: it is {what}")
 
 
 @contextmanager
