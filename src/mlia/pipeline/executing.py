@@ -162,11 +162,9 @@ def simulate(
 
 def output_names(graph: Graph) -> list[str]:
     """A name for each output: its own, made different where two are the same."""
-    names: list[str] = []
-    for number, index in enumerate(graph.main.outputs):
-        name = graph.main.tensors[index].name or f"output_{number}"
-        names.append(name if name not in names else f"{name}_{number}")
-    return names
+    from mlia.transforms.calibration import unique_names
+
+    return unique_names([graph.main.tensors[index] for index in graph.main.outputs], "output")
 
 
 def operators_of(prepared: Prepared) -> dict[tuple[int, int], str]:

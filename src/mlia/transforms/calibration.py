@@ -1,7 +1,7 @@
 """Calibration data: the user's samples, or seeded synthetic ones that are marked as such."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ SEED = 0
 MAXIMUM_BYTES = 4 << 30
 HELD_OUT_SHARE = 0.2
 _LARGEST_LABEL = 2**31 - 1
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 LABELS = ("labels", "label", "y")
 
 
@@ -91,11 +92,14 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
 
     arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
     inputs = _inputs(graph)
-    taken = {tensor.name for tensor in inputs}
+    taken = {*unique_names(inputs, "input")}
     labels = next((arrays.pop(name) for name in LABELS if name in {*arrays} - taken and len(arrays) > 1), None)
     if labels is not None:
         labels = _classes(labels, graph, path)
-    stacked = [_fit(tensor, _array_for(tensor, inputs, arrays, path), path) for tensor in inputs]
+    stacked = [
+        _shaped(tensor, array, path).astype("float32" if tensor.quantization else tensor.dtype)
+        for tensor, array in zip(inputs, _arrays_for(graph, arrays, path), strict=True)
+    ]
     counts = {len(array) for array in stacked} | ({len(labels)} if labels is not None else set())
     if len(counts) != 1 or min(counts) < 2:
         found = ", ".join(map(str, sorted(counts)))
@@ -127,21 +131,15 @@ def load_samples(path: Path, graph: Graph) -> list[list[Array]]:
 def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[list[Array]]:
     """Arrays by the names of the inputs as load_samples gives them; `path` is named in what goes wrong.
 
-    Raises:
-        TransformError: data that does not fit the model's inputs.
-    """
-    import numpy
+    Inputs of equal names go by unique_names().
 
-    inputs = _inputs(graph)
-    stacked = []
-    for tensor in inputs:
-        given = numpy.asarray(_array_for(tensor, inputs, arrays, path))
-        values = _fit(tensor, given, path)
-        if tensor.quantization is not None and given.dtype.kind == "f":
-            zero_point, scale = (*tensor.quantization.zero_point, 0)[0], tensor.quantization.scale[0]
-            limits = numpy.iinfo(tensor.dtype)
-            values = numpy.clip(numpy.round(values / scale) + zero_point, limits.min, limits.max)
-        stacked.append(values.astype(tensor.dtype))
+    Raises:
+        TransformError: data that does not fit the model's inputs: their shapes, or codes that their type does not have.
+    """
+    stacked = [
+        _stored(tensor, _shaped(tensor, array, path), path)
+        for tensor, array in zip(_inputs(graph), _arrays_for(graph, arrays, path), strict=True)
+    ]
     counts = {len(array) for array in stacked}
     if len(counts) != 1 or not min(counts):
         raise TransformError(f"{path}: all arrays need the same number of samples, at least 1; they have {counts}")
@@ -189,16 +187,31 @@ def _read_folder(path: Path) -> dict[str, Array]:
     return {"samples": numpy.stack(samples)}
 
 
-def _array_for(tensor: Tensor, inputs: list[Tensor], arrays: Mapping[str, Array], path: Path) -> Array:
-    if tensor.name in arrays:
-        return arrays[tensor.name]
-    if len(inputs) == 1 and len(arrays) == 1:
-        return next(iter(arrays.values()))
-    names = ", ".join(arrays)
-    raise TransformError(f"{path} has no array for the input '{tensor.name}'; it has {names}")
+def unique_names(tensors: Sequence[Tensor], what: str) -> list[str]:
+    """A name for each: its own, or of what it is (`what`), with its number where another has that name already."""
+    names: list[str] = []
+    for number, tensor in enumerate(tensors):
+        own = name = tensor.name or f"{what}_{number}"
+        while name in names:
+            name, number = f"{own}_{number}", number + 1
+        names.append(name)
+    return names
 
 
-def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
+def _arrays_for(graph: Graph, arrays: Mapping[str, Array], path: Path) -> list[Array]:
+    """An array for each input, by its name; the only one for the only input."""
+    import numpy
+
+    names = unique_names(_inputs(graph), "input")
+    if len(names) == 1 and len(arrays) == 1:
+        return [numpy.asarray(next(iter(arrays.values())))]
+    for name in names:
+        if name not in arrays:
+            raise TransformError(f"{path} has no array for the input '{name}'; it has {', '.join(arrays)}")
+    return [numpy.asarray(arrays[name]) for name in names]
+
+
+def _shaped(tensor: Tensor, array: Array, path: Path) -> Array:
     """The array as (samples, *shape of the input); channels-first samples of a channels-last input are turned."""
     import numpy
 
@@ -220,7 +233,38 @@ def _fit(tensor: Tensor, array: Array, path: Path) -> Array:
             f"{path}: the data for '{tensor.name}' have samples of shape {list(array.shape[1:])},"
             f" and the model takes {list(tensor.shape)}"
         )
-    return array.reshape(len(array), *tensor.shape).astype("float32" if tensor.quantization else tensor.dtype)
+    return array.reshape(len(array), *tensor.shape)
+
+
+def _stored(tensor: Tensor, array: Array, path: Path) -> Array:
+    """The array as the model stores it: integers are codes, and real numbers are quantized.
+
+    Raises:
+        TransformError: what the type does not hold.
+    """
+    import numpy
+
+    whose = f"for '{tensor.name}', which is {tensor.dtype}"
+    if tensor.dtype.startswith("float"):
+        return array.astype(tensor.dtype)
+    if tensor.dtype == "bool":
+        low, high = 0, 1
+    elif tensor.dtype in INTEGERS:
+        low, high = int(numpy.iinfo(tensor.dtype).min), int(numpy.iinfo(tensor.dtype).max)
+    else:
+        raise TransformError(f"{path}: there are data {whose}, and only numbers can be given")
+    wanted = f"give codes from {low} to {high}" + (", or real numbers" if tensor.quantization else "")
+    if array.dtype.kind == "f":
+        if tensor.quantization is None:
+            raise TransformError(f"{path}: real numbers {whose} without a scale: {wanted}")
+        zero_point, scale = (*tensor.quantization.zero_point, 0)[0], tensor.quantization.scale[0]
+        with numpy.errstate(over="ignore"):  # what is beyond all numbers is beyond the codes as well
+            return numpy.clip(numpy.round(array / numpy.float64(scale)) + zero_point, low, high).astype(tensor.dtype)
+    if array.dtype.kind == "b" and tensor.dtype != "bool":
+        raise TransformError(f"{path}: truth values {whose}: {wanted}")
+    if array.size and not low <= int(array.min()) <= int(array.max()) <= high:
+        raise TransformError(f"{path}: codes from {array.min()} to {array.max()} {whose}: {wanted}")
+    return array.astype(tensor.dtype)
 
 
 def _classes(labels: Array, graph: Graph, path: Path) -> Array:

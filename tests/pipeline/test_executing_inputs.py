@@ -1,0 +1,104 @@
+"""What is given to a model that is executed: codes, real numbers, names and shapes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mlia
+from mlia.graph.graph import Graph, Quantization
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import IntegerSketch, Sketch
+from mlia.transforms.calibration import INTEGERS, fit_samples
+from mlia.transforms.interpreter import ReferenceModel
+
+HERE = Path("in.npz")
+
+
+def model(dtype: str, has_scale: bool = True) -> Graph:
+    net = IntegerSketch("one")
+    x = net.image("image", (1, 2), dtype) if has_scale else net.input("image", (1, 2), dtype)
+    return net.graph([net.plain("RESHAPE", x, net.integers("to", 2), shape=(2,), name="out")])
+
+
+def stored(graph: Graph, values: Any) -> np.ndarray:
+    return np.stack([each[0] for each in fit_samples({"image": values}, graph, HERE)])
+
+
+@given(st.sampled_from(INTEGERS), st.sampled_from(INTEGERS), st.booleans(), st.data())
+def test_codes_stay_or_are_refused(dtype: str, given_dtype: str, has_scale: bool, data: st.DataObject) -> None:
+    limits, given_limits = np.iinfo(dtype), np.iinfo(given_dtype)
+    codes = data.draw(st.lists(st.integers(given_limits.min, given_limits.max), min_size=2, max_size=2))
+    values = np.array([codes], given_dtype)
+    if all(limits.min <= code <= limits.max for code in codes):
+        found = stored(model(dtype, has_scale), values)
+        assert found.dtype == dtype
+        assert found.reshape(-1).tolist() == codes
+    else:
+        with pytest.raises(mlia.TransformError, match=f"codes from {min(codes)} to {max(codes)} for 'image'"):
+            stored(model(dtype, has_scale), values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_scale", "values", "message"),
+    [
+        ("int8", True, np.array([[0, 255]], np.uint8), r"which is int8: give codes from -128 to 127, or real numbers"),
+        ("int8", False, np.array([[0.5, 1.0]]), r"real numbers for 'image', which is int8 without a scale: give codes"),
+        ("int8", True, np.array([[True, False]]), r"truth values for 'image', which is int8: give codes"),
+        ("bool", False, np.array([[2, 0]]), r"codes from 0 to 2 for 'image', which is bool: give codes from 0 to 1"),
+        ("string", False, np.array([[1, 0]]), r"which is string, and only numbers"),
+    ],
+)
+def test_what_a_type_does_not_hold(dtype: str, has_scale: bool, values: np.ndarray, message: str) -> None:
+    with pytest.raises(mlia.TransformError, match=message):
+        stored(model(dtype, has_scale), values)
+
+
+def test_real_numbers_stop_at_the_ends_of_the_range() -> None:
+    assert stored(model("int8"), np.array([[-1e300, 1e308]])).reshape(-1).tolist() == [-128, 127]
+
+
+def test_real_numbers_and_integers_for_real_inputs() -> None:
+    net = Sketch("float")
+    graph = net.graph([net.unary("RELU", net.input("image", (1, 2)), "out")])
+    assert stored(graph, np.array([[300, -1]])).reshape(-1).tolist() == [300.0, -1.0]
+
+
+def two_inputs(name: str) -> bytes:
+    net = IntegerSketch("two")
+    outputs = [net.filter("CONV_2D", net.image("in", (1, 4, 4, 8)), filters=8, name=name) for _ in range(2)]
+    return write_tflite(net.graph([*outputs, net.plain("RELU", outputs[1], name="file")]))
+
+
+def test_inputs_of_equal_names_take_an_array_each() -> None:
+    graph = read_tflite(two_inputs("out"))
+    first, second = np.random.default_rng(0).integers(-128, 128, (2, 1, 1, 4, 4, 8)).astype(np.int8)
+    found = mlia.simulate(graph, "ethos-u55-128", {"in": first, "in_1": second})
+    assert list(found) == ["out", "out_1", "file"]
+    turned = mlia.simulate(graph, "ethos-u55-128", {"in": second, "in_1": first})
+    assert not (found["out"] == turned["out"]).all()
+    with pytest.raises(mlia.TransformError, match="no array for the input 'in_1'"):
+        mlia.simulate(graph, "ethos-u55-128", {"in": first, "other": second})
+
+
+def test_codes_out_of_range_are_refused_before_they_are_executed() -> None:
+    with pytest.raises(mlia.TransformError, match="codes from 200 to 200 for 'mfcc', which is int8"):
+        mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": np.full((1, 1, 49, 10, 1), 200)})
+
+
+def test_the_reference_of_a_sum_regards_its_scales() -> None:
+    net = IntegerSketch("sum")
+    x = net.input("in", (1, 2, 1, 1), "int8", Quantization((0.5,), (0,)))
+    axes = net.integers("axes", 1, 2)
+    total = net.operator(
+        "SUM", [x, axes], (1, 1, 1, 1), "sum", quantization=Quantization((2.0,), (0,)),
+        options_table="ReducerOptions", options={"keep_dims": True},
+    )  # fmt: skip
+    model = ReferenceModel(write_tflite(net.graph([total])))
+    (found,) = model.run([np.array([40, 60], np.int8).reshape(1, 2, 1, 1)])
+    assert found.tolist() == [[[[25]]]]
