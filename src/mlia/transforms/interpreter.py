@@ -6,6 +6,7 @@ from typing import Any
 import numpy
 
 from mlia.errors import TransformError
+from mlia.graph.tflite import read_tflite
 from mlia.transforms.calibration import Array
 
 
@@ -55,6 +56,9 @@ class Model:
 class ReferenceModel:
     """A TFLite model computed by LiteRT's reference kernels, fed and read in the codes that it stores.
 
+    The reference kernel of SUM adds up codes without regard to their scales, so that it computes a quantized sum only
+    where input and output have the same one; a model with a quantized SUM is computed by LiteRT's default kernels.
+
     Variables keep what they hold from one run to the next. With `keeps_all`, every tensor can be read afterwards.
 
     Raises:
@@ -64,11 +68,12 @@ class ReferenceModel:
     def __init__(self, content: bytes, keeps_all: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        default, reference = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF
         self._interpreter = Interpreter(
             model_content=content,
             num_threads=1,
             experimental_preserve_all_tensors=keeps_all,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            experimental_op_resolver_type=default if _sums_codes(content) else reference,
         )
         self._interpreter.allocate_tensors()
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
@@ -88,6 +93,15 @@ class ReferenceModel:
     def tensor(self, index: int) -> Array:
         """What the last run computed for a tensor."""
         return numpy.array(self._interpreter.get_tensor(index))
+
+
+def _sums_codes(content: bytes) -> bool:
+    """Whether there is a quantized SUM in any subgraph."""
+    return any(
+        operator.kind == "SUM" and subgraph.tensors[operator.inputs[0]].quantization is not None
+        for subgraph in read_tflite(content).subgraphs
+        for operator in subgraph.operators
+    )
 
 
 def samples_of(stacks: Sequence[Array]) -> Iterable[tuple[Array, ...]]:
