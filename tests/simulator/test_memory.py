@@ -62,3 +62,9 @@ def test_overlapping_transfer_reads_first() -> None:
 def test_an_unknown_mode_is_an_error() -> None:
     with pytest.raises(SimulatorError, match="DMA mode gather at 0x24"):
         _memory().transfer(Transfer(0x24, 0, 0, 1, 0, length=2, mode="gather"))
+
+
+@pytest.mark.parametrize("length", [0, 1, 64])
+def test_more_rows_than_bytes_are_refused_at_once(length: int) -> None:
+    with pytest.raises(SimulatorError, match=f"writes 65536 x 65536 runs of {length} bytes, more than the 64 bytes"):
+        _memory().transfer(Transfer(0, 0, 0, 1, 0, length=length, mode="3d", rows=65536, planes=65536))

@@ -68,11 +68,21 @@ class Memory:
         """
         if transfer.mode not in ("1d", "2d", "3d"):
             raise SimulatorError(f"DMA mode {transfer.mode} at {transfer.offset:#x} is not known")
+        self._refuse_endless(transfer)
         for plane in range(transfer.planes):
             for row in range(transfer.rows):
                 source = transfer.source + _offset(transfer.source_strides, row, plane)
                 destination = transfer.destination + _offset(transfer.destination_strides, row, plane)
                 self._copy(transfer, source, destination)
+
+    def _refuse_endless(self, transfer: Transfer) -> None:
+        """No more rows than there are bytes to write to: only damage asks for them, and takes hours."""
+        room = self.tables.size if transfer.to_table else self.region(transfer.destination_region).size
+        if transfer.planes * transfer.rows * max(transfer.length, 1) > max(room, 1):
+            raise SimulatorError(
+                f"the transfer at {transfer.offset:#x} writes {transfer.planes} x {transfer.rows} runs of "
+                f"{transfer.length} bytes, more than the {room:,} bytes that there are"
+            )
 
     def _copy(self, transfer: Transfer, source: int, destination: int) -> None:
         content = self.bytes_of(Range(transfer.source_region, source, transfer.length)).copy()
