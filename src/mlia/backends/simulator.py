@@ -31,6 +31,9 @@ _HEADER = 3  # version, subgraphs, tensors
 # What comes before the model's own inputs: command stream, read-only data, scratch, fast scratch.
 _STREAM, _CONSTANTS, _SCRATCH, _FAST = range(4)
 
+MOST_BYTES = 1 << 30
+"""Of an arena, a fast scratch or a variable: no Ethos-U has as much memory, and a damaged file may ask for any."""
+
 # What numpy raises for sizes and addresses that no compiler writes: a damaged stream.
 _DAMAGE = (ArithmeticError, IndexError, MemoryError, ValueError)
 
@@ -78,8 +81,8 @@ class Session:
         self._watch = watch
         self._addresses = addresses_of(self._graph)
         self._streams = streams_of(self._graph)
-        self._arena = numpy.zeros(_arena_bytes(self._graph, self._addresses), numpy.uint8)
-        self._fast = numpy.zeros(_largest(self._graph, _FAST), numpy.uint8)
+        self._arena = _empty(_arena_bytes(self._graph, self._addresses), "arena")
+        self._fast = _empty(_largest(self._graph, _FAST), "fast scratch")
         self._state: dict[str, Array] = {}
         self._parts = {each.index: self._cut(each) for each in self._called()}
         self.reset()
@@ -87,7 +90,9 @@ class Session:
     def run(self, sample: Sequence[Array]) -> list[Array]:
         """The outputs for one sample: an array per input, of the input's shape and type."""
         main = self._graph.main
-        known = dict(zip(main.inputs, (numpy.asarray(values) for values in sample), strict=True))
+        if len(sample) != len(main.inputs):
+            raise SimulatorError(f"the compiled model has {len(main.inputs)} inputs, and {len(sample)} are given")
+        known = dict(zip(main.inputs, map(numpy.asarray, sample), strict=True))
         self._run_parts(main, known)
         return [_known(known, index, main) for index in main.outputs]
 
@@ -102,8 +107,8 @@ class Session:
             for index, tensor in enumerate(subgraph.tensors):
                 address = self._addresses[subgraph.index][index]
                 if tensor.is_variable and address is not None:
-                    zero = tensor.quantization.zero_point[0] if tensor.quantization else 0
-                    self._write(address, numpy.full(tensor.shape, zero, tensor.dtype))
+                    zero = (*tensor.quantization.zero_point, 0)[0] if tensor.quantization else 0
+                    self._write(address, _filled(tensor, zero))
         for parts in self._parts.values():
             for part in parts:
                 if isinstance(part, _HostPart):
@@ -136,7 +141,7 @@ class Session:
             handle = str(_known(known, operator.inputs[0], subgraph))
             if handle not in self._state:
                 tensor = subgraph.tensors[operator.outputs[0]]
-                self._state[handle] = numpy.zeros(tensor.shape, tensor.dtype)
+                self._state[handle] = _filled(tensor, 0)
             known[operator.outputs[0]] = self._state[handle]
 
     def _cut(self, subgraph: Subgraph) -> list[Operator | _HostPart]:
@@ -209,9 +214,7 @@ class Session:
         self._arena[address : address + content.size] = content
 
     def _read(self, address: int, tensor: Tensor) -> Array:
-        dtype = numpy.dtype(tensor.dtype)
-        content = self._arena[address : address + tensor.elements * dtype.itemsize]
-        return numpy.frombuffer(content.tobytes(), dtype).reshape(tensor.shape)
+        return _as_array(self._arena[address : address + _size(tensor)].tobytes(), tensor)
 
 
 def _arena_bytes(graph: Graph, addresses: Mapping[int, Sequence[int | None]]) -> int:
@@ -239,6 +242,32 @@ def _size(tensor: Tensor) -> int:
     return tensor.elements * ELEMENT_BITS.get(tensor.dtype, 8) // 8
 
 
+def _empty(size: int, what: str) -> Array:
+    """Memory of `size` bytes, all zero."""
+    if size > MOST_BYTES:
+        raise SimulatorError(f"the compiled model asks for {size:,} bytes of {what}; at most {MOST_BYTES:,} are given")
+    return numpy.zeros(size, numpy.uint8)
+
+
+def _filled(tensor: Tensor, value: int) -> Array:
+    """An array for a variable, with the same value everywhere."""
+    if tensor.elements > MOST_BYTES:
+        message = f"the compiled model asks for {tensor.elements:,} elements of '{tensor.name}'"
+        raise SimulatorError(f"{message}; at most {MOST_BYTES:,} are given")
+    try:
+        return numpy.full(tensor.shape, value, tensor.dtype)
+    except (TypeError, *_DAMAGE) as error:
+        raise SimulatorError(f"the variable '{tensor.name}' cannot be kept: {first_line(error)}") from None
+
+
+def _as_array(content: bytes, tensor: Tensor) -> Array:
+    """Bytes as what a tensor says that they are."""
+    try:
+        return numpy.frombuffer(content, tensor.dtype).reshape(tensor.shape)
+    except (TypeError, *_DAMAGE) as error:
+        raise SimulatorError(f"'{tensor.name}' cannot be read: {first_line(error)}") from None
+
+
 def _has_streams(subgraph: Subgraph) -> bool:
     return any(operator.custom_code == COMPILED_OPERATOR for operator in subgraph.operators)
 
@@ -254,7 +283,9 @@ def _known(known: dict[int, Array], index: int, subgraph: Subgraph) -> Array:
     if index in known:
         return known[index]
     if tensor.is_constant:
-        return numpy.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape)
+        return _as_array(bytes(tensor.data), tensor)
+    if index in subgraph.outputs and not any(index in operator.outputs for operator in subgraph.operators):
+        raise SimulatorError(f"the output '{tensor.name}' is a constant, and the compiled model has no data for it")
     raise SimulatorError(f"nothing computes '{tensor.name}'")
 
 
