@@ -103,6 +103,9 @@ def test_trace_names_commands_and_operators() -> None:
     assert "NPU_OP_CONV" in done.stdout
     assert "[operator 0, CONV_2D 'conv_1']" in done.stdout
     assert done.stdout.rstrip().splitlines()[-1].split()[1] == "NPU_OP_STOP"
+    headings = [line for line in done.stdout.splitlines() if line.startswith("; ")][1:]  # the first is the NPU's
+    unnamed = [line for line in headings if "[operator " not in line]
+    assert unnamed == ["; end"]
     table = mlia("trace", SAMPLE, "-t", "ethos-u55-256", "--summary").stdout
     assert "2,656,768" in table  # the multiply-accumulates of the model
     assert "NPU_SET" not in table

@@ -1,5 +1,6 @@
 """What is given to a model that is executed: codes, real numbers, names and shapes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import pytest
 from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import mlia
 from mlia.graph.graph import Graph, Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.pipeline.executing import _samples
 from mlia.testing import IntegerSketch, Sketch
 from mlia.transforms.calibration import INTEGERS, fit_samples
 from mlia.transforms.interpreter import ReferenceModel
+from mlia.verification import Outcome
 
 HERE = Path("in.npz")
 
@@ -84,6 +88,62 @@ def test_inputs_of_equal_names_take_an_array_each() -> None:
     assert not (found["out"] == turned["out"]).all()
     with pytest.raises(mlia.TransformError, match="no array for the input 'in_1'"):
         mlia.simulate(graph, "ethos-u55-128", {"in": first, "other": second})
+
+
+def open_model(shape: tuple[int, ...], signature: tuple[int, ...]) -> bytes:
+    """A convolution whose input and output have open sizes, and others stored."""
+    net = IntegerSketch("open")
+    outputs = [net.filter("CONV_2D", net.image("in", shape), filters=4, name="out")]
+    graph = net.graph(outputs)
+    main = graph.main
+    tensors = tuple(
+        replace(tensor, shape_signature=signature) if tensor.name in ("in", "out") else tensor
+        for tensor in main.tensors
+    )
+    return write_tflite(replace(graph, subgraphs=(replace(main, tensors=tensors),)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "signature", "given_shape"),
+    [
+        ((1, 8, 8, 4), (-1, -1, -1, 4), (1, 1, 1, 4)),
+        ((2, 8, 8, 4), (-1, 8, 8, 4), (1, 8, 8, 4)),
+        ((1, 8, 8, 4), (1, -1, 8, 4), (1, 1, 8, 4)),
+    ],
+)
+def test_open_sizes_that_are_stored_otherwise(
+    shape: tuple[int, ...], signature: tuple[int, ...], given_shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "open.tflite"
+    path.write_bytes(open_model(shape, signature))
+    found = mlia.verify(path, "ethos-u55-128", samples=1)
+    assert [(each.outcome, each.elements) for each in found.outputs] == [(Outcome.EXACT, 5 * math.prod(given_shape))]
+    assert any("is dynamic" in note for note in found.notes)
+    samples = np.zeros((2, *given_shape), np.int8)
+    assert mlia.simulate(path, "ethos-u55-128", {"in": samples})["out"].shape == (2, *given_shape)
+    wider = mlia.verify(path, "ethos-u55-128", samples=1, input_shapes={"in": shape})
+    assert wider.outputs[0].elements == 5 * math.prod(shape)
+
+
+def test_open_sizes_that_cannot_be_one() -> None:
+    net = IntegerSketch("open")
+    x = net.image("in", (1, 8, 8, 4))
+    out = net.plain("RESHAPE", x, net.integers("to", 1, 256), shape=(1, 256), name="out")
+    graph = net.graph([out])
+    tensors = tuple(
+        replace(tensor, shape_signature=(1, -1, 8, 4)) if tensor.name == "in" else tensor
+        for tensor in graph.main.tensors
+    )
+    content = write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),)))
+    with pytest.raises(mlia.TransformError, match=r"that input shape: .*; give the sizes .* by --input-shape"):
+        mlia.verify(read_tflite(content), "ethos-u55-128")
+
+
+def test_inputs_too_large_to_make_up() -> None:
+    net = IntegerSketch("large")
+    graph = net.graph([net.plain("RELU", net.image("in", (1 << 15, 1 << 15)), name="out")])
+    with pytest.raises(mlia.TransformError, match="the input 'in' has 1,073,741,824 elements, too many to execute"):
+        _samples(graph, None, 1, 0)
 
 
 def test_codes_out_of_range_are_refused_before_they_are_executed() -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mlia.backends.simulator import ARENA, FAST_SCRATCH, READ_ONLY, addresses_of, streams_of
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
+from mlia.graph.tflite import read_tflite
 from mlia.simulator.hazards import Hazard, find_hazards
 from mlia.simulator.operation import Range
 
@@ -30,6 +31,16 @@ def hazards_of(compiled: Graph) -> list[tuple[int, Hazard]]:
         hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases, outputs)
         found += [(stream.number, hazard) for hazard in hazards]
     return found
+
+
+def told_hazards(content: bytes) -> list[tuple[int, int, str, str]]:
+    """The hazards of a compiled file: the number of the stream, the offset in it, the kind, and what it is in words.
+
+    Raises:
+        SimulatorError: a stream has what is not known.
+    """
+    found = hazards_of(read_tflite(content))
+    return [(number, hazard.offset, str(hazard.kind), str(hazard)) for number, hazard in found]
 
 
 def memory_of(

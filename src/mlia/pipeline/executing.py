@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from mlia.backends.comparison import Compared, Link
 
 SAMPLES = 3
+MOST_ELEMENTS = 1 << 28
 NO_REFERENCE = "the model is compiled already, and the one it was compiled from is not there to compare with"
 
 
 class Prepared(Struct, frozen=True):
-    """A compiled model, and what it was compiled from, where that is known.
+    """A compiled model (`compiled`), and what it was compiled from (`original`), where that is known.
+
+    `graph` is the user's model: `original` before it was quantized and its open sizes were fixed.
 
     `origins` say which operator each operation is of, `links` which operations make the output of their operator.
     """
@@ -74,24 +77,17 @@ def verify(
         BackendError: the compiler refused the model, crashed, or took too long.
         SimulatorError: the compiled model has a command or a mode that is not known.
     """
-    from mlia.transforms.child import call_without_limit, warm_up
+    from mlia.transforms.child import warm_up
 
     warm_up()  # it imports what it needs while the compiler works
     prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
-    graph = prepared.original or prepared.compiled
-    given, described = _samples(graph, inputs, samples, seed)
+    given, described = _samples(prepared.original or prepared.compiled, inputs, samples, seed)
     progress(f"executing {prepared.name} with {len(given)} samples")
-    compared = None
-    content = bytes(prepared.compiled.content)
-    if prepared.original is not None:
-        from mlia.backends.comparison import compare
+    return _told(prepared, described, _executed(prepared, given))
 
-        reference = bytes(prepared.original.content)
-        compared = call_without_limit(None, compare, reference, content, prepared.links, given)
-    else:
-        from mlia.backends.comparison import outputs_of
 
-        call_without_limit(None, outputs_of, content, given)
+def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Verification:
+    """All that is found of a model; `described` are the samples in words."""
     compiled = compiled_for(prepared.compiled)
     if prepared.original is not None:  # the file does not name its compiler, and we know it
         compiled = tuple(replace(each, compiler=f"Vela {installed_version()}") for each in compiled)
@@ -111,8 +107,20 @@ def verify(
         operators=operators,
         dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
         skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
-        notes=notes_on(graph),
+        notes=notes_on(prepared.graph),
     )
+
+
+def _executed(prepared: Prepared, samples: Sequence[Sequence[Any]]) -> "Compared | None":
+    """Run the samples in a child; the comparison with the model that was compiled, where it is known."""
+    from mlia.backends.comparison import compare, outputs_of
+    from mlia.transforms.child import call_without_limit
+
+    content = bytes(prepared.compiled.content)
+    if prepared.original is None:
+        call_without_limit(None, outputs_of, content, samples)
+        return None
+    return call_without_limit(None, compare, bytes(prepared.original.content), content, prepared.links, samples)
 
 
 def simulate(
@@ -168,12 +176,21 @@ def output_names(graph: Graph) -> list[str]:
 
 
 def operators_of(prepared: Prepared) -> dict[tuple[int, int], str]:
-    """What operations are of, by stream and offset: "5, CONV_2D 'name'"; empty for a model that came compiled."""
+    """What operations are of, by stream and offset: "5, CONV_2D 'name'"; empty for a model that came compiled.
+
+    Raises:
+        SimulatorError: a stream has what is not known.
+    """
     if prepared.original is None:
         return {}
+    from mlia.backends.origins import owners_of
+    from mlia.backends.simulator import streams_of
+
     main = prepared.original.main
     names = [f"{each.index}, {each.kind} '{main.operator_name(each)}'" for each in main.operators]
-    return {(link.stream, link.offset): names[link.operator] for link in prepared.origins}
+    known = {(link.stream, link.offset): link.operator for link in prepared.origins}
+    found = owners_of(streams_of(prepared.compiled).values(), known)
+    return {place: names[operator] for place, operator in found.items()}
 
 
 def prepare(
@@ -202,7 +219,8 @@ def _prepare(
     place = load_target(target) if isinstance(target, str) else target
     if isinstance(place, CpuTarget):
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
-    graph, name = load(model, input_shapes), name_of(model)
+    given, name = load(model, input_shapes), name_of(model)
+    graph = given
     if is_compiled(graph):
         return Prepared(name, graph, place, graph, None, (), ())
     if place is None:
@@ -213,13 +231,25 @@ def _prepare(
         from mlia.transforms.prepare import QuantizeOptions, quantized
 
         graph = quantized(graph, QuantizeOptions(), progress)[0]
+    if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
+        graph = _with_fixed_shapes(graph)
     progress(f"compiling {name} for {place.name}")
     compilation = compile_model(graph.content, place, timeout_s, wants_model=True)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
         compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
     origins = _origins(compilation)
-    return Prepared(name, graph, place, compiled, graph, tuple(link for link, _ in origins), _links(origins, graph))
+    return Prepared(name, given, place, compiled, graph, tuple(link for link, _ in origins), _links(origins, graph))
+
+
+def _with_fixed_shapes(graph: Graph) -> Graph:
+    """The model with 1 for sizes that it leaves open, as the compiler takes them; LiteRT takes those in the file."""
+    from mlia.transforms.shapes import with_input_shapes
+
+    try:
+        return with_input_shapes(graph, {})
+    except TransformError as error:
+        raise TransformError(f"{error}; give the sizes that the model leaves open by --input-shape") from None
 
 
 def _origins(compilation: Compilation) -> "tuple[tuple[Link, str], ...]":
@@ -264,6 +294,9 @@ def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -
     from mlia.transforms.noise import describe, edge_and_random_samples
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
+    for tensor in tensors:
+        if tensor.elements > MOST_ELEMENTS:
+            raise TransformError(f"the input '{tensor.name}' has {tensor.elements:,} elements, too many to execute")
     return list(edge_and_random_samples(tensors, seed, samples)), f"{describe(samples)}, seed {seed}"
 
 
@@ -295,11 +328,10 @@ def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Dang
 
 
 def _hazards(prepared: Prepared) -> list[Danger]:
-    from mlia.backends.hazards import hazards_of
+    from mlia.backends.hazards import told_hazards
+    from mlia.transforms.child import call_without_limit
 
-    return [
-        Danger(number, hazard.offset, str(hazard.kind), str(hazard)) for number, hazard in hazards_of(prepared.compiled)
-    ]
+    return [Danger(*each) for each in call_without_limit(None, told_hazards, bytes(prepared.compiled.content))]
 
 
 def _litert_version() -> str:
