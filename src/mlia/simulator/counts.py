@@ -12,8 +12,7 @@ from math import prod
 from msgspec import Struct
 
 from mlia.errors import SimulatorError
-from mlia.simulator.container import Config, Program
-from mlia.simulator.decode import operations
+from mlia.simulator.container import Config
 from mlia.simulator.operation import Compute, FeatureMap, Operation, Transfer
 
 LOOK_UP = -1
@@ -33,14 +32,6 @@ class Counts(Struct, frozen=True):
     weights: int = 0
     scales: int = 0
     moved: int = 0
-
-
-class Summary(Struct, frozen=True):
-    """All of a program: its size in words, how many operations of each kind, and the sum of what they do."""
-
-    words: int
-    kinds: Mapping[str, int]
-    total: Counts
 
 
 def counts(operation: Operation, config: Config) -> Counts:
@@ -83,13 +74,6 @@ def total(parts: Iterable[Counts]) -> Counts:
         sum(part.scales for part in parts),
         sum(part.moved for part in parts),
     )
-
-
-def summary(program: Program) -> Summary:
-    """What a whole program does."""
-    decoded = operations(program)
-    kinds = Counter(name for name in map(kind_of, decoded) if name)
-    return Summary(len(program.words), dict(kinds), total(counts(operation, program.config) for operation in decoded))
 
 
 def kind_of(operation: Operation) -> str:
