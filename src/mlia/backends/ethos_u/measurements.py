@@ -1,0 +1,136 @@
+"""The published measurements that ship with the project, and how far the estimates are from each of them."""
+
+import csv
+import os
+from functools import cache
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mlia.targets.target import Npu, Processor, Target, read_vela_ini
+
+FOLDER = os.path.dirname(__file__)
+MEASUREMENTS = os.path.join(FOLDER, "measurements.csv")
+LEDGER = os.path.join(FOLDER, "ledger.csv")
+SYSTEMS = os.path.join(FOLDER, "measured_systems.ini")
+# (read, write) latencies of the timing adapter in the simulated board where Vela's configuration has others. The read
+# latency is published; the write latency is taken to be half of it, as in every other configuration of that kit.
+BOARD_LATENCIES = {"Ethos_U85_SYS_DRAM_Low": (250, 125)}
+
+
+class Measurement(Struct, frozen=True):
+    """Cycles in which the NPU was active. `kind` is network, operator (a model of one) or layer (of a network).
+
+    `memory` is "measured" or "zero latency"; `steps` the numbers of the layers, "3" or "11-12". `grid` is how
+    coarsely cycles were read; 0 for exactly.
+    """
+
+    family: str
+    macs: int
+    system_config: str
+    memory_mode: str
+    memory: str
+    kind: str
+    model: str
+    steps: str
+    what: str
+    cycles: int
+    grid: int
+    vela_5_0_cycles: int | None
+    source: str
+
+
+class LedgerRow(Struct, frozen=True):
+    """One measurement beside the estimates: Vela's, and ours.
+
+    `unseen_cycles` is ours from a fit that had not seen the network or, of single operators, the shape.
+    """
+
+    family: str
+    macs: int
+    system_config: str
+    kind: str
+    model: str
+    what: str
+    measured_cycles: int
+    vela_cycles: int
+    cycles: int
+    unseen_cycles: int
+    source: str
+
+    @property
+    def error(self) -> float:
+        """How far our estimate is off when the fit had not seen it: 0.1 for 10 % too much."""
+        return self.unseen_cycles / self.measured_cycles - 1
+
+    @property
+    def vela_error(self) -> float:
+        """How far Vela's estimate is off."""
+        return self.vela_cycles / self.measured_cycles - 1
+
+
+@cache
+def measurements() -> tuple[Measurement, ...]:
+    """All of them, in the order of the file."""
+    with open(MEASUREMENTS, encoding="utf-8", newline="") as file:
+        return tuple(_measurement(row) for row in csv.DictReader(file))
+
+
+@cache
+def ledger() -> tuple[LedgerRow, ...]:
+    """Each measurement of real memories with its estimates, computed by tools/fit_ethos_u.py."""
+    numbers = {"macs", "measured_cycles", "vela_cycles", "cycles", "unseen_cycles"}
+    with open(LEDGER, encoding="utf-8", newline="") as file:
+        return tuple(
+            LedgerRow(**{key: int(value) if key in numbers else value for key, value in row.items()})  # type: ignore[arg-type]
+            for row in csv.DictReader(file)
+        )
+
+
+def compiled_for(measurement: Measurement) -> Target:
+    """The target that the measured program was compiled for."""
+    ini = read_vela_ini(SYSTEMS)
+    system = ini.system_config(measurement.system_config)
+    return Target(
+        name=f"{measurement.family}-{measurement.macs}",
+        description="a measured system",
+        npu=Npu(measurement.family, measurement.macs, system.clock_mhz),
+        host=Processor("cortex-m55", system.clock_mhz),
+        system_config=system,
+        memory_mode=ini.memory_mode(measurement.memory_mode),
+        vela_config=ini.text,
+        vela_config_source="measured_systems.ini",
+    )
+
+
+def ran_on(measurement: Measurement) -> Target:
+    """The target with the memories that the measured run had; they need not be those the compiler was told."""
+    target = compiled_for(measurement)
+    system = target.system_config
+    if measurement.memory == "zero latency":
+        memories = (replace(each, read_latency_cycles=0, write_latency_cycles=0) for each in (system.axi0, system.axi1))
+        axi0, axi1 = memories
+        return replace(target, system_config=replace(system, axi0=axi0, axi1=axi1))
+    if measurement.system_config not in BOARD_LATENCIES:
+        return target
+    read, write = BOARD_LATENCIES[measurement.system_config]
+    axi1 = replace(system.axi1, read_latency_cycles=read, write_latency_cycles=write)
+    return replace(target, system_config=replace(system, axi1=axi1))
+
+
+def _measurement(row: dict[str, str]) -> Measurement:
+    return Measurement(
+        family=row["family"],
+        macs=int(row["macs"]),
+        system_config=row["system_config"],
+        memory_mode=row["memory_mode"],
+        memory=row["memory"],
+        kind=row["kind"],
+        model=row["model"],
+        steps=row["steps"],
+        what=row["what"],
+        cycles=int(row["cycles"]),
+        grid=int(row["grid"]),
+        vela_5_0_cycles=int(row["vela_5_0_cycles"]) if row["vela_5_0_cycles"] else None,
+        source=row["source"],
+    )

@@ -1,0 +1,158 @@
+"""How long compiled steps take on an Ethos-U: a model of few physical parameters, fitted to published measurements.
+
+A step keeps four things busy at once: the units of the NPU, the SRAM, and the reading and the writing of the memory
+behind it. Each has its time:
+
+- units: the slower of MACs and output unit, and some cycles for each block of the output;
+- SRAM: the larger of what is read and what is written, at a share of the bandwidth;
+- the other memory: bytes by bandwidth, or, where the latency is longer, by the bytes that can be under way at once
+  (bytes under way / latency is a bandwidth). Weights that are fetched ahead count for the step before.
+
+The time of the step is the longest of them, plus a share of what the others take for one block, because the first
+block has nothing to overlap with.
+
+Fitted by tools/fit_ethos_u.py; no module here needs numpy.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from mlia.backends.ethos_u.coefficients import Physics, coefficients_for
+from mlia.backends.ethos_u.features import StepFeatures, Transfer
+from mlia.results import Bound
+from mlia.targets.target import Memory, Target
+
+# Vela counts four cycles for each weight when the output is a single micro-block; global pools measure one.
+ONE_UNIT_SHARE = 0.25
+KEPT_MACS = 512  # NPUs with more MACs than these keep more of the input
+_MEMORY_BOUND = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
+
+
+class StepTime(Struct, frozen=True):
+    """Of one step, by its id in Vela's table "perf": NPU cycles, and what takes most of them."""
+
+    step: str
+    cycles: float
+    bound_by: Bound
+
+
+class _Work(Struct):
+    """What one step keeps busy, in cycles; `read` and `written` are of the memory behind the SRAM."""
+
+    units: float
+    unit: Bound
+    sram: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    outer: Bound = Bound.DRAM
+
+
+def estimate(features: Sequence[StepFeatures], target: Target) -> tuple[StepTime, ...]:
+    """The time of each step, in the order of the steps.
+
+    Raises:
+        TargetError: nothing was measured for this family.
+    """
+    return estimate_with(features, target, coefficients_for(target).physics)
+
+
+def estimate_with(features: Sequence[StepFeatures], target: Target, physics: Physics) -> tuple[StepTime, ...]:
+    """The same with other parameters, as the fit does."""
+    works: list[_Work | None] = []
+    before: _Work | None = None
+    for step in features:
+        if step.kind == "none":
+            works.append(None)
+            continue
+        work = _work(step, target, physics, before)
+        works.append(work)
+        before = work
+    return tuple(
+        StepTime(step.step, 0.0, Bound.LATENCY) if work is None else _time(step, work, physics)
+        for step, work in zip(features, works, strict=True)
+    )
+
+
+def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | None) -> _Work:
+    units, unit = _units(step, target, physics)
+    work = _Work(units, unit)
+    for transfer in step.transfers:
+        memory = _memory(target, transfer.memory)
+        if memory is None:
+            continue
+        bandwidth = memory.bytes_per_cycle(target.npu)
+        if transfer.memory == "sram":
+            inputs = _inputs(step, transfer, target, physics) if physics.kept_bytes else transfer.feature_map_read
+            read = inputs + transfer.weights + transfer.scales
+            written = transfer.feature_map_written
+            work.sram += max(read, written) / (bandwidth * physics.sram_share)
+            continue
+        work.outer = _MEMORY_BOUND[transfer.memory]
+        copies = transfer.copied / _reached(bandwidth, physics.copy_bytes, memory.read_latency_cycles)
+        ahead = copies * step.prefetched_share if before is not None else 0.0
+        if before is not None:
+            before.read += ahead
+        work.read += copies - ahead + _outer_read(step, transfer, memory, target, physics)
+        under_way = (memory.max_writes or physics.requests / 2) * physics.request_bytes
+        work.written += transfer.feature_map_written / _reached(bandwidth, under_way, memory.write_latency_cycles)
+    return work
+
+
+def _units(step: StepFeatures, target: Target, physics: Physics) -> tuple[float, Bound]:
+    """The slower of MACs and output unit, in cycles."""
+    macs, output = float(step.mac_cycles), float(step.output_cycles)
+    if physics.counts_macs and step.padded_macs:
+        macs = step.padded_macs / target.npu.macs_per_cycle
+        output *= ONE_UNIT_SHARE if step.is_one_unit else 1.0
+    elif step.kind == "pool" and step.is_one_unit:
+        macs, output = macs * ONE_UNIT_SHARE, output * ONE_UNIT_SHARE
+    macs += physics.block_cycles * step.areas * step.slices
+    return (output, Bound.OUTPUT_UNIT) if output > macs else (macs, Bound.MACS)
+
+
+def _outer_read(step: StepFeatures, transfer: Transfer, memory: Memory, target: Target, physics: Physics) -> float:
+    """Cycles to read inputs, weights and scales from the memory behind the SRAM."""
+    bandwidth, latency = memory.bytes_per_cycle(target.npu), memory.read_latency_cycles
+    under_way = (memory.max_reads or physics.requests) * physics.request_bytes
+    inputs = min(_inputs(step, transfer, target, physics), _counted(transfer))
+    weights = transfer.weights + transfer.scales
+    return inputs / _reached(bandwidth, under_way, latency) + weights / _reached(
+        bandwidth, physics.decoder_bytes, latency
+    )
+
+
+def _inputs(step: StepFeatures, transfer: Transfer, target: Target, physics: Physics) -> float:
+    """Bytes of inputs that are read: once, and again for each slice of output channels what was not kept."""
+    if not physics.kept_bytes or step.kind not in ("convolution", "pool"):
+        return float(transfer.input_bytes)
+    kept = physics.kept_bytes * max(1.0, target.npu.macs_per_cycle / KEPT_MACS)
+    lost = max(0.0, 1 - kept / max(1, step.input_block_bytes))
+    return transfer.input_bytes * (1 + lost * (step.slices - 1))
+
+
+def _counted(transfer: Transfer) -> int:
+    return max(transfer.feature_map_read, transfer.input_bytes)
+
+
+def _time(step: StepFeatures, work: _Work, physics: Physics) -> StepTime:
+    parts = {work.unit: work.units, Bound.SRAM: work.sram}
+    both = (work.units, work.sram, work.read, work.written)
+    longest = max(both)
+    if not longest:
+        return StepTime(step.step, 0.0, work.unit)
+    first = physics.fill * (sum(both) - longest) / (step.areas * step.slices)
+    parts[work.outer] = max(work.read, work.written)
+    return StepTime(step.step, longest + first, max(parts, key=lambda bound: parts[bound]))
+
+
+def _reached(bandwidth: float, under_way: float, latency: float) -> float:
+    """Bytes per cycle: the memory's, or fewer when its latency is long for what may be under way."""
+    return min(bandwidth, under_way / latency) if latency else bandwidth
+
+
+def _memory(target: Target, name: str) -> Memory | None:
+    for memory in (target.system_config.axi0, target.system_config.axi1):
+        if memory.name in (name, f"on_chip_{name}", f"off_chip_{name}"):
+            return memory
+    return None

@@ -1,0 +1,147 @@
+"""What must hold of any estimate: more work or slower memory never takes less time, and pruning pays."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from mlia.backends.ethos_u.coefficients import coefficients_for, unmeasured_memories
+from mlia.backends.ethos_u.features import StepFeatures, Transfer, features_of
+from mlia.backends.ethos_u.timing import StepTime, estimate
+from mlia.backends.vela_process import compile_model
+from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
+from mlia.results import Bound
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
+from mlia.testing import Sketch, quantize_synthetically
+
+FAMILIES = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
+BYTES = st.integers(0, 1 << 22)
+TRANSFERS = st.builds(
+    Transfer,
+    memory=st.sampled_from(["sram", "dram", "flash"]),
+    input_bytes=BYTES,
+    feature_map_read=BYTES,
+    feature_map_written=BYTES,
+    weights=BYTES,
+    scales=BYTES,
+    copied=BYTES,
+)
+STEPS = st.builds(
+    StepFeatures,
+    step=st.just("1"),
+    kind=st.sampled_from(["convolution", "depthwise", "pool", "elementwise", "copy", "none"]),
+    mac_cycles=BYTES,
+    output_cycles=BYTES,
+    padded_macs=BYTES,
+    areas=st.integers(1, 100),
+    slices=st.integers(1, 100),
+    input_block_bytes=BYTES,
+    prefetched_share=st.floats(0, 1),
+    transfers=st.lists(TRANSFERS, max_size=3).map(tuple),
+)
+
+
+def target(name: str) -> Target:
+    found = load_target(name)
+    assert isinstance(found, Target)
+    return found
+
+
+def cycles(steps: list[StepFeatures], on: Target) -> float:
+    return sum(each.cycles for each in estimate(steps, on))
+
+
+@given(st.lists(STEPS, max_size=5), st.sampled_from(FAMILIES))
+def test_every_step_has_a_time_in_order(steps: list[StepFeatures], name: str) -> None:
+    steps = [replace(step, step=str(number)) for number, step in enumerate(steps)]
+    times = estimate(steps, target(name))
+    assert [each.step for each in times] == [step.step for step in steps]
+    assert all(math.isfinite(each.cycles) and each.cycles >= 0 for each in times)
+
+
+@given(st.lists(STEPS, max_size=4), st.sampled_from(FAMILIES), st.integers(1, 4096))
+def test_longer_latency_never_takes_less(steps: list[StepFeatures], name: str, more: int) -> None:
+    on = target(name)
+    axi1 = replace(on.system_config.axi1, read_latency_cycles=on.system_config.axi1.read_latency_cycles + more)
+    slower = replace(on, system_config=replace(on.system_config, axi1=axi1))
+    assert cycles(steps, slower) >= cycles(steps, on) * (1 - 1e-9)
+
+
+@given(st.lists(STEPS, max_size=4), st.sampled_from(FAMILIES), st.floats(0.1, 1))
+def test_less_bandwidth_never_takes_less(steps: list[StepFeatures], name: str, share: float) -> None:
+    on = target(name)
+    axi0, axi1 = (
+        replace(each, clock_scale=each.clock_scale * share) for each in (on.system_config.axi0, on.system_config.axi1)
+    )
+    slower = replace(on, system_config=replace(on.system_config, axi0=axi0, axi1=axi1))
+    assert cycles(steps, slower) >= cycles(steps, on) * (1 - 1e-9)
+
+
+@given(STEPS, st.sampled_from(FAMILIES), st.integers(1, 1 << 20))
+def test_more_work_never_takes_less(step: StepFeatures, name: str, more: int) -> None:
+    on = target(name)
+    harder = replace(step, mac_cycles=step.mac_cycles + more, padded_macs=step.padded_macs + more * 2048)
+    assert cycles([harder], on) >= cycles([step], on) * (1 - 1e-9)
+    heavier = tuple(replace(each, weights=each.weights + more) for each in step.transfers)
+    assert cycles([replace(step, transfers=heavier)], on) >= cycles([step], on) * (1 - 1e-9)
+
+
+def test_a_bound_is_told() -> None:
+    on = target("ethos-u85-256")
+    busy = StepFeatures("1", kind="convolution", padded_macs=256_000, transfers=(Transfer("sram", input_bytes=100),))
+    starved = StepFeatures("2", kind="convolution", padded_macs=256, transfers=(Transfer("dram", weights=100_000),))
+    skipped = StepFeatures("3")
+    bounds = [each.bound_by for each in estimate([busy, starved, skipped], on)]
+    assert bounds == [Bound.MACS, Bound.DRAM, Bound.LATENCY]
+    assert estimate([skipped], on) == (StepTime("3", 0.0, Bound.LATENCY),)
+
+
+def test_steps_are_those_of_the_compiler() -> None:
+    on = target("ethos-u85-128")
+    whole = compile_model(dense_network(pruned=False), on, 600)
+    features = features_of(whole, on)
+    assert [step.step for step in features] == [row["id"] for row in whole.rows("perf")]
+    assert sum(step.total_cycles for step in features) == whole.report["total_cycles"]
+
+
+def test_pruning_dense_layers_pays_more_than_the_compiler_says() -> None:
+    on = target("ethos-u85-128")
+    ours, theirs = [], []
+    for pruned in (False, True):
+        whole = compile_model(dense_network(pruned), on, 600)
+        ours.append(cycles(list(features_of(whole, on)), on))
+        theirs.append(whole.report["total_cycles"])
+    assert ours[0] / ours[1] > 2.5
+    assert ours[0] / ours[1] > theirs[0] / theirs[1]
+
+
+def test_memories_that_were_not_measured_are_told() -> None:
+    on = target("ethos-u65-256")
+    axi1 = replace(on.system_config.axi1, read_latency_cycles=777)
+    other = replace(on, system_config=replace(on.system_config, axi1=axi1))
+    assert any("latency 777" in text for text in unmeasured_memories(other))
+    assert coefficients_for(other) == coefficients_for(on)
+
+
+def dense_network(pruned: bool) -> bytes:
+    """An autoencoder of int8 dense layers; pruned, the smaller 95 % of its weights are zero."""
+    import numpy as np
+
+    sketch = Sketch("dense")
+    x = sketch.input("x", (1, 640))
+    for number, units in enumerate((128, 128, 8, 128, 128, 640)):
+        x = sketch.fully_connected(x, units=units, activation="RELU", name=f"dense{number}")
+    content = bytearray(quantize_synthetically(write_tflite(sketch.graph([x]))))
+    graph = read_tflite(bytes(content))
+    for operator in graph.main.operators:
+        if pruned and operator.kind == "FULLY_CONNECTED":
+            data = bytes(graph.main.tensors[operator.inputs[1]].data)
+            weights = np.frombuffer(data, np.int8).copy()
+            sizes = np.abs(weights.astype(int))
+            weights[sizes < np.quantile(sizes, 0.95)] = 0
+            start = content.index(data)
+            content[start : start + len(data)] = weights.tobytes()
+    return bytes(content)

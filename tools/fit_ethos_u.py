@@ -1,0 +1,307 @@
+"""Fit how long steps take on an Ethos-U: coefficients/*.toml and ledger.csv of mlia.backends.ethos_u.
+
+    python tools/fit_ethos_u.py MODELS [--output FOLDER]
+
+MODELS is a folder with the models of measurements.csv: kws_micronet_m.tflite, ad_medium_int8.tflite and
+single_operators/. They are compiled with the configurations of the measured runs. Prints the errors of the fit and of
+cross-validation: without one network, and without all operators of one shape. Needs SciPy (in the dev extra by Keras).
+
+Fitted are few parameters of each family (FREE), the others are set (SET): what no measurement of the family can tell
+is taken from another. The loss is the logarithm of estimate to measurement, robust against outliers.
+
+What cross-validation does not show: the form of the model was found by looking at all of these measurements, and of
+some ten choices of FREE and SET for Ethos-U55 and -U65 one was taken that does well in it. Networks that had no part
+in that are the better judge.
+"""
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+from scipy.optimize import least_squares
+
+from mlia.backends.ethos_u import measurements as published
+from mlia.backends.ethos_u.coefficients import Coefficients, Physics, describe_memory
+from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, compiled_for, measurements, ran_on
+from mlia.backends.ethos_u.timing import estimate_with
+from mlia.backends.vela_process import compile_model
+from mlia.targets.target import Target
+
+# Parameter: lower and upper bound. Starting values are those of START.
+FREE = {
+    "ethos-u85": {
+        "block_cycles": (1, 500), "sram_share": (0.2, 1), "request_bytes": (4, 64), "decoder_bytes": (256, 65536),
+        "copy_bytes": (256, 65536), "fill": (0.01, 1), "kept_bytes": (2000, 200000),
+    },
+    "ethos-u65": {"sram_share": (0.2, 1)},
+    "ethos-u55": {"sram_share": (0.2, 1)},
+}  # fmt: skip
+START = Physics(
+    counts_macs=True, block_cycles=50, sram_share=0.5, request_bytes=16, requests=64, decoder_bytes=4096,
+    copy_bytes=2048, fill=0.5, kept_bytes=16384,
+)  # fmt: skip
+# Ethos-U55 and -U65: Vela's own counts of MACs and of what is read from SRAM hold. An Ethos-U55 has memories of short
+# latency only, so a first block hardly waits; an Ethos-U65 takes `fill` and what is under way from the U85's fit.
+SET = {
+    "ethos-u65": {"counts_macs": False, "block_cycles": 0.0, "kept_bytes": 0.0},
+    "ethos-u55": {"counts_macs": False, "block_cycles": 0.0, "kept_bytes": 0.0, "fill": 0.0},
+}
+WEIGHTS = {"network": 3.0, "operator": 0.3, "layer": 0.2}  # a family has few networks and many alike operators
+ROBUST = 0.05  # errors beyond this count less than by their square
+STEP = 1e-4
+VALLEYS = {"kept_bytes": (8000.0, 14000.0, 22000.0)}  # the loss has a minimum on each side of some block's size
+UNMEASURED = ("int16", "LSTM", "transformers", "fully connected networks", "elementwise-bound networks")
+WITHOUT = {
+    "ethos-u55": (*UNMEASURED, "single operators"),
+    "ethos-u65": (*UNMEASURED, "single operators", "feature maps in DRAM"),
+    "ethos-u85": (*UNMEASURED, "2:4 sparse weights", "resize and transpose"),
+}
+
+
+class Case(Struct, frozen=True):
+    """A measurement, the program that it is of and where it ran; `steps` of the program, or all."""
+
+    measurement: Measurement
+    target: Target
+    features: tuple[StepFeatures, ...]
+    steps: frozenset[str] | None
+    vela_cycles: int
+
+    @property
+    def group(self) -> str:
+        """What is left out together in cross-validation: a network, or a shape."""
+        name = self.measurement.model
+        return name.split("_")[1] if self.measurement.kind == "operator" else name
+
+    @property
+    def truth(self) -> float:
+        """Measured cycles; the middle of the grid, which starts some 70 cycles late for whole models."""
+        return self.measurement.cycles - self.measurement.grid / 2
+
+
+def read_cases(models: Path) -> list[Case]:
+    """Every measurement with the features of its program."""
+    compiled: dict[tuple[str, str, int], tuple[tuple[StepFeatures, ...], int]] = {}
+    cases = []
+    for each in measurements():
+        key = (each.model, each.system_config, each.macs)
+        if key not in compiled:
+            folder = models / "single_operators" if each.kind == "operator" else models
+            target = compiled_for(each)
+            whole = compile_model((folder / f"{each.model}.tflite").read_bytes(), target, 600)
+            features = features_of(whole, target)
+            features = without_copy(features) if each.kind == "operator" else features
+            compiled[key] = features, whole.report["total_cycles"]
+        features, vela_cycles = compiled[key]
+        steps = None
+        if each.kind == "layer":
+            working = [step for step in features if step.kind != "none"]
+            first, _, last = each.steps.partition("-")
+            chosen = working[int(first) - 1 : int(last or first)]
+            steps = frozenset(step.step for step in chosen)
+            vela_cycles = sum(step.total_cycles for step in chosen)
+        cases.append(Case(each, ran_on(each), features, steps, vela_cycles))
+    return cases
+
+
+def without_copy(features: tuple[StepFeatures, ...]) -> tuple[StepFeatures, ...]:
+    """The measured program of a single operator: it reads its input from DRAM, which Vela 5.2 first copies to SRAM."""
+    copies = [step for step in features if step.kind == "copy"]
+    if not copies:
+        return features
+    (source,) = (each.input_bytes for each in copies[0].transfers if each.memory == "dram")
+    changed = []
+    for step in features:
+        moved = []
+        for each in step.transfers:
+            if each.memory == "sram":
+                each = replace(each, input_bytes=0, feature_map_read=0)
+            elif each.memory == "dram":
+                each = replace(each, input_bytes=source, feature_map_read=source * 64)
+            moved.append(each)
+        if step.kind != "copy":
+            changed.append(replace(step, transfers=tuple(moved)))
+    return tuple(changed)
+
+
+def estimates(cases: Sequence[Case], physics: Physics) -> list[float]:
+    """Our cycles for each case."""
+    known: dict[tuple[int, str], dict[str, float]] = {}
+    results = []
+    for case in cases:
+        key = (id(case.features), case.measurement.memory)
+        if key not in known:
+            known[key] = {each.step: each.cycles for each in estimate_with(case.features, case.target, physics)}
+        cycles = known[key]
+        results.append(sum(value for step, value in cycles.items() if case.steps is None or step in case.steps))
+    return results
+
+
+def fit(cases: Sequence[Case], family: str, start: Physics) -> Physics:
+    """The parameters that fit these cases best, rounded to three digits."""
+    free = FREE[family]
+
+    def physics(point: Sequence[float]) -> Physics:
+        return replace(start, **{name: math.exp(value) for name, value in zip(free, point, strict=True)})
+
+    def residuals(point: Sequence[float]) -> list[float]:
+        found = estimates(cases, physics(point))
+        return [
+            WEIGHTS[case.measurement.kind] * _error(case, cycles) for case, cycles in zip(cases, found, strict=True)
+        ]
+
+    low, high = (np.log([bounds[end] for bounds in free.values()]) for end in (0, 1))
+    starts = [replace(start, **{name: value}) for name, values in VALLEYS.items() if name in free for value in values]
+    found = []
+    for each in starts or [start]:
+        first = np.clip(np.log([getattr(each, name) for name in free]), low + 1e-3, high - 1e-3)
+        found.append(
+            least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP)
+        )
+    best = min(found, key=lambda each: each.cost)
+    rounded = {name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)}
+    return replace(start, **rounded)
+
+
+def _error(case: Case, cycles: float) -> float:
+    """The logarithm of estimate to measurement, less what the grid of a layer explains."""
+    error = math.log(max(cycles, 1) / case.truth)
+    if case.measurement.kind != "layer":
+        return error
+    slack = math.log(1 + case.measurement.grid / 2 / case.truth)
+    return math.copysign(max(0.0, abs(error) - slack), error)
+
+
+def unseen(cases: Sequence[Case], family: str, start: Physics) -> list[float]:
+    """Our cycles for each case, by a fit without its network or shape."""
+    results = [0.0] * len(cases)
+    for group in sorted({case.group for case in cases}):
+        physics = fit([case for case in cases if case.group != group], family, start)
+        inside = [number for number, case in enumerate(cases) if case.group == group]
+        for number, cycles in zip(inside, estimates([cases[n] for n in inside], physics), strict=True):
+            results[number] = cycles
+    return results
+
+
+def summary(cases: Sequence[Case], cycles: Sequence[float]) -> str:
+    """Mean absolute error, bias, worst and how many within 0.8 to 1.25 times."""
+    ratios = np.array([value / case.truth for case, value in zip(cases, cycles, strict=True)])
+    errors = 100 * (ratios - 1)
+    inside = 100 * np.mean((ratios >= 0.8) & (ratios <= 1.25))
+    worst = errors[np.argmax(np.abs(errors))]
+    return f"{np.mean(np.abs(errors)):6.1f} {np.mean(errors):+7.1f} {worst:+7.1f} {inside:7.0f}"
+
+
+def describe(family: str, cases: list[Case], physics: Physics, held_out: list[float]) -> Coefficients:
+    """What is stored of a family; the band is twice the deviation of networks that the fit had not seen."""
+    chosen = [
+        (case, cycles) for case, cycles in zip(cases, held_out, strict=True) if case.measurement.kind == "network"
+    ]
+    logs = [math.log(case.truth / cycles) for case, cycles in chosen]
+    width = max(0.10 if len(chosen) < 8 else 0.05, 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
+    memories = {
+        describe_memory(memory.name, memory.bytes_per_cycle(case.target.npu), memory.read_latency_cycles)
+        for case in cases
+        for memory in (case.target.system_config.axi0, case.target.system_config.axi1)
+    }
+    kinds = [case.measurement.kind for case in cases]
+    counted = {"network": "runs of 2 networks", "operator": "runs of single operators", "layer": "layers of networks"}
+    return Coefficients(
+        family=family,
+        fitted_on=tuple(f"{kinds.count(kind)} {text}" for kind, text in counted.items() if kind in kinds),
+        n=len(cases),
+        error_percent=round(100 * float(np.mean([abs(cycles / case.truth - 1) for case, cycles in chosen])), 1),
+        vela_error_percent=round(
+            100 * float(np.mean([abs(case.vela_cycles / case.truth - 1) for case, _ in chosen])), 1
+        ),
+        band_low=round(math.exp(-width), 2),
+        band_high=round(math.exp(width), 2),
+        note="int8 convolutional networks on Arm's Corstone FVP. The form of the model was chosen with all of these"
+        " measurements in sight, so networks of other kinds may be further off than the band says",
+        without=WITHOUT[family],
+        measured_memories=tuple(sorted(memories)),
+        physics=physics,
+    )
+
+
+def toml(value: Coefficients) -> str:
+    """As TOML, one line for each figure."""
+    head, table = asdict(value), asdict(value.physics)
+    del head["physics"]
+    lines = ["# Written by tools/fit_ethos_u.py; mlia/backends/ethos_u/coefficients.py says what each figure is."]
+    lines += [f"{name} = {json.dumps(figure)}" for name, figure in head.items()]
+    lines += ["", "[physics]", *(f"{name} = {json.dumps(figure)}" for name, figure in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def rows(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> list[LedgerRow]:
+    """The ledger of one family."""
+    return [
+        LedgerRow(
+            family=case.measurement.family,
+            macs=case.measurement.macs,
+            system_config=case.measurement.system_config,
+            kind=case.measurement.kind,
+            model=case.measurement.model,
+            what=case.measurement.what,
+            measured_cycles=case.measurement.cycles,
+            vela_cycles=case.vela_cycles,
+            cycles=round(cycles),
+            unseen_cycles=round(other),
+            source=case.measurement.source,
+        )
+        for case, cycles, other in zip(cases, estimates(cases, physics), held_out, strict=True)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--output", type=Path, default=Path(published.FOLDER))
+    options = parser.parse_args(arguments)
+    everything = read_cases(options.models)
+    shared, table = START, []
+    print("family, kind (n): mean absolute error %, bias %, worst %, within 0.8..1.25 % of ours, unseen and Vela's")
+    for family in FREE:
+        of_family = [case for case in everything if case.measurement.family == family]
+        cases = [case for case in of_family if case.measurement.memory == "measured"]
+        start = replace(shared, **SET.get(family, {}))
+        physics = fit(cases, family, start)
+        held_out = unseen(cases, family, start)
+        if family == "ethos-u85":
+            shared = physics
+        for kind in WEIGHTS:
+            chosen = [number for number, case in enumerate(cases) if case.measurement.kind == kind]
+            if not chosen:
+                continue
+            part = [cases[number] for number in chosen]
+            print(f"{family} {kind} ({len(part)})")
+            print("  fit   ", summary(part, estimates(part, physics)))
+            print("  unseen", summary(part, [held_out[number] for number in chosen]))
+            print("  Vela  ", summary(part, [float(case.vela_cycles) for case in part]))
+        silent = [case for case in of_family if case.measurement.memory != "measured"]
+        if silent:
+            print(f"{family} zero latency, never fitted ({len(silent)})")
+            print("  ours  ", summary(silent, estimates(silent, physics)))
+        print("  ", {name: getattr(physics, name) for name in FREE[family]})
+        folder = options.output / "coefficients"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{family}.toml").write_text(toml(describe(family, cases, physics, held_out)), encoding="utf-8")
+        table += rows(cases, physics, held_out)
+    with (options.output / "ledger.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(LedgerRow.__struct_fields__)
+        writer.writerows(asdict(row).values() for row in table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
