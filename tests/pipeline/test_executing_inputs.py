@@ -71,6 +71,8 @@ def test_real_numbers_and_integers_for_real_inputs() -> None:
     net = Sketch("float")
     graph = net.graph([net.unary("RELU", net.input("image", (1, 2)), "out")])
     assert stored(graph, np.array([[300, -1]])).reshape(-1).tolist() == [300.0, -1.0]
+    with pytest.raises(mlia.TransformError, match="numbers for 'image', which is float32, too large"):
+        stored(graph, np.array([[1e300, 0.0]]))
 
 
 def two_inputs(name: str) -> bytes:
@@ -151,14 +153,16 @@ def test_codes_out_of_range_are_refused_before_they_are_executed() -> None:
         mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": np.full((1, 1, 49, 10, 1), 200)})
 
 
-def test_the_reference_of_a_sum_regards_its_scales() -> None:
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_the_reference_of_a_sum_is_the_sum(dtype: str, scale: float) -> None:
     net = IntegerSketch("sum")
-    x = net.input("in", (1, 2, 1, 1), "int8", Quantization((0.5,), (0,)))
-    axes = net.integers("axes", 1, 2)
+    x = net.input("in", (1, 4, 4, 4), dtype, Quantization((0.5,), (0,)))
     total = net.operator(
-        "SUM", [x, axes], (1, 1, 1, 1), "sum", quantization=Quantization((2.0,), (0,)),
+        "SUM", [x, net.integers("axes", 3)], (1, 4, 4, 1), "sum", quantization=Quantization((scale,), (0,)),
         options_table="ReducerOptions", options={"keep_dims": True},
     )  # fmt: skip
-    model = ReferenceModel(write_tflite(net.graph([total])))
-    (found,) = model.run([np.array([40, 60], np.int8).reshape(1, 2, 1, 1)])
-    assert found.tolist() == [[[[25]]]]
+    codes = np.random.default_rng(0).integers(-30, 30, (1, 4, 4, 4)).astype(dtype)
+    (found,) = ReferenceModel(write_tflite(net.graph([total]))).run([codes])
+    wanted = codes.astype(np.float64).sum(3, keepdims=True) * 0.5 / scale
+    assert np.abs(found - wanted).max() <= 0.6

@@ -246,7 +246,11 @@ def _stored(tensor: Tensor, array: Array, path: Path) -> Array:
 
     whose = f"for '{tensor.name}', which is {tensor.dtype}"
     if tensor.dtype.startswith("float"):
-        return array.astype(tensor.dtype)
+        with numpy.errstate(over="ignore"):
+            values = array.astype(tensor.dtype)
+        if not numpy.isfinite(values).all():
+            raise TransformError(f"{path}: numbers {whose}, too large for it")
+        return values
     if tensor.dtype == "bool":
         low, high = 0, 1
     elif tensor.dtype in INTEGERS:

@@ -56,8 +56,8 @@ class Model:
 class ReferenceModel:
     """A TFLite model computed by LiteRT's reference kernels, fed and read in the codes that it stores.
 
-    The reference kernel of SUM adds up codes without regard to their scales, so that it computes a quantized sum only
-    where input and output have the same one; a model with a quantized SUM is computed by LiteRT's default kernels.
+    One exception: what the reference kernel of SUM gives for int8 and int16 is not the sum, with equal scales neither
+    (seen with LiteRT 2.3). A model with a quantized SUM is computed by LiteRT's default kernels instead, all of it.
 
     Variables keep what they hold from one run to the next. With `keeps_all`, every tensor can be read afterwards.
 
