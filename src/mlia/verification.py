@@ -9,11 +9,15 @@ from mlia.results import Compiled, OperatorId, Skipped, Source
 
 
 class Outcome(StrEnum):
-    """How a tensor compares with the reference: bit by bit the same, different for a reason that is known, or not."""
+    """How a tensor compares with the reference: bit by bit the same, different for a reason that is known, or not.
+
+    What is not judged differs, and so may something that it reads and that cannot be seen.
+    """
 
     EXACT = "exact"
     DOCUMENTED = "documented"
     DIFFERENT = "different"
+    NOT_JUDGED = "not judged"
     NOT_COMPARED = "not compared"
 
 

@@ -1,22 +1,27 @@
 """A model executed as the NPU would: outputs, comparison, and what is told of differences."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, wake_words
 from msgspec.structs import replace
 
 import mlia
 from mlia.backends import comparison
 from mlia.backends.comparison import Difference
+from mlia.backends.simulator import READ_ONLY, Session, Watch, streams_of
+from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.pipeline.executing import operators_of, prepare
-from mlia.pipeline.explaining import INHERITED, explain
+from mlia.pipeline.executing import Prepared, operators_of, output_names, prepare
+from mlia.pipeline.explaining import INHERITED, UNSEEN, explain, explain_outputs
+from mlia.simulator.operation import Compute
 from mlia.testing import IntegerSketch
 from mlia.transforms.interpreter import ReferenceModel
-from mlia.verification import Outcome
+from mlia.transforms.noise import edge_and_random_samples
+from mlia.verification import Outcome, TensorCheck
 
 
 def reference(content: bytes, samples: np.ndarray) -> np.ndarray:
@@ -117,50 +122,192 @@ def test_inputs_that_do_not_fit() -> None:
         mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": noise(1, (1, 2))})
 
 
-def damaged_stream(content: bytes) -> bytes:
-    """A compiled model in which one byte of the weights is another."""
+def with_data(content: bytes, place: int, change: Callable[[bytearray], object]) -> bytes:
+    """A compiled model whose read-only data is changed."""
     graph = read_tflite(content)
     main = graph.main
-    index = main.operators[0].inputs[1]
+    index = next(each for each in main.operators if each.custom_code == "ethos-u").inputs[place]
     data = bytearray(main.tensors[index].data)
-    data[len(data) // 2] ^= 0x10
+    change(data)
     tensors = list(main.tensors)
     tensors[index] = replace(tensors[index], data=memoryview(bytes(data)))
-    return write_tflite(replace(graph, subgraphs=(replace(main, tensors=tuple(tensors)),)))
+    return write_tflite(replace(graph, subgraphs=(replace(main, tensors=tuple(tensors)), *graph.subgraphs[1:])))
 
 
-def test_a_wrong_weight_is_noticed() -> None:
+def with_wrong_biases(content: bytes, which: int) -> bytes:
+    """A compiled model in which the biases of one convolution are others; its weights decode as before."""
+    (stream,) = streams_of(read_tflite(content)).values()
+    found = [each for each in stream.operations if isinstance(each, Compute) and each.scales]
+    filters = [each for each in found if all(scales.region == READ_ONLY for scales in each.scales)]
+
+    def change(data: bytearray) -> None:
+        for each in filters[which].scales:
+            for at in range(each.address, each.address + each.length - 9, 10):  # a bias is the first 5 of 10 bytes
+                data[at + 1] ^= 0x40
+
+    return with_data(content, 1, change)
+
+
+def judged(prepared: Prepared, compiled: bytes) -> tuple[tuple[TensorCheck, ...], tuple[TensorCheck, ...]]:
+    """What is said of the outputs and of the operators of a compiled model, whatever it was compiled from."""
+    graph = prepared.original
+    assert graph is not None
+    assert prepared.target is not None
+    samples = list(edge_and_random_samples([graph.main.tensors[index] for index in graph.main.inputs], 0, 3))
+    found = comparison.compare(bytes(graph.content), compiled, prepared.links, samples)
+    family = prepared.target.npu.family
+    operators = explain(graph, found.operators, family)
+    return explain_outputs(graph, output_names(graph), found.outputs, operators, family), operators
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_wrong_biases_are_noticed(which: int) -> None:
     prepared = prepare(SAMPLE, "ethos-u55-128")
-    samples = [[sample] for sample in noise(2, (1, 49, 10, 1))]
     compiled = bytes(prepared.compiled.content)
-    exact = comparison.compare(SAMPLE.read_bytes(), compiled, prepared.links, samples)
-    assert not any(each.different_elements for each in exact.operators.values())
-    try:
-        found = comparison.compare(SAMPLE.read_bytes(), damaged_stream(compiled), prepared.links, samples)
-    except mlia.SimulatorError:
-        return  # the stream of weights does not end where it should: noticed as well
-    assert any(each.different_elements for each in found.operators.values())
+    _, exact = judged(prepared, compiled)
+    assert not {check.outcome for check in exact} & {Outcome.DIFFERENT, Outcome.NOT_JUDGED}
+    _, operators = judged(prepared, with_wrong_biases(compiled, which))
+    wrong = [check.operator for check in operators if check.outcome == Outcome.DIFFERENT]
+    # The one that is wrong, and none of those that read it.
+    assert len(wrong) == 1
 
 
-def verdicts(different: dict[int, int], per_channel: bool = False) -> list[tuple[Outcome, str]]:
-    """Of three dense operators and an addition, of which some differ by so many codes."""
+@pytest.mark.parametrize("which", [0, -1])
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u85-256"])
+def test_what_is_wrong_below_a_known_difference_is_noticed(which: int, target: str, shared: Path) -> None:
+    prepared = prepare(shared / "tflite_micro/trained_lstm_int8.tflite", target)
+    compiled = bytes(prepared.compiled.content)
+    assert all(check.outcome != Outcome.DIFFERENT for checks in judged(prepared, compiled) for check in checks)
+    outputs, operators = judged(prepared, with_wrong_biases(compiled, which))
+    assert [check.outcome for check in outputs] == [Outcome.DIFFERENT]
+    assert operators[2].outcome == Outcome.NOT_JUDGED  # its input is that of an LSTM, in parts
+    assert operators[3].outcome in (Outcome.DOCUMENTED, Outcome.EXACT)  # SOFTMAX does what it should
+
+
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u85-256"])
+def test_what_is_wrong_below_a_dense_operator_is_noticed(target: str) -> None:
+    """The first dense operator may differ by a code; the second, far off, may not hide behind it."""
+    net = IntegerSketch("below")
+    x = net.image("in", (1, 64))
+    for name in ("first", "second"):
+        x = net.dense(x, 64, name=name)
+    graph = read_tflite(write_tflite(net.graph([net.plain("RELU", x, name="relu")])))
+    prepared = prepare(graph, target)
+    compiled = bytes(prepared.compiled.content)
+    assert not any(check.outcome == Outcome.DIFFERENT for checks in judged(prepared, compiled) for check in checks)
+    outputs, _ = judged(prepared, with_wrong_biases(compiled, -1))
+    assert outputs[0].outcome == Outcome.DIFFERENT
+    # Where the first is wrong, the second is judged by what it makes of that.
+    _, operators = judged(prepared, with_wrong_biases(compiled, 0))
+    assert operators[0].outcome == Outcome.DIFFERENT
+    assert not any(check.outcome == Outcome.DIFFERENT for check in operators[1:])
+
+
+def verdicts(different: dict[int, int | Difference], unseen: tuple[int, ...] = ()) -> list[tuple[Outcome, str]]:
+    """Of three dense operators and a RELU, of which some differ by so many codes, or are not seen."""
+    graph = dense_graph()
+    found = {}
+    for index in range(4):
+        given = different.get(index, 0)
+        found[index] = given if isinstance(given, Difference) else Difference(16, int(given > 0), given)
+    for index in unseen:
+        found[index] = Difference(is_placed=False)
+    return [(check.outcome, check.reason) for check in explain(graph, found, "ethos-u55")]
+
+
+def dense_graph() -> Graph:
     net = IntegerSketch("dense")
     x = net.image("in", (1, 16))
     for name in ("a", "b", "c"):
         x = net.dense(x, 16, name=name)
-    x = net.plain("RELU", x, name="relu")
-    graph = net.graph([x])
-    found = {index: Difference(16, 1 if index in different else 0, different.get(index, 0)) for index in range(4)}
-    return [(check.outcome, check.reason) for check in explain(graph, found, "ethos-u55")]
+    return net.graph([net.plain("RELU", x, name="relu")])
 
 
-def test_known_differences_are_documented_and_inherited() -> None:
+def by_itself(different: int, codes: int) -> Difference:
+    """Far off, of which so much is its own."""
+    return Difference(16, 12, 90, own=Difference(16, different, codes))
+
+
+def test_each_operator_is_judged_by_itself() -> None:
     assert [outcome for outcome, _ in verdicts({})] == [Outcome.EXACT] * 4
-    first, second, _, last = verdicts({0: 1, 1: 9, 3: 4})
+    first, second, third, last = verdicts({0: 1, 1: by_itself(0, 0), 2: by_itself(2, 1), 3: 4})
     assert first[0] == Outcome.DOCUMENTED
     assert second == (Outcome.DOCUMENTED, INHERITED)
-    assert last == (Outcome.DIFFERENT, "")  # what it reads was exact again
+    assert third == first
+    assert last == (Outcome.DIFFERENT, "")
+    assert verdicts({0: 1, 1: by_itself(2, 9)})[1] == (Outcome.DIFFERENT, "")
 
 
 def test_more_than_is_known_is_a_difference() -> None:
     assert verdicts({0: 100})[0] == (Outcome.DIFFERENT, "")
+    assert verdicts({0: Difference(160, 80, 1)})[0] == (Outcome.DIFFERENT, "")  # by little, but too often
+
+
+def test_what_cannot_be_seen_leaves_its_readers_unjudged() -> None:
+    checks = verdicts({1: 9, 2: by_itself(0, 0), 3: 4}, unseen=(0,))
+    assert [outcome for outcome, _ in checks] == [
+        Outcome.NOT_COMPARED, Outcome.NOT_JUDGED, Outcome.DOCUMENTED, Outcome.DIFFERENT,
+    ]  # fmt: skip
+    assert checks[1][1] == UNSEEN
+    assert verdicts({3: 2}, unseen=(2,))[3][0] == Outcome.DOCUMENTED  # RELU passes on what a dense one may do
+
+
+@pytest.mark.parametrize(
+    ("difference", "outcome"),
+    [
+        (Difference(16), Outcome.EXACT),
+        (Difference(16, 4, 16), Outcome.NOT_JUDGED),
+        (Difference(16, 4, 17), Outcome.DIFFERENT),
+        (Difference(16, 5, 1), Outcome.DIFFERENT),
+        (Difference(16, 16, 0, False), Outcome.DIFFERENT),
+    ],
+)
+def test_an_output_below_what_is_not_judged_may_differ_by_little(difference: Difference, outcome: Outcome) -> None:
+    graph = dense_graph()
+    found = {
+        0: Difference(is_placed=False),
+        1: Difference(16, 3, 9),
+        2: by_itself(0, 0),
+        3: replace(difference, own=Difference(16)) if difference.different_elements else difference,
+    }
+    operators = explain(graph, found, "ethos-u55")
+    assert operators[1].outcome == Outcome.NOT_JUDGED
+    (output,) = explain_outputs(graph, ["relu"], (difference,), operators, "ethos-u55")
+    assert output.outcome == outcome
+
+
+def test_an_output_is_not_excused_by_an_operator_it_does_not_read() -> None:
+    net = IntegerSketch("two")
+    x = net.image("in", (1, 16))
+    other = net.plain("RELU", net.image("other", (1, 16)), name="relu")
+    graph = net.graph([net.dense(x, 16, name="dense"), other])
+    operators = explain(graph, {0: Difference(16, 3, 3), 1: Difference(16, 1, 1)}, "ethos-u55")
+    assert {check.kind: check.outcome for check in operators}["RELU"] == Outcome.DIFFERENT
+    outputs = explain_outputs(graph, ["a", "b"], (Difference(16), Difference(16, 3, 3)), operators, "ethos-u55")
+    assert [check.outcome for check in outputs] == [Outcome.EXACT, Outcome.DIFFERENT]
+
+
+def test_what_was_seen_of_a_difference_stays_seen() -> None:
+    both = Difference(16, 2, 3).and_then(Difference(is_placed=False))
+    assert (both.different_elements, both.is_placed) == (2, False)
+    assert verdicts({3: both})[3] == (Outcome.DIFFERENT, "")
+    own = Difference(16, 1, 1).and_then(by_itself(2, 2)).own
+    assert own == Difference(32, 3, 2)
+
+
+@pytest.mark.parametrize(("is_wrong", "made"), [(False, 1), (True, 8)])
+def test_both_sides_begin_anew_only_after_a_difference(
+    is_wrong: bool, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(wake_words()[0], "ethos-u55-128")
+    compiled = bytes(prepared.compiled.content)
+    sessions: list[Session] = []
+
+    def session(content: bytes, watch: Watch) -> Session:
+        sessions.append(Session(content, watch))
+        return sessions[-1]
+
+    monkeypatch.setattr(comparison, "Session", session)
+    _, operators = judged(prepared, with_wrong_biases(compiled, 0) if is_wrong else compiled)
+    assert any(check.outcome == Outcome.DIFFERENT for check in operators) == is_wrong
+    assert len(sessions) == made  # 3 samples of noise and 4 edges

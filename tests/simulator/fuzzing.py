@@ -12,7 +12,8 @@ from mlia.backends.simulator import Session
 from mlia.backends.vela_process import compile_model
 from mlia.errors import BackendError, SimulatorError
 from mlia.graph.tflite import read_tflite
-from mlia.simulator.differences import Trait, is_explained, known_difference
+from mlia.rules.verification import known_of
+from mlia.simulator.differences import is_explained
 from mlia.targets.profiles import load_target
 from tests.simulator.single_operators import KINDS, Case, draw
 
@@ -38,12 +39,17 @@ class Job(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """How a job went: "exact", "documented" or "failed", and how far it is from the reference or why it failed."""
+    """How a job went: "exact", "documented" or "failed", and how far it is from the reference or why it failed.
+
+    `different` is how many of all `elements` differ, over all inputs, by up to `codes`.
+    """
 
     job: Job
     verdict: str
     codes: int = 0
     why: str = ""
+    different: int = 0
+    elements: int = 0
 
 
 def jobs(seeds: range, targets: tuple[str, ...] = TARGETS, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Job]:
@@ -70,7 +76,7 @@ def compiled(case: Case, target: str) -> bytes:
 def run(job: Job) -> Outcome:
     """Compile, simulate and compare, for two random and two extreme inputs."""
     case = draw(job.kind, job.dtype, job.seed)
-    codes, where = 0, ""
+    codes, where, different, elements = 0, "", 0, 0
     try:
         model = compiled(case, job.target)
         random = np.random.default_rng(job.seed)
@@ -79,6 +85,7 @@ def run(job: Job) -> Outcome:
             # From fresh state each time: what is kept of a run would add up known differences.
             for theirs, ours in zip(Reference(case).run(sample), Session(model).run(sample), strict=True):
                 apart = np.abs(theirs.astype(np.int64) - ours.astype(np.int64))
+                different, elements = different + int((apart > 0).sum()), elements + apart.size
                 if apart.max(initial=0) > codes:
                     codes = int(apart.max())
                     where = f"{int((apart > 0).sum())} of {apart.size}, {edge or 'random'} input"
@@ -88,20 +95,11 @@ def run(job: Job) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         return Outcome(job, FAILED, why=f"{error!r:.120} in {Path(last.filename).name}:{last.lineno}")
     if not codes:
-        return Outcome(job, EXACT)
-    operators = case.graph.main.operators
-    explained = any(
-        is_explained(known_difference(each.kind, job.dtype, job.family, traits(case, each.index)), codes)
-        for each in operators
-    )
-    return Outcome(job, DOCUMENTED if explained else FAILED, codes, f"up to {codes} in {where}")
-
-
-def traits(case: Case, index: int) -> set[Trait]:
-    """What of an operator a known difference may depend on."""
-    operator, tensors = case.graph.main.operators[index], case.graph.main.tensors
-    scales = [tensors[each].quantization for each in operator.inputs if each >= 0]
-    return {Trait.PER_CHANNEL} if any(each and len(each.scale) > 1 for each in scales) else set()
+        return Outcome(job, EXACT, elements=elements)
+    known = [known_of(case.graph, operator, job.family) for operator in case.graph.main.operators]
+    explained = any(is_explained(each, codes, different, elements) for each in known)
+    why = f"up to {codes} in {where}, {different} of {elements} in all"
+    return Outcome(job, DOCUMENTED if explained else FAILED, codes, why, different, elements)
 
 
 class Reference:

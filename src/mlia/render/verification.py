@@ -50,6 +50,9 @@ def _verdict(found: Verification) -> str:
         return "the command stream is dangerous"
     if not found.outputs:
         return "it executes"
+    if Outcome.NOT_JUDGED in outcomes:
+        unjudged = sum(check.outcome == Outcome.NOT_JUDGED for check in found.operators)
+        return f"the same as far as it can be seen; {plural(unjudged, 'operator')} cannot be judged"
     if Outcome.DOCUMENTED in outcomes:
         return "the same, but for differences that are known"
     return "the NPU computes the same, bit by bit"

@@ -68,8 +68,6 @@ def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
     """What of an operator matters for known differences."""
     traits = set()
     parameter = inputs[1] if len(inputs) > 1 else None
-    if parameter is not None and parameter.quantization is not None and len(parameter.quantization.scale) > 1:
-        traits.add(Trait.PER_CHANNEL)
     axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
     if len(axes) > 1:
         traits.add(Trait.SEVERAL_AXES)

@@ -9,12 +9,12 @@ from enum import StrEnum
 from msgspec import Struct
 
 FAMILIES = ("ethos-u55", "ethos-u65", "ethos-u85")
+FEW = 4  # different elements say nothing yet of their share
 
 
 class Trait(StrEnum):
     """What an operator has to have for a difference, besides its kind and type."""
 
-    PER_CHANNEL = "weights quantized per channel"
     DROPS_AXIS = "a reduced width or depth that is not kept"
     MIRRORS_CHANNELS = "channels that are mirrored"
     SEVERAL_AXES = "several axes that are reduced"
@@ -23,6 +23,7 @@ class Trait(StrEnum):
 class KnownDifference(Struct, frozen=True):
     """A difference and its reason. `codes` is how many codes (LSB) it may be; None is any number.
 
+    `share` is the largest part of the elements that may differ, where there are enough of them to tell (`FEW`).
     `is_defect` says that the compiled stream does not compute the operator: the NPU's result is wrong, not rounded
     otherwise.
     """
@@ -34,6 +35,7 @@ class KnownDifference(Struct, frozen=True):
     trait: Trait | None = None
     families: tuple[str, ...] = FAMILIES
     is_defect: bool = False
+    share: float = 1.0
 
 
 _BOTH = ("int8", "int16")
@@ -45,20 +47,31 @@ KNOWN = (
         ("int8",),
         2,
         "LiteRT rounds once and Vela's stream asks for two roundings",
+        share=0.05,  # measured: 54 of 327,680
     ),
     KnownDifference(
-        "FULLY_CONNECTED", ("int16",), 1, "Vela emits a multiplier of 16 bits where LiteRT multiplies with 32"
+        "FULLY_CONNECTED",
+        ("int16",),
+        1,
+        "Vela emits a multiplier of 16 bits where LiteRT multiplies with 32",
+        share=0.5,  # measured: 14 of 56, at the edges
     ),
-    KnownDifference("ABS", ("int16",), 1, "LiteRT divides the two scales in float32, Vela in float64"),
+    KnownDifference("ABS", ("int16",), 1, "LiteRT divides the two scales in float32, Vela in float64", share=0.25),
     KnownDifference(
         "UNIDIRECTIONAL_SEQUENCE_LSTM",
         ("int8",),
         2,
         "LiteRT computes sigmoid and tanh of the gates with polynomials, the NPU with its table; steps add up",
+        share=0.25,  # measured: 24 of 380
     ),
-    KnownDifference("LOG", ("int16",), 1, "the last entry of Vela's table is one less than that of LiteRT's"),
+    # Every element of an input of the largest code differs: one of four samples in the fuzz.
+    KnownDifference(
+        "LOG", ("int16",), 1, "the last entry of Vela's table is one less than that of LiteRT's", share=0.5
+    ),
     *(
-        KnownDifference(kind, ("int16",), 1, "LiteRT rounds int16 numbers, by their scale, before it compares them")
+        KnownDifference(
+            kind, ("int16",), 1, "LiteRT rounds int16 numbers, by their scale, before it compares them", share=0.05
+        )
         for kind in ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL")
     ),
     KnownDifference("REDUCE_MAX", _BOTH, None, _ONE_ROW, Trait.DROPS_AXIS, is_defect=True),
@@ -86,8 +99,10 @@ def known_difference(kind: str, dtype: str, family: str, traits: Collection[Trai
     return None
 
 
-def is_explained(known: KnownDifference | None, codes: int) -> bool:
-    """Whether a difference of so many codes is one of those that are known and no defect."""
+def is_explained(known: KnownDifference | None, codes: int, different: int, elements: int) -> bool:
+    """Whether so many different elements, by up to so many codes, are of those that are known and no defect."""
+    if not different:
+        return True
     if known is None or known.is_defect:
-        return codes == 0
-    return known.codes is None or codes <= known.codes
+        return False
+    return (known.codes is None or codes <= known.codes) and different <= max(FEW, known.share * elements)
