@@ -88,6 +88,7 @@ def main() -> int:
         "report.schema.json": render_schema("check"),
         "optimization.schema.json": render_schema("optimize"),
         "verification.schema.json": render_schema("verify"),
+        "accuracy.schema.json": render_schema("accuracy"),
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    parser.add_argument("of", choices=("check", "optimize", "verify"), nargs="?", default="check", help="default: check")
+    parser.add_argument("of", choices=("check", "optimize", "verify", "accuracy"), nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
 

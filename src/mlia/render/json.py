@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from mlia.accuracy import Accuracy
 from mlia.report import Optimization, Report
 from mlia.verification import Verification
 
@@ -12,10 +13,11 @@ SCHEMAS = {
     "check": ("mlia-report-2.0", Report),
     "optimize": ("mlia-optimization-2.0", Optimization),
     "verify": ("mlia-verification-2.0", Verification),
+    "accuracy": ("mlia-accuracy-2.0", Accuracy),
 }
 
 
-def render_json(report: Report | Optimization | Verification) -> str:
+def render_json(report: Report | Optimization | Verification | Accuracy) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 

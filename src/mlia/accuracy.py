@@ -1,0 +1,68 @@
+"""Accuracy: how far estimates are from published measurements. The only thing that its renderer sees."""
+
+from msgspec import Struct
+
+
+class AccuracyRow(Struct, frozen=True):
+    """One measurement beside Vela's estimate and the calibrated one, in cycles in which the NPU was active.
+
+    `kind` is network, operator (a model of one) or layer (of a network). The calibrated estimate is from a fit that had
+    not seen the network or, of single operators, the shape.
+    """
+
+    family: str
+    macs: int
+    system_config: str
+    kind: str
+    model: str
+    what: str
+    measured_cycles: int
+    vela_cycles: int
+    calibrated_cycles: int
+    source: str
+
+    @property
+    def vela_percent(self) -> float:
+        """How far Vela's estimate is off, in percent of what was measured."""
+        return 100 * (self.vela_cycles / self.measured_cycles - 1)
+
+    @property
+    def calibrated_percent(self) -> float:
+        """How far the calibrated estimate is off, in percent of what was measured."""
+        return 100 * (self.calibrated_cycles / self.measured_cycles - 1)
+
+
+class ErrorSummary(Struct, frozen=True):
+    """Errors in percent: the mean of their sizes, their mean (bias), and the largest with its sign."""
+
+    mean_absolute: float
+    bias: float
+    worst: float
+
+
+class FamilyAccuracy(Struct, frozen=True):
+    """How far the estimates for one family are off, for networks, operators or layers."""
+
+    family: str
+    kind: str
+    measurements: int
+    vela: ErrorSummary
+    calibrated: ErrorSummary
+
+
+class Unmeasured(Struct, frozen=True):
+    """What there are no measurements of, on one family."""
+
+    family: str
+    what: tuple[str, ...]
+
+
+class Accuracy(Struct, frozen=True):
+    """The answer to `mlia accuracy`."""
+
+    schema_version: str
+    mlia_version: str
+    families: tuple[FamilyAccuracy, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    sources: tuple[str, ...]
+    rows: tuple[AccuracyRow, ...]

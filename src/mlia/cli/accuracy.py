@@ -1,0 +1,39 @@
+"""`mlia accuracy`: how far the estimates are from published measurements."""
+
+import argparse
+
+from mlia.cli.main import terminal_width, write_output
+
+EPILOG = """examples:
+  mlia accuracy
+  mlia accuracy --rows
+  mlia accuracy --format json -o accuracy.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--rows", action="store_true", help="every measurement, not only the sums")
+    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the ledger; returns the exit code."""
+    if arguments.rows and arguments.format == "json":
+        arguments.parser.error("--rows is for the terminal; JSON has all rows always")
+    from mlia.pipeline.ledger import accuracy
+
+    found = accuracy()
+    if arguments.format == "json":
+        from mlia.render.json import render_json
+
+        text = render_json(found)
+    else:
+        from mlia.render.accuracy import render_accuracy
+
+        text = render_accuracy(found, max(terminal_width(), 80), arguments.rows)
+    write_output(text, arguments.output)
+    return 0

@@ -1,0 +1,50 @@
+"""accuracy(): the published measurements that ship with the project, beside the estimates."""
+
+from collections.abc import Sequence
+
+import mlia
+from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary, FamilyAccuracy, Unmeasured
+from mlia.backends.ethos_u.coefficients import load_coefficients
+from mlia.backends.ethos_u.measurements import ledger
+from mlia.report import SCHEMA_VERSION
+from mlia.targets.target import LEGAL_MACS
+
+
+def accuracy() -> Accuracy:
+    """How far Vela's estimate and the calibrated one are from each measurement, and in sum for each family."""
+    rows = tuple(
+        AccuracyRow(
+            family=row.family,
+            macs=row.macs,
+            system_config=row.system_config,
+            kind=row.kind,
+            model=row.model,
+            what=row.what,
+            measured_cycles=row.measured_cycles,
+            vela_cycles=row.vela_cycles,
+            calibrated_cycles=row.unseen_cycles,
+            source=row.source,
+        )
+        for row in ledger()
+    )
+    groups = dict.fromkeys((row.family, row.kind) for row in sorted(rows, key=lambda row: row.family))
+    families = []
+    for family, kind in groups:
+        of_these = [row for row in rows if (row.family, row.kind) == (family, kind)]
+        vela = summarized([row.vela_percent for row in of_these])
+        ours = summarized([row.calibrated_percent for row in of_these])
+        families.append(FamilyAccuracy(family, kind, len(of_these), vela, ours))
+    return Accuracy(
+        schema_version=SCHEMA_VERSION,
+        mlia_version=mlia.__version__,
+        families=tuple(families),
+        unmeasured=tuple(Unmeasured(family, load_coefficients(family).without) for family in LEGAL_MACS),
+        sources=tuple(dict.fromkeys(row.source for row in rows)),
+        rows=rows,
+    )
+
+
+def summarized(errors: Sequence[float]) -> ErrorSummary:
+    """Errors in percent, at least one, in three figures."""
+    sizes = [abs(error) for error in errors]
+    return ErrorSummary(sum(sizes) / len(sizes), sum(errors) / len(errors), max(errors, key=abs))
