@@ -17,7 +17,8 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.pipeline.executing import Prepared, operators_of, output_names, prepare
 from mlia.pipeline.explaining import INHERITED, UNSEEN, explain, explain_outputs
-from mlia.simulator.operation import Compute
+from mlia.render.verification import render_verification
+from mlia.simulator.operation import Compute, Range, Transfer
 from mlia.testing import IntegerSketch
 from mlia.transforms.interpreter import ReferenceModel
 from mlia.transforms.noise import edge_and_random_samples
@@ -134,15 +135,34 @@ def with_data(content: bytes, place: int, change: Callable[[bytearray], object])
     return write_tflite(replace(graph, subgraphs=(replace(main, tensors=tuple(tensors)), *graph.subgraphs[1:])))
 
 
+def constant_address(place: Range, copied: list[Transfer]) -> int:
+    """Where in the read-only data a range is, or was copied from; the last copy first."""
+    if place.region == READ_ONLY:
+        return place.address
+    origin = next(
+        each
+        for each in copied
+        if each.destination_region == place.region
+        and each.destination <= place.address < each.destination + each.length
+    )
+    return origin.source + place.address - origin.destination
+
+
 def with_wrong_biases(content: bytes, which: int) -> bytes:
     """A compiled model in which the biases of one convolution are others; its weights decode as before."""
     (stream,) = streams_of(read_tflite(content)).values()
-    found = [each for each in stream.operations if isinstance(each, Compute) and each.scales]
-    filters = [each for each in found if all(scales.region == READ_ONLY for scales in each.scales)]
+    found: list[list[tuple[int, int]]] = []  # of each, where in the read-only data its scales begin and end
+    copied: list[Transfer] = []
+    for each in stream.operations:
+        if isinstance(each, Transfer):
+            copied.insert(0, each)
+        elif isinstance(each, Compute) and each.scales:
+            starts = [constant_address(scales, copied) for scales in each.scales]
+            found.append([(at, at + scales.length) for at, scales in zip(starts, each.scales, strict=True)])
 
     def change(data: bytearray) -> None:
-        for each in filters[which].scales:
-            for at in range(each.address, each.address + each.length - 9, 10):  # a bias is the first 5 of 10 bytes
+        for first, end in found[which]:
+            for at in range(first, end - 9, 10):  # a bias is the first 5 of 10 bytes
                 data[at + 1] ^= 0x40
 
     return with_data(content, 1, change)
@@ -160,7 +180,7 @@ def judged(prepared: Prepared, compiled: bytes) -> tuple[tuple[TensorCheck, ...]
     return explain_outputs(graph, output_names(graph), found.outputs, operators, family), operators
 
 
-@pytest.mark.parametrize("which", [0, -1])
+@pytest.mark.parametrize("which", [0, 4, -1])
 def test_wrong_biases_are_noticed(which: int) -> None:
     prepared = prepare(SAMPLE, "ethos-u55-128")
     compiled = bytes(prepared.compiled.content)
@@ -311,3 +331,34 @@ def test_both_sides_begin_anew_only_after_a_difference(
     _, operators = judged(prepared, with_wrong_biases(compiled, 0) if is_wrong else compiled)
     assert any(check.outcome == Outcome.DIFFERENT for check in operators) == is_wrong
     assert len(sessions) == made  # 3 samples of noise and 4 edges
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1, 3), (0, 3, 1, 2)])
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-512", "ethos-u85-256"])
+def test_what_turns_a_tensor_is_placed_as_it_lies(target: str, order: tuple[int, ...]) -> None:
+    shape = (1, 6, 10, 8)
+    net = IntegerSketch("turned")
+    x = net.filter("CONV_2D", net.image("in", shape), filters=8, name="first")
+    turned = tuple(shape[axis] for axis in order)
+    x = net.plain("TRANSPOSE", x, net.integers("order", *order), shape=turned, name="turned", table="TransposeOptions")
+    x = net.filter("CONV_2D", x, filters=8, name="last")
+    prepared = prepare(read_tflite(write_tflite(net.graph([x]))), target)
+    compiled = bytes(prepared.compiled.content)
+    outputs, operators = judged(prepared, compiled)
+    assert outputs[0].outcome == operators[2].outcome == Outcome.EXACT
+    # Ethos-U85 turns what the convolution writes; the others copy, and in parts where channels move.
+    seen = target.startswith("ethos-u85") or order[3] == 3
+    assert operators[1].outcome == (Outcome.EXACT if seen else Outcome.NOT_COMPARED)
+    _, wrong = judged(prepared, with_wrong_biases(compiled, 0))
+    assert Outcome.DIFFERENT in {check.outcome for check in wrong[:2]}
+    assert wrong[2].outcome != Outcome.DIFFERENT or not seen
+
+
+def test_the_title_says_what_is_not_judged() -> None:
+    found = mlia.verify(SAMPLE, "ethos-u55-128", samples=1)
+    assert "bit by bit" in render_verification(found, 80, False, False).splitlines()[0]
+    unjudged = replace(found.operators[3], outcome=Outcome.NOT_JUDGED, reason=UNSEEN)
+    partly = replace(found, operators=(*found.operators[:3], unjudged, *found.operators[4:]))
+    title = " ".join(render_verification(partly, 80, False, False).split("\n  target")[0].split())
+    assert title.endswith("the same as far as it can be seen; 1 operator cannot be judged")
+    assert not partly.is_unexplained
