@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    parser.add_argument("of", choices=("check", "optimize", "verify", "accuracy"), nargs="?", default="check", help="default: check")
+    verbs = ("check", "optimize", "verify", "accuracy")
+    parser.add_argument("of", choices=verbs, nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
 
