@@ -34,6 +34,7 @@ SLOWER = 1.02  # how much slower a remedy for memory may be without being second
 TOO_SLOW = 1.25  # and where it is none any more
 AS_FAST = 1.05  # how much slower a smaller NPU may be to be as good
 NOT_TRIED = "--no-try"
+TOSA = "rules are about TFLite's operators, and the model is TOSA"
 ONE_AT_A_TIME = "remedies are tried for one target at a time"
 Run: TypeAlias = Callable[[Graph, Target], Result]
 
@@ -84,7 +85,7 @@ def ask_rules(
     skipped: list[Skipped] = []
     case = _case(graph, target, result)
     for code in codes:
-        reason = _not_for(code, target, result)
+        reason = TOSA if graph.provenance.format.startswith("TOSA") else _not_for(code, target, result)
         if reason is None and _cannot_speak(code, case):
             passed.append(code)
             continue

@@ -14,7 +14,16 @@ from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, OutputError, TargetError, TransformError
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
-from mlia.pipeline.advising import DEFAULT_BUDGET_S, NOT_TRIED, ONE_AT_A_TIME, Advising, Copy, advise, import_rules
+from mlia.pipeline.advising import (
+    DEFAULT_BUDGET_S,
+    NOT_TRIED,
+    ONE_AT_A_TIME,
+    TOSA,
+    Advising,
+    Copy,
+    advise,
+    import_rules,
+)
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
@@ -131,8 +140,8 @@ class _Work:
         from mlia.pipeline.fixing import mend  # imports numpy
 
         result = self._result(self._graph, target, self._timeout_s)
-        if result.compiled:
-            return Skipped("fix", COMPILED)
+        if result.compiled or self._graph.provenance.format.startswith("TOSA"):
+            return Skipped("fix", COMPILED if result.compiled else TOSA)
         try:
             mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
         except (TransformError, BackendError) as error:

@@ -11,6 +11,7 @@ import mlia
 from mlia.errors import BackendError, MliaError, ModelError
 from mlia.graph.formats.tosa import read_tosa
 from mlia.graph.tflite_writer import _write_table
+from mlia.pipeline.advising import TOSA
 from mlia.results import Compatibility, Performance
 
 TINY = Path(__file__).parent / "fixtures/tiny.tosa"
@@ -29,7 +30,10 @@ def test_operators_without_constants_keep_their_index() -> None:
 
 @pytest.mark.parametrize("target", ["ethos-u85-256", "ethos-u55-128"])
 def test_a_check_goes_straight_to_vela(target: str) -> None:
-    result = mlia.check(TINY, target).targets[0].results[0]
+    (entry,) = mlia.check(TINY, target).targets
+    assert not entry.advised.advice
+    assert {skipped.reason for skipped in entry.advised.skipped} == {TOSA}
+    result = entry.results[0]
     assert isinstance(result.compatibility, Compatibility)
     assert isinstance(result.performance, Performance)
     assert result.compatibility.npu_percent == 100
