@@ -1,6 +1,7 @@
 """What must be so of every rule, and how rules are chosen."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mlia.rules
+import mlia.transforms.remedies
 from mlia.errors import RuleError
 from mlia.rules.catalog import CODES, all_rules, chosen, find_rule
 from mlia.rules.rule import CompiledRule, ConstraintRule, CpuRule, NpuRule, Rule
@@ -69,3 +71,16 @@ def test_rules_are_chosen_by_beginnings() -> None:
         chosen((), ("XYZ",))
     with pytest.raises(RuleError):
         chosen(("",), ())
+
+
+def test_every_remedy_that_is_named_is_there() -> None:
+    named = {
+        name
+        for path in Path(mlia.rules.__path__[0]).rglob("*.py")
+        for name in re.findall(r'"([a-z_]+\.[a-z_0-9]+)"', path.read_text())
+        if (Path(mlia.transforms.remedies.__path__[0]) / f"{name.partition('.')[0]}.py").exists()
+    }
+    assert len(named) > 40
+    for name in named:
+        module, _, function = name.partition(".")
+        assert callable(getattr(import_module(f"mlia.transforms.remedies.{module}"), function))

@@ -10,6 +10,7 @@ from mlia.rules.sram import BUFFER, SRAM, at_peak, in_sram, meet, most_in_use
 from mlia.rules.waiting import FAR, bound_share
 from mlia.rules.words import KIB, kib, percent, quoted
 from mlia.targets.target import MemoryMode, Target
+from mlia.targets.variants import legal_memory_modes, with_cache_limit, with_memory_mode, with_strategy
 
 # What every system with an Ethos-U has; to save some of less is no advice.
 SMALL_SRAM_BYTES = 64 * KIB
@@ -46,24 +47,6 @@ def _needs_little(case: Case) -> str:
     return f"the model needs less than {kib(SMALL_SRAM_BYTES)} of SRAM" if little else ""
 
 
-def _cache_limit(limit_bytes: int, target: Target) -> Target:
-    from mlia.targets.variants import with_cache_limit
-
-    return with_cache_limit(target, limit_bytes)
-
-
-def _strategy(strategy: str, target: Target) -> Target:
-    from mlia.targets.variants import with_strategy
-
-    return with_strategy(target, strategy)
-
-
-def _memory_mode(name: str, target: Target) -> Target:
-    from mlia.targets.variants import with_memory_mode
-
-    return with_memory_mode(target, name)
-
-
 def _smaller(peak_bytes: int, least_bytes: int, target: Target) -> tuple[Fix, ...]:
     """Less SRAM to plan with: parts of the peak in whole KiB, and the strategy that knows nothing but memory."""
     parts = (2, 4, 8) if peak_bytes >= LARGE_SRAM_BYTES else (2, 4)
@@ -71,10 +54,16 @@ def _smaller(peak_bytes: int, least_bytes: int, target: Target) -> tuple[Fix, ..
     for part in parts:
         limit = max(peak_bytes * PLACED // 100 // part // KIB, 1) * KIB
         if limit >= least_bytes:
-            fixes.append(Fix(f"arena cache of {kib(limit)}", Safety.LOSSLESS, retarget=partial(_cache_limit, limit)))
+            fixes.append(
+                Fix(
+                    f"arena cache of {kib(limit)}",
+                    Safety.LOSSLESS,
+                    retarget=partial(with_cache_limit, limit_bytes=limit),
+                )
+            )
     # Where the arena is in DRAM, the strategy does not touch what SRAM caches of it.
     if target.arena_memory.name == SRAM and target.strategy != "Size":
-        fixes.append(Fix("strategy Size", Safety.LOSSLESS, retarget=partial(_strategy, "Size")))
+        fixes.append(Fix("strategy Size", Safety.LOSSLESS, retarget=partial(with_strategy, strategy="Size")))
     return tuple(fixes)
 
 
@@ -119,10 +108,12 @@ class TooMuchSram(NpuRule):
         if filled <= limit and (lower := limit - (peak - filled)) > 0:
             told = f", {peak - filled:,} of them in gaps between tensors"
             remedy = "Set a slightly lower limit, so that the compiler plans with less."
-            fixes.append(Fix(f"limit of {lower:,} bytes", Safety.LOSSLESS, retarget=partial(_cache_limit, lower)))
+            fixes.append(
+                Fix(f"limit of {lower:,} bytes", Safety.LOSSLESS, retarget=partial(with_cache_limit, limit_bytes=lower))
+            )
         if case.target.arena_memory.name == SRAM and case.target.strategy != "Size":
             remedy += ' The strategy "Size" (in the profile) may fit.'
-            fixes.append(Fix("strategy Size", Safety.LOSSLESS, retarget=partial(_strategy, "Size")))
+            fixes.append(Fix("strategy Size", Safety.LOSSLESS, retarget=partial(with_strategy, strategy="Size")))
         yield Finding(
             (),
             f"{peak:,} bytes of SRAM where {limit:,} are allowed{told}; at the peak: {at_peak(memory)}",
@@ -280,7 +271,7 @@ class WaitsForWeights(NpuRule):
         for mode in _elsewhere(case.target):
             needed = memory.sram_bytes + (memory.constants_bytes if _kind(case.target, mode.constants) == SRAM else 0)
             if limit is None or needed <= limit:
-                change = partial(_memory_mode, mode.name)
+                change = partial(with_memory_mode, name=mode.name)
                 fixes.append(Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=change))
         if fixes:
             yield Finding(
@@ -332,7 +323,7 @@ class WeightsInSram(NpuRule):
         if memory is None:
             return
         fixes = [
-            Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=partial(_memory_mode, mode.name))
+            Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=partial(with_memory_mode, name=mode.name))
             for mode in _elsewhere(case.target)
             if _kind(case.target, mode.constants) != SRAM
         ]
@@ -349,8 +340,6 @@ class WeightsInSram(NpuRule):
 
 def _elsewhere(target: Target) -> list[MemoryMode]:
     """Legal memory modes that place constants, arena or cache in other memories than now, one for each placement."""
-
-    from mlia.targets.variants import legal_memory_modes
 
     def places(mode: MemoryMode) -> tuple[str, ...]:
         return tuple(_kind(target, port) for port in (mode.constants, mode.arena, mode.cache))

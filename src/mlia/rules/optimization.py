@@ -4,54 +4,18 @@ from collections.abc import Iterator
 from functools import partial
 
 from mlia.advice import Safety
-from mlia.graph.graph import Graph, Operator, Subgraph
+from mlia.graph.graph import Operator, Subgraph
 from mlia.results import Bound, OperatorId, Unit
-from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
+from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
 from mlia.rules.waiting import COMPUTING, FAR, bound_share, npu_share, waiting_share
 from mlia.rules.words import kib, named, percent
-from mlia.targets.target import Target
+from mlia.targets.variants import next_macs, with_macs
 
 WAITING = 0.05  # of the cycles, that the NPU waits: less is not worth other weights
 BUSY = 0.5  # of the cycles: when multiplying takes most of the time, more MACs help
 MOSTLY = 0.5  # of an inference, that the NPU takes: less, and the host's part is what to look at
 FEW_WEIGHTS_BYTES = 1024
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF")
-
-
-def _pruned(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.compression import pruned
-
-    return pruned(graph)
-
-
-def _clustered(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.compression import clustered
-
-    return clustered(graph)
-
-
-def _both(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.compression import pruned_and_clustered
-
-    return pruned_and_clustered(graph)
-
-
-def _two_of_four(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.compression import two_of_four
-
-    return two_of_four(graph)
-
-
-def _one_scale(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.compression import one_scale_for_dense
-
-    return one_scale_for_dense(graph)
-
-
-def _macs(macs: int, target: Target) -> Target:
-    from mlia.targets.variants import with_macs
-
-    return with_macs(target, macs)
 
 
 def _int8_weights(case: Case) -> list[Operator]:
@@ -128,9 +92,9 @@ class UncompressedWeights(NpuRule):
             f" {kib(memory.compressed_weights_bytes)} compressed",
             "Run `mlia optimize --pruning --pruning-target 0.6 --clustering` with calibration data.",
             (
-                Fix("60 % pruned, 16 clusters", Safety.VALIDATE, _both),
-                Fix("60 % pruned", Safety.VALIDATE, _pruned),
-                Fix("16 clusters", Safety.VALIDATE, _clustered),
+                Fix("60 % pruned, 16 clusters", Safety.VALIDATE, later("compression.pruned_and_clustered")),
+                Fix("60 % pruned", Safety.VALIDATE, later("compression.pruned")),
+                Fix("16 clusters", Safety.VALIDATE, later("compression.clustered")),
             ),
             only_if_gain=True,
         )
@@ -211,7 +175,7 @@ class DenseOnU85(NpuRule):
                 (),
                 f"{percent(share)} of the NPU's cycles multiply or read dense weights; it skips two zeros of four",
                 "Run `mlia optimize --pruning --pruning-pattern 2:4` with calibration data.",
-                (Fix("2:4 sparsity", Safety.VALIDATE, _two_of_four),),
+                (Fix("2:4 sparsity", Safety.VALIDATE, later("compression.two_of_four")),),
                 only_if_gain=True,
             )
 
@@ -243,8 +207,6 @@ class MacBound(NpuRule):
         return _mostly_host(case) if case.performance.memory is not None else "nothing runs on the NPU"
 
     def check(self, case: Case) -> Iterator[Finding]:
-        from mlia.targets.variants import next_macs
-
         more, share = next_macs(case.target, 1), bound_share(case, Bound.MACS)
         if more is None or share < BUSY:
             return
@@ -254,7 +216,7 @@ class MacBound(NpuRule):
             (),
             f"{percent(share)} of the NPU's cycles wait for the MAC array{told}",
             "If the hardware is not fixed yet, compare the next larger NPU.",
-            (Fix(f"{more} MACs", Safety.LOSSLESS, retarget=partial(_macs, more)),),
+            (Fix(f"{more} MACs", Safety.LOSSLESS, retarget=partial(with_macs, macs_per_cycle=more)),),
             only_if_gain=True,
         )
 
@@ -305,7 +267,7 @@ class ScalePerRow(NpuRule):
             f"{named([main.operator_name(operator) for operator in found])}: a scale per row, from {min(scales):.3g} to"
             f" {max(scales):.3g}",
             "Quantize FULLY_CONNECTED weights with one scale per tensor (`--per-tensor-fc` of mlia optimize).",
-            (Fix("one scale per tensor", Safety.VALIDATE, _one_scale),),
+            (Fix("one scale per tensor", Safety.VALIDATE, later("compression.one_scale_for_dense")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds(operators),
         )
@@ -340,8 +302,6 @@ class LargerThanNeeded(NpuRule):
         return "" if case.performance.memory is not None else "nothing runs on the NPU"
 
     def check(self, case: Case) -> Iterator[Finding]:
-        from mlia.targets.variants import next_macs
-
         fewer = next_macs(case.target, -1)
         steps = [step for cost in case.performance.operators for step in cost.steps]
         now = sum(step.total_cycles for step in steps)
@@ -353,7 +313,7 @@ class LargerThanNeeded(NpuRule):
             f"{percent(bound_share(case, *FAR, Bound.SRAM, Bound.LATENCY))} of the NPU's cycles are in steps that wait"
             " for memory",
             "If the hardware is not fixed yet, compare the next smaller NPU.",
-            (Fix(f"{fewer} MACs", Safety.LOSSLESS, retarget=partial(_macs, fewer)),),
+            (Fix(f"{fewer} MACs", Safety.LOSSLESS, retarget=partial(with_macs, macs_per_cycle=fewer)),),
             aim=Aim.HARDWARE,
             only_if_gain=True,
         )

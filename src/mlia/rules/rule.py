@@ -6,6 +6,7 @@ A rule is a class. Its name states the offence, and its docstring is the page th
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
+from importlib import import_module
 from typing import ClassVar
 
 from msgspec import Struct
@@ -52,6 +53,20 @@ class Fix(Struct, frozen=True):
     safety: Safety
     change: Callable[[Graph], Graph] | None = None
     retarget: Callable[[Target], Target] | None = None
+
+
+def later(function: str, *arguments: object) -> Callable[[Graph], Graph]:
+    """A function of `mlia.transforms.remedies` by module and name, "kernels.plain_convolutions", for Fix.change.
+
+    It is imported when it is first tried, because it needs numpy, and gets the graph and then these arguments.
+    """
+
+    def change(graph: Graph) -> Graph:
+        module, _, name = function.partition(".")
+        mended: Graph = getattr(import_module(f"mlia.transforms.remedies.{module}"), name)(graph, *arguments)
+        return mended
+
+    return change
 
 
 class Finding(Struct, frozen=True):

@@ -2,21 +2,13 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import KindRule, finding, kinds, places, to_validate
-from mlia.rules.rule import Case, Finding, Rule
+from mlia.rules.rule import Case, Finding, Rule, later
 from mlia.rules.words import named
 
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _VARIABLES = ("READ_VARIABLE", "ASSIGN_VARIABLE")
 CONTROL = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
-
-
-def state_outside(graph: Graph) -> Graph:
-    """Variables as inputs and outputs of the model."""
-    from mlia.transforms.remedies.state import state_outside as change
-
-    return change(graph)
 
 
 class ResourceVariables(KindRule):
@@ -52,7 +44,7 @@ class ResourceVariables(KindRule):
             times = "once" if len(acting) == 1 else f"{len(acting)} times"
             evidence = f"variables ({named(names)}) are read or set {times} on the CPU"
             remedy = "Keep the state in the program: an input and an output for each variable."
-            fix = to_validate("state as inputs and outputs", state_outside)
+            fix = to_validate("state as inputs and outputs", later("state.state_outside"))
             yield finding(case, refused, evidence, remedy, fix)
 
 

@@ -6,7 +6,7 @@ from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import OperatorId
 from mlia.rules.compatibility.control import CONTROL
 from mlia.rules.compatibility.refusals import FLOAT, RefusalRule, finding, kinds, places, to_validate
-from mlia.rules.rule import Case, Finding, Refused, Rule
+from mlia.rules.rule import Case, Finding, Refused, Rule, later
 from mlia.transforms.remedies.forms import INTEGER_FORMS
 
 _CONVERTING = ("QUANTIZE", "DEQUANTIZE")
@@ -19,20 +19,6 @@ def quantized_to_int8(graph: Graph) -> Graph:
     from mlia.transforms.prepare import QuantizeOptions, quantized
 
     return quantized(graph, QuantizeOptions())[0]
-
-
-def islands_in_integers(graph: Graph) -> Graph:
-    """Float operators between DEQUANTIZE and QUANTIZE on integers."""
-    from mlia.transforms.remedies.islands import islands_in_integers as change
-
-    return change(graph)
-
-
-def integer_ends(graph: Graph) -> Graph:
-    """Inputs and outputs in integers."""
-    from mlia.transforms.remedies.edges import integer_ends as change
-
-    return change(graph)
 
 
 def in_float(case: Case) -> list[Refused]:
@@ -137,7 +123,7 @@ class FloatIsland(RefusalRule):
             evidence += f", with {converting} conversion{'s' if converting > 1 else ''} around"
         remedy = "Quantize these operators as well, or leave them out of the model."
         if any(refused.operator.kind in INTEGER_FORMS for refused in computing):
-            fix = to_validate("float operators in integers", islands_in_integers)
+            fix = to_validate("float operators in integers", later("islands.islands_in_integers"))
             yield finding(case, inside, evidence, remedy, fix)
         else:
             reason = "none of them has an integer form whose scale is known"
@@ -177,7 +163,9 @@ class FloatEdges(RefusalRule):
             counts = " and ".join(f"{count} {side[:-1] if count == 1 else side}" for side, count in sides if count)
             evidence = f"{counts} in float32: {kinds(edges)} on the CPU ({places(edges)})"
             remedy = "Convert with int8 inputs and outputs, and scale in the program where needed."
-            yield finding(case, edges, evidence, remedy, to_validate("integer inputs and outputs", integer_ends))
+            yield finding(
+                case, edges, evidence, remedy, to_validate("integer inputs and outputs", later("edges.integer_ends"))
+            )
 
 
 RULES: tuple[type[Rule], ...] = (FloatModel, FloatIsland, FloatEdges)

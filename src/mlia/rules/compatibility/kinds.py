@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph
 from mlia.results import Constraint
 from mlia.rules.compatibility.control import CONTROL
 from mlia.rules.compatibility.refusals import (
@@ -16,7 +15,7 @@ from mlia.rules.compatibility.refusals import (
     to_validate,
     types_of,
 )
-from mlia.rules.rule import Case, Finding, Rule
+from mlia.rules.rule import Case, Finding, Rule, later
 
 _SPACE = ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 # What Ethos-U85 has and Ethos-U55 and U65 have not, apart from GATHER and variables, which have rules of their own.
@@ -29,41 +28,6 @@ _ELSEWHERE = (
     *_SPACE, *ONLY_U85, *_WRITTEN_OTHERWISE, *CONTROL, "GATHER", "CUSTOM", "VAR_HANDLE", "READ_VARIABLE",
     "ASSIGN_VARIABLE", "CALL_ONCE", "SHAPE", "RANK", "DEQUANTIZE",
 )  # fmt: skip
-
-
-def space_moved(graph: Graph) -> Graph:
-    """Space, depth and batch moved by RESHAPE and TRANSPOSE."""
-    from mlia.transforms.remedies.rearranging import space_moved_by_transposes
-
-    return space_moved_by_transposes(graph)
-
-
-def gathers_as_slices(graph: Graph) -> Graph:
-    """GATHER as SLICE and CONCATENATION."""
-    from mlia.transforms.remedies.rearranging import gathers_as_slices as change
-
-    return change(graph)
-
-
-def broadcasts_as_tiles(graph: Graph) -> Graph:
-    """BROADCAST_TO as TILE."""
-    from mlia.transforms.remedies.rearranging import broadcasts_as_tiles as change
-
-    return change(graph)
-
-
-def smallest_as_largest(graph: Graph) -> Graph:
-    """ARG_MIN as ARG_MAX of the negative."""
-    from mlia.transforms.remedies.substitutes import smallest_as_largest as change
-
-    return change(graph)
-
-
-def softmax_at_the_end(graph: Graph) -> Graph:
-    """LOG_SOFTMAX as SOFTMAX."""
-    from mlia.transforms.remedies.substitutes import softmax_at_the_end as change
-
-    return change(graph)
 
 
 class SpaceRearranged(KindRule):
@@ -94,7 +58,7 @@ class SpaceRearranged(KindRule):
         if refused:
             evidence = f"{kinds(refused)} ({places(refused)}): no such operator on {case.target.npu.name}"
             remedy = "Write them as RESHAPE, TRANSPOSE and RESHAPE, which move the same bytes on the NPU."
-            fix = lossless("RESHAPE, TRANSPOSE, RESHAPE", space_moved)
+            fix = lossless("RESHAPE, TRANSPOSE, RESHAPE", later("rearranging.space_moved_by_transposes"))
             yield finding(case, refused, evidence, remedy, fix)
 
 
@@ -132,7 +96,13 @@ class GatherOffNpu(KindRule):
         if fixed:
             evidence = f"{places(fixed)} picks by constant indexes along axis {fixed[0].operator.number('axis')}"
             remedy = "Write it as SLICEs, one for each run of indexes, and a CONCATENATION."
-            yield finding(case, fixed, evidence, remedy, lossless("SLICE and CONCATENATION", gathers_as_slices))
+            yield finding(
+                case,
+                fixed,
+                evidence,
+                remedy,
+                lossless("SLICE and CONCATENATION", later("rearranging.gathers_as_slices")),
+            )
         if computed:
             evidence = f"{places(computed)} picks by computed indexes"
             remedy = "Pick in the program, or use an Ethos-U85 with the axis equal to the number of batch dimensions."
@@ -165,16 +135,18 @@ class WrittenOtherwise(KindRule):
     def check(self, case: Case) -> Iterator[Finding]:
         remedies = {
             "BROADCAST_TO": (
-                "Use TILE, or leave the broadcast to the arithmetic behind it.", lossless("TILE", broadcasts_as_tiles)
+                "Use TILE, or leave the broadcast to the arithmetic behind it.",
+                lossless("TILE", later("rearranging.broadcasts_as_tiles")),
             ),
             "ARG_MIN": (
-                "Use ARG_MAX of the negative.", lossless("ARG_MAX of the negative", smallest_as_largest)
+                "Use ARG_MAX of the negative.",
+                lossless("ARG_MAX of the negative", later("substitutes.smallest_as_largest")),
             ),
             "LOG_SOFTMAX": (
                 "Use SOFTMAX, or no activation: the order of the classes is the same.",
-                to_validate("SOFTMAX instead", softmax_at_the_end),
+                to_validate("SOFTMAX instead", later("substitutes.softmax_at_the_end")),
             ),
-        }  # fmt: skip
+        }
         for kind, (remedy, fix) in remedies.items():
             refused = self.on_integers(case, kind)
             if refused:

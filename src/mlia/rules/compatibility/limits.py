@@ -1,12 +1,10 @@
 """Rules about kernels: strides, pooling, transposed convolutions and resizing that the NPU does not take."""
 
-from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
 from mlia.rules.words import named, quoted, sizes
 from mlia.transforms.remedies.places import Place, place_of
 
@@ -25,19 +23,10 @@ class LimitRule(ConstraintRule):
         return "the model is float: quantize it first" if case.graph.computes_in_float else ""
 
 
-def remedy(function: str, refused: Sequence[Refused]) -> Callable[[Graph], Graph]:
-    """A function of `mlia.transforms.remedies`, by module and name, for these operators."""
-    module, _, name = function.partition(".")
+def places_of(refused: Sequence[Refused]) -> tuple[Place, ...]:
+    """Where operators of the main subgraph are, for remedies that are told of which operators they are."""
     found = (place_of(each.subgraph, each.operator) for each in refused if not each.subgraph.index)
-    places = tuple(place for place in found if place is not None)
-
-    def change(graph: Graph) -> Graph:
-        mended: Callable[[Graph, Sequence[Place]], Graph] = getattr(
-            import_module(f"mlia.transforms.remedies.{module}"), name
-        )
-        return mended(graph, places)
-
-    return change
+    return tuple(place for place in found if place is not None)
 
 
 def shapes(refused: Sequence[Refused], position: int = 0, most: int = 2) -> str:
@@ -104,7 +93,9 @@ class Stride(LimitRule):
                 f"stride {_told(convolutions, 'stride_h', 'stride_w')}; above 3 only without padding and dilation"
             )
             advice = "Pad before the convolution and use VALID padding; write the zeros of dilation into the weights."
-            fix = lossless("explicit padding and dilation", remedy("kernels.plain_convolutions", convolutions))
+            fix = lossless(
+                "explicit padding and dilation", later("kernels.plain_convolutions", places_of(convolutions))
+            )
             yield finding(case, convolutions, evidence, advice, fix)
         if depthwise:
             evidence = (
@@ -112,17 +103,21 @@ class Stride(LimitRule):
             )
             advice = "Use strides of 2 or 3, one after the other; or compute with a smaller stride and drop rows."
             smaller = lossless(
-                "a smaller stride, then STRIDED_SLICE", remedy("kernels.subsampled_depthwise", depthwise)
+                "a smaller stride, then STRIDED_SLICE", later("kernels.subsampled_depthwise", places_of(depthwise))
             )
-            dense = lossless("CONV_2D instead of depthwise", remedy("kernels.depthwise_as_convolution", depthwise))
+            dense = lossless(
+                "CONV_2D instead of depthwise", later("kernels.depthwise_as_convolution", places_of(depthwise))
+            )
             yield finding(case, depthwise, evidence, advice, smaller, dense)
         if pools:
             evidence = f"pooling stride {_told(pools, 'stride_h', 'stride_w')} with SAME padding; above 3 only VALID"
             advice = "Use VALID padding, or a size that the stride divides; or pool the edges by themselves."
-            parts = lossless("edges pooled by themselves", remedy("pooling.pools_in_parts", pools))
+            parts = lossless("edges pooled by themselves", later("pooling.pools_in_parts", places_of(pools)))
             highest = _kinds(pools, "MAX_POOL_2D")
             padded = (
-                [lossless("PADV2 of the lowest value", remedy("pooling.padded_max_pools", highest))] if highest else []
+                [lossless("PADV2 of the lowest value", later("pooling.padded_max_pools", places_of(highest)))]
+                if highest
+                else []
             )
             yield finding(case, pools, evidence, advice, parts, *padded)
 
@@ -159,12 +154,16 @@ class PoolKernel(LimitRule):
         if not refused:
             return
         averages, highest = _kinds(refused, "AVERAGE_POOL_2D"), _kinds(refused, "MAX_POOL_2D")
-        fixes = [lossless("the same pool in another shape", remedy("pooling.pools_of_another_shape", refused))]
+        fixes = [
+            lossless("the same pool in another shape", later("pooling.pools_of_another_shape", places_of(refused)))
+        ]
         if averages:
-            fixes.append(lossless("edges pooled by themselves", remedy("pooling.pools_in_parts", averages)))
-            fixes.append(to_validate("DEPTHWISE_CONV_2D and MUL", remedy("pooling.averages_by_convolution", averages)))
+            fixes.append(lossless("edges pooled by themselves", later("pooling.pools_in_parts", places_of(averages))))
+            fixes.append(
+                to_validate("DEPTHWISE_CONV_2D and MUL", later("pooling.averages_by_convolution", places_of(averages)))
+            )
         if highest:
-            fixes.append(lossless("maxima of maxima", remedy("pooling.max_pools_in_steps", highest)))
+            fixes.append(lossless("maxima of maxima", later("pooling.max_pools_in_steps", places_of(highest))))
         evidence = (
             f"kernel {_told(refused, 'filter_height', 'filter_width')}; at most 256 high, and 8x8 with SAME averages"
         )
@@ -203,7 +202,7 @@ class TransposedStride(LimitRule):
         if refused:
             evidence = f"TRANSPOSE_CONV with stride {_told(refused, 'stride_h', 'stride_w')}; the NPU has 1x1 and 2x2"
             advice = "Use one convolution for each row of the stride and interleave them, or upsample by 2 in steps."
-            fix = lossless("interleaved convolutions", remedy("upsampling.convolutions_interleaved", refused))
+            fix = lossless("interleaved convolutions", later("upsampling.convolutions_interleaved", places_of(refused)))
             yield finding(case, refused, evidence, advice, fix)
 
 
@@ -239,7 +238,7 @@ class TransposedSize(LimitRule):
             stride = _sides(refused[0], "stride_h", "stride_w")
             evidence = f"{shapes(refused, 2)} with stride {stride} becomes {' and '.join(made[:2])}"
             advice = "Make the output input times stride and crop it, or interleave convolutions."
-            fix = lossless("interleaved convolutions", remedy("upsampling.convolutions_interleaved", refused))
+            fix = lossless("interleaved convolutions", later("upsampling.convolutions_interleaved", places_of(refused)))
             yield finding(case, refused, f"{evidence}; the NPU makes input times stride", advice, fix)
 
 
@@ -280,10 +279,10 @@ class Resize(LimitRule):
         )
         nearest, bilinear = _kinds(refused, "RESIZE_NEAREST_NEIGHBOR"), _kinds(refused, "RESIZE_BILINEAR")
         if nearest:
-            fix = lossless("copies", remedy("resizing.copies", nearest))
+            fix = lossless("copies", later("resizing.copies", places_of(nearest)))
             yield finding(case, nearest, _resized(nearest, legal), "Resize by 2 in steps, or make it of copies.", fix)
         if bilinear:
-            change = remedy("resizing.interpolating_convolutions", bilinear)
+            change = later("resizing.interpolating_convolutions", places_of(bilinear))
             fix = to_validate("one convolution for each position between pixels", change)
             advice = "Resize by 2 in steps without align_corners, or interpolate by convolutions."
             yield finding(case, bilinear, _resized(bilinear, legal), advice, fix)
@@ -329,7 +328,7 @@ class ContradictoryResize(LimitRule):
         refused = self.refusals(case)
         if refused:
             evidence = f"align_corners and half_pixel_centers are both set in {places(refused)}"
-            fix = to_validate("half-pixel centers only", remedy("resizing.half_pixel_centers_only", refused))
+            fix = to_validate("half-pixel centers only", later("resizing.half_pixel_centers_only", places_of(refused)))
             yield finding(case, refused, evidence, "Convert the model with the one that it was trained with.", fix)
 
 

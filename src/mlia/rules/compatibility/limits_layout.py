@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from mlia.rules.compatibility.limits import LimitRule, remedy, shapes
+from mlia.rules.compatibility.limits import LimitRule, places_of, shapes
 from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
-from mlia.rules.rule import Case, Finding, Rule
+from mlia.rules.rule import Case, Finding, Rule, later
 
 
 class Slice(LimitRule):
@@ -39,7 +39,7 @@ class Slice(LimitRule):
             advice = (
                 "Step through the width of a reshaped tensor, or sort the filters in front and slice without stride."
             )
-            fix = lossless("slices along the width", remedy("slices.forward_slices", refused))
+            fix = lossless("slices along the width", later("slices.forward_slices", places_of(refused)))
             yield finding(case, refused, evidence, advice, fix)
 
 
@@ -71,7 +71,7 @@ class TransposeRank(LimitRule):
         """What is wrong."""
         refused = self.refusals(case)
         if refused:
-            fix = to_validate("joined axes", remedy("transposing.merged_transposes_in_parts", refused))
+            fix = to_validate("joined axes", later("transposing.merged_transposes_in_parts", places_of(refused)))
             evidence = f"TRANSPOSE of {shapes(refused)}; at most 8 axes"
             yield finding(case, refused, evidence, "Join axes that stay next to each other by RESHAPE.", fix)
 
@@ -107,7 +107,7 @@ class LargeTranspose(LimitRule):
         refused = self.refusals(case)
         if refused:
             advice = "Transpose in parts or in steps, or export the model in the order that the next operator reads."
-            fix = lossless("parts of fewer axes", remedy("transposing.merged_transposes_in_parts", refused))
+            fix = lossless("parts of fewer axes", later("transposing.merged_transposes_in_parts", places_of(refused)))
             types = sorted({tensor.dtype for each in refused if (tensor := each.tensor(0)) is not None})
             evidence = f"TRANSPOSE of {' and '.join(types)} {shapes(refused)}; two axes together can have 65,536"
             if "int32" in types:
@@ -148,7 +148,7 @@ class Reverse(LimitRule):
         refused = self.refusals(case)
         if refused:
             evidence = f"REVERSE_V2 of {shapes(refused)}; the NPU cannot read backwards"
-            fix = lossless("MIRROR_PAD and SLICE", remedy("slices.mirrored", refused))
+            fix = lossless("MIRROR_PAD and SLICE", later("slices.mirrored", places_of(refused)))
             yield finding(case, refused, evidence, "Mirror by MIRROR_PAD, or turn the next kernel around.", fix)
 
 
@@ -185,7 +185,7 @@ class LargeMatmul(LimitRule):
         deep = [each for each in refused if "OFM depth" in each.constraint.rule]
         long = [each for each in refused if each not in deep]
         if deep:
-            fix = lossless("some columns at a time", remedy("transposing.matmul_in_columns", deep))
+            fix = lossless("some columns at a time", later("transposing.matmul_in_columns", places_of(deep)))
             evidence = f"{shapes(deep, 1)} as second matrix; the output can be 65,536 deep"
             yield finding(case, deep, evidence, "Multiply some columns at a time.", fix)
         if long:
@@ -224,7 +224,7 @@ class WideMatmul(LimitRule):
         """What is wrong."""
         refused = self.refusals(case)
         if refused:
-            fix = to_validate("QUANTIZE to int8 around it", remedy("transposing.matmul_of_int8", refused))
+            fix = to_validate("QUANTIZE to int8 around it", later("transposing.matmul_of_int8", places_of(refused)))
             evidence = f"int16 product in {places(refused)}; {case.target.npu.name} multiplies computed int8 only"
             yield finding(case, refused, evidence, "Compute the product in int8.", fix)
 

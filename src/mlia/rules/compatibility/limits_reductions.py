@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from mlia.rules.compatibility.limits import LimitRule, remedy, shapes
+from mlia.rules.compatibility.limits import LimitRule, places_of, shapes
 from mlia.rules.compatibility.refusals import finding, lossless, to_validate
-from mlia.rules.rule import Case, Finding, Rule
+from mlia.rules.rule import Case, Finding, Rule, later
 
 
 class SoftmaxRows(LimitRule):
@@ -38,7 +38,7 @@ class SoftmaxRows(LimitRule):
         if refused:
             evidence = f"SOFTMAX over {shapes(refused)}; height times width can be 65,536"
             advice = "Reshape the rows into several batches, or leave SOFTMAX out where only the largest is needed."
-            fix = lossless("rows in several batches", remedy("reductions.softmax_in_batches", refused))
+            fix = lossless("rows in several batches", later("reductions.softmax_in_batches", places_of(refused)))
             yield finding(case, refused, evidence, advice, fix)
 
 
@@ -72,7 +72,7 @@ class MeanOverDepth(LimitRule):
         if refused:
             evidence = f"MEAN over the channels of {shapes(refused)}; only if height, width or depth is 1"
             advice = "Reshape the input so that what is reduced is height or width."
-            fix = lossless("RESHAPE around the MEAN", remedy("reductions.means_of_another_shape", refused))
+            fix = lossless("RESHAPE around the MEAN", later("reductions.means_of_another_shape", places_of(refused)))
             yield finding(case, refused, evidence, advice, fix)
 
 
@@ -106,8 +106,8 @@ class LongMean(LimitRule):
         if refused:
             evidence = f"MEAN of {shapes(refused)}; an axis can have 4,096, and int16 65,536 elements in all"
             advice = "Reshape the long axis into two, or average over a part first."
-            shaped = lossless("a long axis as two", remedy("reductions.means_of_another_shape", refused))
-            twice = to_validate("two means in a row", remedy("reductions.means_in_two_steps", refused))
+            shaped = lossless("a long axis as two", later("reductions.means_of_another_shape", places_of(refused)))
+            twice = to_validate("two means in a row", later("reductions.means_in_two_steps", places_of(refused)))
             yield finding(case, refused, evidence, advice, shaped, twice)
 
 
@@ -140,7 +140,7 @@ class ArgmaxAxis(LimitRule):
         refused = self.refusals(case)
         if refused:
             evidence = f"ARG_MAX over an inner axis of {shapes(refused)}; only over the last one"
-            fix = lossless("TRANSPOSE in front", remedy("reductions.argmax_over_depth", refused))
+            fix = lossless("TRANSPOSE in front", later("reductions.argmax_over_depth", places_of(refused)))
             yield finding(case, refused, evidence, "Move the axis to the end, or put the classes there.", fix)
 
 

@@ -2,41 +2,13 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph, Tensor
+from mlia.graph.graph import Tensor
 from mlia.results import OperatorId
 from mlia.rules.compatibility.refusals import finding, kinds, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
 from mlia.rules.words import named
 
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
-
-
-def scales_passed_on(graph: Graph) -> Graph:
-    """Missing scales from those of neighbors."""
-    from mlia.transforms.remedies.quantizing import scales_passed_on as change
-
-    return change(graph)
-
-
-def one_scale_per_tensor(graph: Graph) -> Graph:
-    """One scale for each tensor that is no weights."""
-    from mlia.transforms.remedies.quantizing import one_scale_per_tensor as change
-
-    return change(graph)
-
-
-def wide_zero_points_dropped(graph: Graph) -> Graph:
-    """int32 with the zero point 0."""
-    from mlia.transforms.remedies.quantizing import wide_zero_points_dropped as change
-
-    return change(graph)
-
-
-def extremes_requantized(graph: Graph) -> Graph:
-    """MAXIMUM and MINIMUM with one scale."""
-    from mlia.transforms.remedies.quantizing import extremes_requantized as change
-
-    return change(graph)
 
 
 def _tensors(refused: list[Refused]) -> list[Tensor]:
@@ -81,7 +53,13 @@ class MissingScale(ConstraintRule):
             missing = [tensor.name for tensor in _tensors(refused) if _needs_scale(tensor)]
             evidence = f"no scale of {named(missing)}: {kinds(refused)} on the CPU" if missing else places(refused)
             remedy = "Quantize the model again as a whole; a lost scale cannot be told from the codes."
-            yield finding(case, refused, evidence, remedy, to_validate("scales of neighbors", scales_passed_on))
+            yield finding(
+                case,
+                refused,
+                evidence,
+                remedy,
+                to_validate("scales of neighbors", later("quantizing.scales_passed_on")),
+            )
 
 
 def _needs_scale(tensor: Tensor) -> bool:
@@ -167,7 +145,13 @@ class ScalesPerChannel(ConstraintRule):
             count = max((len(tensor.quantization.scale) for tensor in several if tensor.quantization), default=0)
             evidence = f"{count} scales in {named([tensor.name for tensor in several])}, read by {kinds(refused)}"
             remedy = "Quantize activations and constants of arithmetic per tensor."
-            yield finding(case, refused, evidence, remedy, to_validate("one scale per tensor", one_scale_per_tensor))
+            yield finding(
+                case,
+                refused,
+                evidence,
+                remedy,
+                to_validate("one scale per tensor", later("quantizing.one_scale_per_tensor")),
+            )
 
 
 class ZeroPointOutOfRange(ConstraintRule):
@@ -207,7 +191,7 @@ class ZeroPointOutOfRange(ConstraintRule):
         evidence = f"zero point {', '.join(told) or 'out of range'}: {kinds(refused)} on the CPU"
         remedy = "Quantize int16 and int32 with the zero point 0, int8 within -128..127, uint8 within 0..255."
         if any(tensor.dtype == "int32" for tensor in wrong):
-            fix = to_validate("zero point 0 for int32", wide_zero_points_dropped)
+            fix = to_validate("zero point 0 for int32", later("quantizing.wide_zero_points_dropped"))
             yield finding(case, refused, evidence, remedy, fix)
         else:
             reason = "the numbers behind these codes are not known"
@@ -254,7 +238,13 @@ class MismatchedScales(ConstraintRule):
                 f" output with {_scale(refused[0].output)}"
             )
             remedy = "Give the inputs the output's scale and zero point, by a QUANTIZE in front of them."
-            yield finding(case, refused, evidence, remedy, to_validate("inputs requantized", extremes_requantized))
+            yield finding(
+                case,
+                refused,
+                evidence,
+                remedy,
+                to_validate("inputs requantized", later("quantizing.extremes_requantized")),
+            )
 
 
 def _scale(tensor: Tensor | None) -> str:

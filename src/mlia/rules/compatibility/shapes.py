@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph, Tensor
+from mlia.graph.graph import Tensor
 from mlia.results import OperatorId
 from mlia.rules.compatibility.refusals import (
     finding,
@@ -13,38 +13,10 @@ from mlia.rules.compatibility.refusals import (
     places,
     to_validate,
 )
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
 from mlia.rules.words import named
 
 _SIZES = ("SHAPE", "RANK")  # always on the CPU
-
-
-def sizes_known(graph: Graph) -> Graph:
-    """The batch 1, and constants for what follows from it."""
-    from mlia.transforms.remedies.sizes import with_sizes_known
-
-    return with_sizes_known(graph)
-
-
-def constants_folded(graph: Graph) -> Graph:
-    """What is computed from constants as constants."""
-    from mlia.transforms.remedies.sizes import with_constants_folded
-
-    return with_constants_folded(graph)
-
-
-def batch_of_one(graph: Graph) -> Graph:
-    """The model for one sample at a time."""
-    from mlia.transforms.remedies.sizes import batch_of_one as change
-
-    return change(graph)
-
-
-def parameters_as_int32(graph: Graph) -> Graph:
-    """Constant parameters of padding as int32."""
-    from mlia.transforms.remedies.parameters import parameters_as_int32 as change
-
-    return change(graph)
 
 
 def _open_tensors(case: Case) -> list[Tensor]:
@@ -98,7 +70,10 @@ class OpenShape(ConstraintRule):
         if not _open_tensors(case):
             evidence = f"sizes that are known are computed: {kinds(refused)} ({places(refused)}) on the CPU"
         remedy = "Export the model with a fixed batch of 1, so that sizes are constants."
-        fixes = (to_validate("batch fixed to 1", sizes_known), lossless("known sizes as constants", constants_folded))
+        fixes = (
+            to_validate("batch fixed to 1", later("sizes.with_sizes_known")),
+            lossless("known sizes as constants", later("sizes.with_constants_folded")),
+        )
         yield finding(case, refused, evidence, remedy, fixes[0] if _open_tensors(case) else fixes[1])
 
 
@@ -160,7 +135,7 @@ class BatchAboveOne(ConstraintRule):
         sizes = {tensor.shape[0] for each in refused if (tensor := each.tensor(0)) is not None and tensor.shape}
         evidence = f"{kinds(refused)} over a batch of {max(sizes, default=0)} ({places(refused)}); the NPU takes 1"
         if len(batches) == 1 and max(batches) > 1:
-            fix = to_validate("a batch of 1", batch_of_one)
+            fix = to_validate("a batch of 1", later("sizes.batch_of_one"))
             yield finding(case, refused, evidence, "Export the model with a batch of 1.", fix)
         else:
             remedy = "Move the first axis behind the others with a RESHAPE, or reduce each part by itself."
@@ -209,9 +184,17 @@ class ComputedParameters(ConstraintRule):
                 reason = "they depend on what the model reads"
                 yield finding(case, refused, evidence, remedy, why_not_tried=reason)
             elif _open_tensors(case):
-                yield finding(case, refused, evidence, remedy, to_validate("batch fixed to 1", sizes_known))
+                yield finding(
+                    case, refused, evidence, remedy, to_validate("batch fixed to 1", later("sizes.with_sizes_known"))
+                )
             else:
-                yield finding(case, refused, evidence, remedy, lossless("constants computed before", constants_folded))
+                yield finding(
+                    case,
+                    refused,
+                    evidence,
+                    remedy,
+                    lossless("constants computed before", later("sizes.with_constants_folded")),
+                )
 
 
 class ParameterType(ConstraintRule):
@@ -242,7 +225,7 @@ class ParameterType(ConstraintRule):
         if refused:
             wrong = {tensor.dtype for each in refused if (tensor := each.tensor(1)) is not None}
             evidence = f"paddings of {' and '.join(sorted(wrong))} in {places(refused)}; int32 and int64 are taken"
-            fix = to_validate("paddings as int32", parameters_as_int32)  # LiteRT runs no others
+            fix = to_validate("paddings as int32", later("parameters.parameters_as_int32"))  # LiteRT runs no others
             yield finding(case, refused, evidence, "Store the paddings as int32.", fix)
 
 

@@ -2,16 +2,8 @@
 
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import finding, kinds, lossless, places
-from mlia.rules.rule import Case, ConstraintRule, Finding, Rule
-
-
-def constants_folded(graph: Graph) -> Graph:
-    """What is computed from constants as constants."""
-    from mlia.transforms.remedies.sizes import with_constants_folded
-
-    return with_constants_folded(graph)
+from mlia.rules.rule import Case, ConstraintRule, Finding, Rule, later
 
 
 class LstmVariant(ConstraintRule):
@@ -86,7 +78,13 @@ class ScatterVariant(ConstraintRule):
         if all("constant" in each.constraint.rule for each in refused) and not any(
             {*each.operator.inputs} & {*each.subgraph.inputs} for each in refused
         ):
-            yield finding(case, refused, evidence, remedy, lossless("constants computed before", constants_folded))
+            yield finding(
+                case,
+                refused,
+                evidence,
+                remedy,
+                lossless("constants computed before", later("sizes.with_constants_folded")),
+            )
         else:
             yield finding(case, refused, evidence, remedy, why_not_tried="the indexes belong to the model")
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from mlia.graph.graph import Graph
 from mlia.rules.compatibility.refusals import (
     FLOAT,
     finding,
@@ -15,16 +14,9 @@ from mlia.rules.compatibility.refusals import (
     types_of,
 )
 from mlia.rules.compatibility.shapes import size_operators
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
 
 _TAKEN = ("int8", "uint8", "int16", "int32", "int64", FLOAT)
-
-
-def forms_of_8_bits(graph: Graph) -> Graph:
-    """ELU, GELU, LOG and RSQRT of other types in int8."""
-    from mlia.transforms.remedies.quantizing import forms_of_8_bits as change
-
-    return change(graph)
 
 
 def _types_told(refused: list[Refused]) -> str:
@@ -105,7 +97,7 @@ class WideIntegers(ConstraintRule):
             evidence = f"{told} in {kinds(refused)} ({places(refused)})"
             remedy = "Make the values constants or compute them in the program; use int8 or int16 for what is left."
             if follows_from_constants(refused):
-                fix = lossless("constants computed beforehand", constants_folded)
+                fix = lossless("constants computed beforehand", later("sizes.with_constants_folded"))
                 yield finding(case, refused, evidence, remedy, fix)
             else:
                 reason = "no scale is known with which fewer bits would do"
@@ -115,13 +107,6 @@ class WideIntegers(ConstraintRule):
 def types_of_all(refused: list[Refused]) -> list[str]:
     """All types that occur, in their order."""
     return [dtype for each in refused for dtype in types_of(each)]
-
-
-def constants_folded(graph: Graph) -> Graph:
-    """What is computed from constants as constants."""
-    from mlia.transforms.remedies.sizes import with_constants_folded
-
-    return with_constants_folded(graph)
 
 
 class MissingForm(ConstraintRule):
@@ -153,7 +138,7 @@ class MissingForm(ConstraintRule):
         others = [each for each in refused if each not in narrow]
         if narrow:
             remedy = "Compute them in int8 between two QUANTIZEs, or use another activation function."
-            fix = to_validate("these operators in int8", forms_of_8_bits)
+            fix = to_validate("these operators in int8", later("quantizing.forms_of_8_bits"))
             yield finding(case, narrow, f"{_types_told(narrow)} in {kinds(narrow)} ({places(narrow)})", remedy, fix)
         if others:
             evidence = f"{_types_told(others)} in {kinds(others)} ({places(others)})"

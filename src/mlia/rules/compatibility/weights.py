@@ -1,43 +1,14 @@
 """Rules about weights and biases."""
 
 from collections.abc import Iterator
-from functools import partial
 
-from mlia.graph.graph import Graph, Tensor
+from mlia.graph.graph import Tensor
 from mlia.rules.compatibility.refusals import finding, follows_from_constants, lossless, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule
+from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
 from mlia.rules.words import sizes
 
 _MOST = 127 * 65536  # of the absolute codes that one output adds up; of int16 activations on Ethos-U85 more
 _MOST_INT16_ON_U85 = 32767 * 65536
-
-
-def weights_of_8_bits(graph: Graph) -> Graph:
-    """Weights as int8."""
-    from mlia.transforms.remedies.weights import weights_of_8_bits as change
-
-    return change(graph)
-
-
-def coarser_weights(most: int, graph: Graph) -> Graph:
-    """Weights with a larger scale where their sum is too large."""
-    from mlia.transforms.remedies.weights import weights_with_coarser_scales
-
-    return weights_with_coarser_scales(graph, most)
-
-
-def biases_as_stored(graph: Graph) -> Graph:
-    """Biases as vectors of int32 or int64."""
-    from mlia.transforms.remedies.weights import biases_as_stored as change
-
-    return change(graph)
-
-
-def constants_folded(graph: Graph) -> Graph:
-    """What is computed from constants as constants."""
-    from mlia.transforms.remedies.sizes import with_constants_folded
-
-    return with_constants_folded(graph)
 
 
 class WideWeights(ConstraintRule):
@@ -69,7 +40,9 @@ class WideWeights(ConstraintRule):
             widths = {weights.dtype for each in refused if (weights := each.tensor(1)) is not None}
             evidence = f"{' and '.join(sorted(widths))} weights in {places(refused)}; the NPU takes int8 and uint8"
             remedy = "Quantize the weights to int8, with a scale for each output channel."
-            yield finding(case, refused, evidence, remedy, to_validate("weights as int8", weights_of_8_bits))
+            yield finding(
+                case, refused, evidence, remedy, to_validate("weights as int8", later("weights.weights_of_8_bits"))
+            )
 
 
 class HeavyWeights(ConstraintRule):
@@ -106,7 +79,7 @@ class HeavyWeights(ConstraintRule):
             violation = refused[0].constraint.violation.rstrip(".")
             evidence = f"{places(refused)}: {violation[:1].lower()}{violation[1:]}"
             remedy = "Pool before flattening, or use fewer inputs; or make the weights' scales larger."
-            fix = to_validate("larger scales of these weights", partial(coarser_weights, most))
+            fix = to_validate("larger scales of these weights", later("weights.weights_with_coarser_scales", most))
             yield finding(case, refused, evidence, remedy, fix)
 
 
@@ -153,7 +126,9 @@ class UnsupportedBias(ConstraintRule):
                 (bias := _bias(each)) is not None and bias.dtype in ("int32", "int64") for each in odd
             )
             kind = lossless if changes_nothing else to_validate
-            yield finding(case, odd, evidence, remedy, kind("biases as vectors of int32", biases_as_stored))
+            yield finding(
+                case, odd, evidence, remedy, kind("biases as vectors of int32", later("weights.biases_as_stored"))
+            )
         if large:
             evidence = f"{places(large)}: {large[0].constraint.violation.rstrip('.')}"
             remedy = "Quantize again: scales of the input or the weights are far too small for this bias."
@@ -162,7 +137,7 @@ class UnsupportedBias(ConstraintRule):
             evidence = f"the bias of {places(computed)} is computed, and the NPU takes constants only"
             remedy = "Add it behind the operator, as an ADD, or make it a constant."
             if follows_from_constants(computed):
-                fix = lossless("constants computed beforehand", constants_folded)
+                fix = lossless("constants computed beforehand", later("sizes.with_constants_folded"))
                 yield finding(case, computed, evidence, remedy, fix)
             else:
                 reason = "the scale of the sum without the bias is not known"

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from mlia.advice import Safety
-from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
 from mlia.rules.words import counted, percent
 
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -62,24 +61,12 @@ class GatedActivation(NpuRule):
             f"{products} x * LOGISTIC(x) take {percent(part)} of the time: {costliest(found)}",
             "Train with hard swish, or with RELU.",
             (
-                Fix("HARD_SWISH for x * LOGISTIC(x)", Safety.VALIDATE, _hard_swishes),
-                Fix("RELU for x * LOGISTIC(x)", Safety.VALIDATE, _relus),
+                Fix("HARD_SWISH for x * LOGISTIC(x)", Safety.VALIDATE, later("activations.hard_swishes")),
+                Fix("RELU for x * LOGISTIC(x)", Safety.VALIDATE, later("activations.plain_relus")),
             ),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _hard_swishes(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.activations import hard_swishes
-
-    return hard_swishes(graph)
-
-
-def _relus(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.activations import plain_relus
-
-    return plain_relus(graph)
 
 
 class SlowTable(NpuRule):
@@ -131,7 +118,7 @@ class SlowTable(NpuRule):
             tuple(identity(cost) for cost in names),
             f"{len(names)} {kinds} behind convolutions, which take {percent(part)} of the time with them",
             "Train with RELU or RELU6 if that is worth it.",
-            (Fix("RELU in their place", Safety.VALIDATE, _relus),),
+            (Fix("RELU in their place", Safety.VALIDATE, later("activations.plain_relus")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
@@ -180,16 +167,10 @@ class ResultRescaled(NpuRule):
             tuple(identity(cost) for cost in found),
             f"{kinds} rescale results of convolutions in {percent(part)} of the time: {costliest(found)}",
             "Let the convolutions write in that scale.",
-            (Fix("scales joined with convolutions", Safety.VALIDATE, _joined),),
+            (Fix("scales joined with convolutions", Safety.VALIDATE, later("activations.joined_results")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _joined(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.activations import joined_results
-
-    return joined_results(graph)
 
 
 class CostlySoftmax(NpuRule):
@@ -225,16 +206,10 @@ class CostlySoftmax(NpuRule):
             tuple(identity(cost) for cost in found),
             f"the SOFTMAX {costliest(found)} makes an output, in {percent(part)} of the time",
             "Leave it out where only the largest result is looked for.",
-            (Fix("the SOFTMAX left out", Safety.VALIDATE, _without_softmax),),
+            (Fix("the SOFTMAX left out", Safety.VALIDATE, later("interface.without_final_softmax")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _without_softmax(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.interface import without_final_softmax
-
-    return without_final_softmax(graph)
 
 
 class SixteenBits(NpuRule):
@@ -312,18 +287,12 @@ class SlopePerChannel(NpuRule):
             f"{counted(len(found), 'PRELU')}, {percent(part)} of the time: {costliest(found)}",
             "Train with LEAKY_RELU or RELU.",
             (
-                Fix("LEAKY_RELU with the mean slope", Safety.VALIDATE, _leaky),
-                Fix("RELU in their place", Safety.VALIDATE, _relus),
+                Fix("LEAKY_RELU with the mean slope", Safety.VALIDATE, later("activations.slopes_alike")),
+                Fix("RELU in their place", Safety.VALIDATE, later("activations.plain_relus")),
             ),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _leaky(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.activations import slopes_alike
-
-    return slopes_alike(graph)
 
 
 RULES: tuple[type[Rule], ...] = (

@@ -1,12 +1,10 @@
 """Operators that move numbers without computing anything."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from mlia.advice import Safety
-from mlia.graph.graph import Graph
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
 from mlia.rules.words import counted, percent
 
 NONE = "NONE"
@@ -53,28 +51,12 @@ class CostlyTransposes(NpuRule):
             f"{counted(len(found), 'TRANSPOSE')}, {percent(part)} of the time, {cycles:,} cycles: {costliest(found)}",
             "Export the model in NHWC, and feed it so.",
             (
-                Fix("TRANSPOSEs cancelled", Safety.LOSSLESS, _without_transposes),
-                Fix("inputs and outputs in NHWC too", Safety.VALIDATE, _nhwc),
+                Fix("TRANSPOSEs cancelled", Safety.LOSSLESS, later("applying.without_transposes")),
+                Fix("inputs and outputs in NHWC too", Safety.VALIDATE, later("interface.in_nhwc")),
             ),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _without_transposes(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.applying import without_transposes
-
-    return without_transposes(graph)
-
-
-def _nhwc(graph: Graph) -> Graph:
-    from mlia.errors import TransformError
-    from mlia.transforms.remedies.applying import without_transposes
-    from mlia.transforms.remedies.interface import with_inputs_transposed
-
-    with suppress(TransformError):  # those at the ends may be the only ones
-        graph = without_transposes(graph)
-    return with_inputs_transposed(graph)
 
 
 class IdleOperators(NpuRule):
@@ -110,7 +92,7 @@ class IdleOperators(NpuRule):
             tuple(identity(cost) for cost in found),
             f"without effect, in {percent(part)} of the time: {costliest(found)} ({kinds})",
             "Take them out of the model.",
-            (Fix("idle operators removed", Safety.LOSSLESS, _without_idle),),
+            (Fix("idle operators removed", Safety.LOSSLESS, later("applying.without_idle_operators")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
@@ -136,12 +118,6 @@ def _gives_back(case: Case, index: int) -> bool:
     code = codes.pop()
     number = (code - 256 * (code > 127) - (*other.quantization.zero_point, 0)[0]) * other.quantization.scale[0]
     return abs(number - _NEUTRAL[operator.kind]) < 1e-6
-
-
-def _without_idle(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.applying import without_idle_operators
-
-    return without_idle_operators(graph)
 
 
 class Copies(NpuRule):

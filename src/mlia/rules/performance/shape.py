@@ -1,16 +1,15 @@
 """Shapes that leave much of a MAC array idle."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from mlia.advice import Safety
-from mlia.graph.graph import Graph
 from mlia.results import OperatorCost
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
-from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, operand, result
+from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
 from mlia.rules.waiting import COMPUTING
 from mlia.rules.words import percent, quoted, sizes
-from mlia.transforms.remedies.places import Place, place_of
+from mlia.transforms.remedies.places import place_of
 
 _BLOCK = 16  # channels
 _HALF = 8  # below one block
@@ -75,7 +74,13 @@ class ChannelsPastBlock(NpuRule):
             tuple(identity(cost) for cost in makers),
             f"channels of {costliest(makers)}: {said}; these and what reads them take {percent(part)} of the time",
             f"Train with {', '.join(str(kept_channels(count)) for count in sorted(counts)[:3])} channels there.",
-            (Fix("channels cut to whole blocks", Safety.VALIDATE, _cut),),
+            (
+                Fix(
+                    "channels cut to whole blocks",
+                    Safety.VALIDATE,
+                    later("cutting.with_fewer_channels", kept_channels),
+                ),
+            ),
             only_if_gain=True,
             at_stake_ms=case.milliseconds(paying),
         )
@@ -88,12 +93,6 @@ def kept_channels(count: int) -> int:
     over = count % _BLOCK
     is_wasted = 0 < over <= 4 and (_BLOCK - over) * 10 >= count
     return count - over if count > _BLOCK and is_wasted else count
-
-
-def _cut(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.cutting import with_fewer_channels
-
-    return with_fewer_channels(graph, kept_channels)
 
 
 class FewInputChannels(NpuRule):
@@ -136,6 +135,7 @@ class FewInputChannels(NpuRule):
             side, letter = (1, "h") if is_upright else (2, "w")
             stride = operator.number(f"stride_{letter}", 1)
             widths = _widths(before.shape[side], after.shape[side], stride, before.shape[3])
+            folded = "folding.folded_rows" if is_upright else "folding.folded_columns"
             place = place_of(subgraph, operator)
             if part < 0.05 or not widths or place is None:
                 continue
@@ -144,7 +144,7 @@ class FewInputChannels(NpuRule):
                 (identity(cost),),
                 f"{quoted(cost.name)} reads {sizes(before.shape)} in {percent(part)} of the time{used}",
                 "Let neighboring columns be channels: the same numbers, with the weights in other places.",
-                tuple(Fix(_folded_text(width), Safety.LOSSLESS, _fold(place, width, is_upright)) for width in widths),
+                tuple(Fix(_folded_text(width), Safety.LOSSLESS, later(folded, place, width)) for width in widths),
                 only_if_gain=True,
                 at_stake_ms=case.milliseconds([identity(cost)]),
             )
@@ -167,18 +167,6 @@ def _columns(before: int, after: int, stride: int, outputs: int) -> int:
 
 def _folded_text(width: int) -> str:
     return f"{width} output columns at a time" if width > 1 else "strides folded into channels"
-
-
-def _fold(place: Place, width: int, is_upright: bool) -> Callable[[Graph], Graph]:
-    def change(graph: Graph) -> Graph:
-        from mlia.transforms.remedies.folding import folded_columns
-        from mlia.transforms.remedies.rows import place_when_lying, rows_instead_of_columns
-
-        if is_upright:
-            return folded_columns(rows_instead_of_columns(graph), place_when_lying(graph, place), width)
-        return folded_columns(graph, place, width)
-
-    return change
 
 
 class SequenceAlongHeight(NpuRule):
@@ -223,16 +211,10 @@ class SequenceAlongHeight(NpuRule):
             tuple(identity(cost) for cost in found),
             f"{costliest(found)}, as {shape}, take {percent(part)} of the time, one column at a time",
             "Lay the time along the width: (batch, 1, time, channels).",
-            (Fix("time along the width", Safety.LOSSLESS, _along_width),),
+            (Fix("time along the width", Safety.LOSSLESS, later("rows.rows_instead_of_columns")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _along_width(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.rows import rows_instead_of_columns
-
-    return rows_instead_of_columns(graph)
 
 
 class MeanOverMap(NpuRule):
@@ -277,16 +259,10 @@ class MeanOverMap(NpuRule):
             tuple(identity(cost) for cost in costs),
             f"{costliest(costs)} average over {sizes(found[0][1].shape)} in {percent(part)} of the time",
             "Use an average pool of the size of the feature map.",
-            (Fix("AVERAGE_POOL_2D for MEAN", Safety.VALIDATE, _pools),),
+            (Fix("AVERAGE_POOL_2D for MEAN", Safety.VALIDATE, later("averages.means_as_pools")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in costs]),
         )
-
-
-def _pools(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.averages import means_as_pools
-
-    return means_as_pools(graph)
 
 
 class SquareMaxPool(NpuRule):
@@ -328,16 +304,10 @@ class SquareMaxPool(NpuRule):
             tuple(identity(cost) for cost in found),
             f"windows of {window} in {percent(part)} of the time: {costliest(found)}",
             "Pool along the height, then along the width.",
-            (Fix("rows, then columns", Safety.LOSSLESS, _in_turn),),
+            (Fix("rows, then columns", Safety.LOSSLESS, later("maxima.maxima_in_turn")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )
-
-
-def _in_turn(graph: Graph) -> Graph:
-    from mlia.transforms.remedies.maxima import maxima_in_turn
-
-    return maxima_in_turn(graph)
 
 
 RULES: tuple[type[Rule], ...] = (

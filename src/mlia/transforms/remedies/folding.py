@@ -15,6 +15,7 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization
 from mlia.transforms.calibration import Array
 from mlia.transforms.remedies.places import Place, operator_at
+from mlia.transforms.remedies.rows import place_when_lying, rows_instead_of_columns
 from mlia.transforms.remedies.shaping import reshape, reshaped
 from mlia.transforms.rewrites.network import Edit, Network, operator, without_unused_tensors
 
@@ -28,6 +29,15 @@ class Folding(Struct, frozen=True):
     outputs: int
     first: int
     taps: int
+
+
+def folded_rows(graph: Graph, place: Place, outputs: int) -> Graph:
+    """The convolution at that place with its rows laid along the width, writing `outputs` of them at a time.
+
+    Raises:
+        TransformError: it cannot be laid or folded so.
+    """
+    return folded_columns(rows_instead_of_columns(graph), place_when_lying(graph, place), outputs)
 
 
 def folded_columns(graph: Graph, place: Place, outputs: int) -> Graph:

@@ -1,11 +1,25 @@
 """Changes at the ends of a model: what its callers feed and read."""
 
+from contextlib import suppress
+
 from msgspec.structs import replace
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
+from mlia.transforms.remedies.applying import without_transposes
 from mlia.transforms.rewrites.layout import inverse, permutation, transposed
 from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
+
+
+def in_nhwc(graph: Graph) -> Graph:
+    """The graph with fewer TRANSPOSEs, and none at its inputs and outputs.
+
+    Raises:
+        TransformError: no input or output is only transposed.
+    """
+    with suppress(TransformError):  # those at the ends may be the only ones
+        graph = without_transposes(graph)
+    return with_inputs_transposed(graph)
 
 
 def with_inputs_transposed(graph: Graph) -> Graph:
