@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.results import Compatibility, OperatorId
 from mlia.rules import quantization_weights
-from mlia.rules.quantized import LOWEST, activations, inputs_of, scale_of, zero_point_of
+from mlia.rules.quantized import LOWEST, ActivationsRule, activations, inputs_of, scale_of, zero_point_of
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
 from mlia.rules.words import named, percent
 
@@ -19,11 +19,7 @@ POSITIVE = ("RELU", "RELU6")
 AGAIN = "it must be quantized again, from the float model"
 
 
-def _without_activations(case: Case) -> str:
-    return "" if activations(case) else "no activation is quantized"
-
-
-class NotCalibrated(NpuRule):
+class NotCalibrated(ActivationsRule):
     """Most activations have the scale 1 and the zero point 0, which no calibration gives.
 
     ## Why it matters
@@ -46,10 +42,6 @@ class NotCalibrated(NpuRule):
     code = "QNT001"
     name = "not-calibrated"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_activations(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         all_of_them = activations(case)
@@ -64,7 +56,7 @@ class NotCalibrated(NpuRule):
             )
 
 
-class ImplausibleScale(NpuRule):
+class ImplausibleScale(ActivationsRule):
     """An activation has a scale that no range of real numbers gives.
 
     ## Why it matters
@@ -87,10 +79,6 @@ class ImplausibleScale(NpuRule):
     code = "QNT002"
     name = "implausible-scale"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_activations(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         odd = {}
@@ -107,7 +95,7 @@ class ImplausibleScale(NpuRule):
             )
 
 
-class UnusedCodes(NpuRule):
+class UnusedCodes(ActivationsRule):
     """Activations that are never negative have codes for negative numbers.
 
     ## Why it matters
@@ -129,10 +117,6 @@ class UnusedCodes(NpuRule):
 
     code = "QNT003"
     name = "unused-codes"
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_activations(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         main = case.graph.main
@@ -194,7 +178,7 @@ class Int16ZeroPoint(NpuRule):
             )
 
 
-class UnlikeScales(NpuRule):
+class UnlikeScales(ActivationsRule):
     """Tensors that are joined have scales of very different size.
 
     ## Why it matters
@@ -217,10 +201,6 @@ class UnlikeScales(NpuRule):
 
     code = "QNT005"
     name = "unlike-scales"
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_activations(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         main = case.graph.main

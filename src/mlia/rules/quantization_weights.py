@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from mlia.advice import Severity
-from mlia.results import Compatibility
-from mlia.rules.quantized import Weighted, weighted
-from mlia.rules.rule import Case, Finding, NpuRule, Rule
+from mlia.rules.quantized import Weighted, WeightsRule, weighted
+from mlia.rules.rule import Case, Finding, Rule
 from mlia.rules.words import named, percent
 
 NARROW = 32  # codes below: two of seven bits are never used
@@ -20,15 +19,11 @@ WIDEST = 128 * 255  # the largest product of an int8 weight and an int8 activati
 AGAIN = "the model must be quantized again, from the float model"
 
 
-def _without_weights(case: Case) -> str:
-    return "" if next(weighted(case), None) is not None else "the model has no quantized weights"
-
-
 def _names(found: list[Weighted], case: Case) -> str:
     return named([case.graph.main.operator_name(each.operator) for each in found])
 
 
-class NarrowWeights(NpuRule):
+class NarrowWeights(WeightsRule):
     """int8 weights use less than a quarter of their codes.
 
     ## Why it matters
@@ -50,10 +45,6 @@ class NarrowWeights(NpuRule):
 
     code = "QNT006"
     name = "narrow-weights"
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_weights(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         found = {}
@@ -88,7 +79,7 @@ def _is_narrow(data: memoryview) -> bool:
     return all(not bytes(part).translate(None, NARROW_CODES) for part in (data[:FIRST], data[FIRST:]))
 
 
-class WeightZeroPoint(NpuRule):
+class WeightZeroPoint(WeightsRule):
     """int8 weights have a zero point other than 0.
 
     ## Why it matters
@@ -111,10 +102,6 @@ class WeightZeroPoint(NpuRule):
     code = "QNT007"
     name = "weight-zero-point"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_weights(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         found = []
@@ -133,7 +120,7 @@ class WeightZeroPoint(NpuRule):
             )
 
 
-class BiasNearLimit(NpuRule):
+class BiasNearLimit(WeightsRule):
     """A bias is so large that sums may overflow 32 bits.
 
     ## Why it matters
@@ -157,10 +144,6 @@ class BiasNearLimit(NpuRule):
     code = "QNT008"
     name = "bias-near-limit"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_weights(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         found, largest = [], 0
@@ -179,7 +162,7 @@ class BiasNearLimit(NpuRule):
             )
 
 
-class WrongBiasScale(NpuRule):
+class WrongBiasScale(WeightsRule):
     """The scale of a bias is not that of the input times that of the weights.
 
     ## Why it matters
@@ -202,10 +185,6 @@ class WrongBiasScale(NpuRule):
     code = "QNT009"
     name = "wrong-bias-scale"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_weights(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         found, factors = [], []
@@ -228,7 +207,7 @@ class WrongBiasScale(NpuRule):
             )
 
 
-class LostSums(NpuRule):
+class LostSums(WeightsRule):
     """An operator's output can never differ from its zero point, or is finer than its sums.
 
     ## Why it matters
@@ -251,10 +230,6 @@ class LostSums(NpuRule):
     code = "QNT010"
     name = "lost-sums"
     severity = Severity.WARNING
-    reads = Compatibility
-
-    def skip(self, case: Case) -> str:
-        return _without_weights(case)
 
     def check(self, case: Case) -> Iterator[Finding]:
         constant, fine = [], []

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from mlia.graph.graph import Operator, Quantization, Subgraph, Tensor
-from mlia.results import OperatorId
-from mlia.rules.rule import Case
+from mlia.results import Compatibility, OperatorId
+from mlia.rules.rule import Case, NpuRule
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 LOWEST = {"int8": -128, "uint8": 0, "int16": -32768}
@@ -41,6 +41,24 @@ class Weighted(Struct, frozen=True):
         """How many products are added up for each output."""
         rows = self.weights.shape[-1] if self.operator.kind == "DEPTHWISE_CONV_2D" else self.weights.shape[0]
         return self.weights.elements // rows if rows else 0
+
+
+class ActivationsRule(NpuRule):
+    """A rule about quantized activations."""
+
+    reads = Compatibility
+
+    def skip(self, case: Case) -> str:
+        return "" if activations(case) else "no activation is quantized"
+
+
+class WeightsRule(NpuRule):
+    """A rule about operators with quantized weights."""
+
+    reads = Compatibility
+
+    def skip(self, case: Case) -> str:
+        return "" if next(weighted(case), None) is not None else "the model has no quantized weights"
 
 
 def weighted(case: Case) -> Iterator[Weighted]:

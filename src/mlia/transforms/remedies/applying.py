@@ -1,12 +1,12 @@
 """Rewrites of `mlia.transforms.rewrites` as remedies: a few chosen ones, without running the model."""
 
-from collections.abc import Iterator
+from itertools import islice
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.transforms.rewrites import folding, layout, regions
 from mlia.transforms.rewrites.network import Edit, Network, without_unused_tensors
-from mlia.transforms.rewrites.rewrite import Rule, local
+from mlia.transforms.rewrites.rewrite import Rule, applied, local
 
 _MOST_STEPS = 1000  # no chain of rewrites is longer, unless two undo each other
 
@@ -17,19 +17,10 @@ def apply_rewrites(graph: Graph, *rules: Rule) -> Graph:
     Raises:
         TransformError: none of them has anything to do.
     """
-    changed = graph
-    for _ in range(_MOST_STEPS):
-        step = next(_steps(changed, rules), None)
-        if step is None:
-            break
-        changed = step
-    if changed is graph:
+    steps = list(islice(applied(graph, rules, lambda before, step: True), _MOST_STEPS))
+    if not steps:
         raise TransformError("there is nothing to rewrite")
-    return without_unused_tensors(changed)
-
-
-def _steps(graph: Graph, rules: tuple[Rule, ...]) -> Iterator[Graph]:
-    return (step.graph for rule in rules for step in rule(graph))
+    return without_unused_tensors(steps[-1].graph)
 
 
 def without_transposes(graph: Graph) -> Graph:

@@ -4,8 +4,7 @@ from msgspec.structs import replace
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph
-from mlia.transforms.remedies.local import named_outside
-from mlia.transforms.rewrites.network import Edit, Network, same_numbers
+from mlia.transforms.rewrites.network import Edit, Network, named_outside, same_numbers
 
 
 def integer_ends(graph: Graph) -> Graph:

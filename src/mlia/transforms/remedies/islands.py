@@ -10,9 +10,8 @@ from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator, Quantization
 from mlia.transforms.calibration import Array
 from mlia.transforms.remedies.forms import BINARY, INTEGER_FORMS, MOVING, SHARED_SCALE
-from mlia.transforms.remedies.local import named_outside
 from mlia.transforms.remedies.quantizing import quantized_values
-from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, operator, same_numbers
+from mlia.transforms.rewrites.network import ACTIVATION, NONE, Edit, Network, named_outside, operator, same_numbers
 
 # LiteRT's integer kernels of these want one scale only, by type of the output.
 FIXED = {

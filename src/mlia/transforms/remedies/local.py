@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
-from mlia.transforms.rewrites.network import Edit, Network
+from mlia.transforms.rewrites.network import Edit, Network, named_outside
 
 
 def at_each(graph: Graph, find: Callable[[Network, Operator], Edit | None], otherwise: str) -> Graph:
@@ -33,12 +33,6 @@ def at_each(graph: Graph, find: Callable[[Network, Operator], Edit | None], othe
     if changed is graph:
         raise TransformError(otherwise)
     return changed
-
-
-def named_outside(graph: Graph) -> set[int]:
-    """Tensors of the main subgraph that signatures name."""
-    ours = [signature for signature in graph.signatures if signature.subgraph == graph.main.index]
-    return {index for signature in ours for index in (*signature.inputs.values(), *signature.outputs.values())}
 
 
 def is_fixed(network: Network, *indexes: int) -> bool:

@@ -80,6 +80,12 @@ class Network:
         return self.subgraph.operator_name(operator)
 
 
+def named_outside(graph: Graph) -> set[int]:
+    """Tensors of the main subgraph that signatures name."""
+    ours = [signature for signature in graph.signatures if signature.subgraph == graph.main.index]
+    return {index for signature in ours for index in (*signature.inputs.values(), *signature.outputs.values())}
+
+
 def same_numbers(before: Tensor, after: Tensor) -> bool:
     """Whether equal codes of two tensors mean equal numbers: type and quantization are the same."""
     return before.dtype == after.dtype and _scales(before.quantization) == _scales(after.quantization)

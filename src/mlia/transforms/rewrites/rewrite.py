@@ -19,7 +19,14 @@ from mlia.results import Change, Skipped
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import infer_shapes, outputs
 from mlia.transforms.rewrites import approximate, arithmetic, folding, layout, operators, regions
-from mlia.transforms.rewrites.network import Edit, Network, same_numbers, unneeded, without_unused_tensors
+from mlia.transforms.rewrites.network import (
+    Edit,
+    Network,
+    named_outside,
+    same_numbers,
+    unneeded,
+    without_unused_tensors,
+)
 from mlia.transforms.transform import Transformed
 
 TOLERANCE = 1e-5  # relative error of float outputs: sums in another order, constants multiplied beforehand
@@ -90,7 +97,7 @@ def _finished(graph: Graph) -> Graph:
 
 def _equivalent(graph: Graph, samples: Sequence[Array]) -> tuple[Graph, list[Change], list[Skipped]]:
     """All equivalent rewrites, proven together; only when that fails, each one by itself."""
-    steps = list(_apply(graph, EQUIVALENT, lambda before, step: True))
+    steps = list(applied(graph, EQUIVALENT, lambda before, step: True))
     if not steps:
         return graph, [], []
     expected = outputs(write_tflite(graph), samples)
@@ -108,7 +115,7 @@ def _equivalent(graph: Graph, samples: Sequence[Array]) -> tuple[Graph, list[Cha
             return True
 
         verdict = Verdict()
-        steps = list(_apply(graph, EQUIVALENT, accept))
+        steps = list(applied(graph, EQUIVALENT, accept))
     changes = [change for step in steps for change in step.changes]
     return (steps[-1].graph if steps else graph), [*changes, *verdict.remarks], skipped
 
@@ -137,7 +144,7 @@ def _approximated(graph: Graph, samples: Sequence[Array]) -> tuple[Graph, list[C
         changes.extend(replace(change, what=f"{change.what} (approximate: {text})") for change in step.changes)
         return True
 
-    for step in _apply(graph, APPROXIMATE, accept):
+    for step in applied(graph, APPROXIMATE, accept):
         graph = step.graph
     return graph, changes, skipped
 
@@ -146,7 +153,7 @@ def _undone(step: Step, reason: str) -> list[Skipped]:
     return [Skipped(f"{_NAME} of '{change.where}': {change.what}", f"undone: {reason}") for change in step.changes]
 
 
-def _apply(graph: Graph, rules: Sequence[Rule], accept: Callable[[Graph, Step], bool]) -> Iterator[Step]:
+def applied(graph: Graph, rules: Sequence[Rule], accept: Callable[[Graph, Step], bool]) -> Iterator[Step]:
     """Apply rules until nothing changes any more. What is not accepted is not tried again."""
     refused: set[tuple[str, str]] = set()
     is_changing = True
@@ -218,17 +225,11 @@ def _relative_error(expected: Array, found: Array) -> float:
     return float(error / signal) if signal else (0.0 if not error else numpy.inf)
 
 
-def _seen(graph: Graph) -> set[int]:
-    """Tensors of the main subgraph that signatures name."""
-    ours = [signature for signature in graph.signatures if signature.subgraph == graph.main.index]
-    return {index for signature in ours for index in (*signature.inputs.values(), *signature.outputs.values())}
-
-
 def local(find: Callable[[Network, Operator], Edit | None]) -> Rule:
     """A rule from a rewrite of single operators."""
 
     def steps(graph: Graph) -> Iterator[Step]:
-        network = Network(graph.main, _seen(graph))
+        network = Network(graph.main, named_outside(graph))
         for operator in graph.operators:
             edit = find(network, operator) if operator.inputs and operator.outputs else None
             if edit is not None:
@@ -272,7 +273,7 @@ def _left_open(graph: Graph) -> list[Skipped]:
 
 def unneeded_operators(graph: Graph) -> Iterator[Step]:
     """Operators whose results nobody needs are removed: an NPU would compute them all the same."""
-    for operator in reversed(unneeded(graph.main, _seen(graph))):
+    for operator in reversed(unneeded(graph.main, named_outside(graph))):
         kept = [other for other in graph.operators if other is not operator]
         renumbered = tuple(replace(other, index=index) for index, other in enumerate(kept))
         changed = replace(graph, subgraphs=(replace(graph.main, operators=renumbered), *graph.subgraphs[1:]))
