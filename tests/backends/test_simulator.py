@@ -126,7 +126,7 @@ def test_parts_are_of_the_operator_that_begins_them() -> None:
     kinds = [names[0, operation.offset].split()[1] for operation in stream.operations if isinstance(operation, Compute)]
     assert list(dict.fromkeys(kinds)) == ["CONV_2D", "RESHAPE", "TRANSPOSE"]
     assert kinds == sorted(kinds)  # each follows the one before it, and none comes back
-    assert kinds.count("TRANSPOSE") > len(prepared.origins)
+    assert kinds.count("TRANSPOSE") > len(prepared.links)
 
 
 def test_weights_are_fetched_for_the_convolution_that_reads_them() -> None:

@@ -17,7 +17,6 @@ from mlia.targets.variants import (
     with_macs,
     with_memory_mode,
     with_strategy,
-    with_system_config,
 )
 from mlia.targets.writing import write_profile
 
@@ -165,10 +164,6 @@ def test_impossible_variants_are_refused() -> None:
         with_strategy(target, "Fast")
     with pytest.raises(TargetError, match="choose from"):
         with_macs(target, 512)
-    with pytest.raises(TargetError, match="Ethos-U65"):
-        with_system_config(target, "Ethos_U65_High_End")
-    slow = with_system_config(target, "Ethos_U55_Deep_Embedded")
-    assert (slow.npu.clock_mhz, slow.name) == (200, "ethos-u55-256, Ethos_U55_Deep_Embedded")
     assert next_macs(target, 1) is None
     assert next_macs(target, -1) == 128
 

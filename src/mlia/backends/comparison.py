@@ -28,11 +28,15 @@ MISPLACED = 0.25  # of the elements: when so many differ, the parts were not put
 
 
 class Link(Struct, frozen=True):
-    """Which operator of the main subgraph has the output of the operation at an offset of a stream, or a part of it."""
+    """Which operator of the main subgraph the operation at an offset of a stream is of.
+
+    `makes_output` when it writes the operator's only output, or a part of it.
+    """
 
     stream: int
     offset: int
     operator: int
+    makes_output: bool
 
 
 class Difference(Struct, frozen=True):
@@ -84,7 +88,7 @@ def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: S
     Args:
         reference: the TFLite file that was compiled.
         compiled: what the compiler made of it.
-        links: which operations make which tensors.
+        links: which operations are of which operators, and make their outputs.
         samples: for each an array per input, in codes.
 
     Raises:
@@ -252,7 +256,7 @@ class _Parts:
         self._shapes = {
             operator.index: main.tensors[operator.outputs[0]].shape for operator in main.operators if operator.outputs
         }
-        self._owners = {(link.stream, link.offset): link.operator for link in links}
+        self._owners = {(link.stream, link.offset): link.operator for link in links if link.makes_output}
         self._written: dict[int, list[tuple[FeatureMap, Array]]] = defaultdict(list)
         self._wholes: dict[int, list[Array]] = {}
 

@@ -2,16 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-from mlia.backends.simulator import ARENA, FAST_SCRATCH, READ_ONLY, addresses_of, streams_of
-from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
+from mlia.backends.simulator import (
+    ARENA,
+    CONSTANTS,
+    FAST,
+    FAST_SCRATCH,
+    READ_ONLY,
+    SCRATCH,
+    addresses_of,
+    shares_arena,
+    size_bytes,
+    streams_of,
+)
+from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite import read_tflite
 from mlia.simulator.hazards import Hazard, find_hazards
 from mlia.simulator.operation import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_CONSTANTS, _SCRATCH, _FAST = 1, 2, 3  # among an ethos-u operator's inputs; then come the model's own
 
 
 def hazards_of(compiled: Graph) -> list[tuple[int, Hazard]]:
@@ -51,7 +60,7 @@ def memory_of(
     `addresses` are those of the subgraph's tensors in the arena. The arena is as large as the operator's scratch, and
     as every tensor in it reaches.
     """
-    constants, scratch, fast = (subgraph.tensors[operator.inputs[place]] for place in (_CONSTANTS, _SCRATCH, _FAST))
+    constants, scratch, fast = (subgraph.tensors[operator.inputs[place]] for place in (CONSTANTS, SCRATCH, FAST))
     initial = [Range(READ_ONLY, 0, constants.elements)]
     end = scratch.elements
     for index, place in _places(subgraph, operator, addresses):
@@ -59,20 +68,13 @@ def memory_of(
         if index not in operator.outputs:
             initial.append(place)
     regions = {READ_ONLY: constants.elements, ARENA: end, FAST_SCRATCH: fast.elements}
-    is_shared = operator.inputs[_FAST] == operator.inputs[_SCRATCH] or not fast.elements
-    return regions, initial, {FAST_SCRATCH: ARENA} if is_shared else {}
+    return regions, initial, {FAST_SCRATCH: ARENA} if shares_arena(operator, fast.elements) else {}
 
 
 def _places(subgraph: Subgraph, operator: Operator, addresses: list[int | None]) -> "Iterator[tuple[int, Range]]":
     """The operator's tensors and all variables, and where they are in the arena."""
-    own = {*operator.inputs[_FAST + 1 :], *operator.outputs}
+    own = {*operator.inputs[FAST + 1 :], *operator.outputs}
     for index, tensor in enumerate(subgraph.tensors):
         address = addresses[index]
         if address is not None and not tensor.is_constant and (index in own or tensor.is_variable):
-            yield index, Range(ARENA, address, tensor.elements * _bytes(tensor))
-
-
-def _bytes(tensor: Tensor) -> int:
-    """Of one element."""
-    digits = "".join(letter for letter in tensor.dtype if letter.isdigit())
-    return int(digits) // 8 if digits else 1
+            yield index, Range(ARENA, address, size_bytes(tensor))

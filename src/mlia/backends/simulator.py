@@ -29,7 +29,7 @@ ALLOCATION = "OfflineMemoryAllocation"
 _STATEFUL = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 _HEADER = 3  # version, subgraphs, tensors
 # What comes before the model's own inputs: command stream, read-only data, scratch, fast scratch.
-_STREAM, _CONSTANTS, _SCRATCH, _FAST = range(4)
+STREAM, CONSTANTS, SCRATCH, FAST = range(4)
 
 MOST_BYTES = 1 << 30
 """Of an arena, a fast scratch or a variable: no Ethos-U has as much memory, and a damaged file may ask for any."""
@@ -58,7 +58,7 @@ def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
     for subgraph in graph.subgraphs:
         for operator in subgraph.operators:
             if operator.custom_code == COMPILED_OPERATOR:
-                payload = _constant(subgraph, operator, _STREAM)
+                payload = _constant(subgraph, operator, STREAM)
                 try:
                     found[subgraph.index, operator.index] = read_stream(len(found), payload)
                 except _DAMAGE as error:
@@ -82,7 +82,7 @@ class Session:
         self._addresses = addresses_of(self._graph)
         self._streams = streams_of(self._graph)
         self._arena = _empty(_arena_bytes(self._graph, self._addresses), "arena")
-        self._fast = _empty(_largest(self._graph, _FAST), "fast scratch")
+        self._fast = _empty(_largest(self._graph, FAST), "fast scratch")
         self._state: dict[str, Array] = {}
         self._parts = {each.index: self._cut(each) for each in self._called()}
         self.reset()
@@ -187,11 +187,11 @@ class Session:
         """One operator on the NPU: its inputs into the arena, its stream, its outputs out of it."""
         stream = self._streams[subgraph.index, operator.index]
         addresses = self._addresses[subgraph.index]
-        constants = numpy.frombuffer(_constant(subgraph, operator, _CONSTANTS), numpy.uint8)
-        for index in operator.inputs[_FAST + 1 :]:
+        constants = numpy.frombuffer(_constant(subgraph, operator, CONSTANTS), numpy.uint8)
+        for index in operator.inputs[FAST + 1 :]:
             if index in known:
                 self._write(_address(addresses, index, subgraph), known[index])
-        shares = operator.inputs[_FAST] == operator.inputs[_SCRATCH] or not self._fast.size
+        shares = shares_arena(operator, self._fast.size)
         regions = {READ_ONLY: constants, ARENA: self._arena, FAST_SCRATCH: self._arena if shares else self._fast}
         memory = Memory(regions)
         watch = self._watch
@@ -214,16 +214,16 @@ class Session:
         self._arena[address : address + content.size] = content
 
     def _read(self, address: int, tensor: Tensor) -> Array:
-        return _as_array(self._arena[address : address + _size(tensor)].tobytes(), tensor)
+        return _as_array(self._arena[address : address + size_bytes(tensor)].tobytes(), tensor)
 
 
 def _arena_bytes(graph: Graph, addresses: Mapping[int, Sequence[int | None]]) -> int:
     """As large as every scratch tensor, and as every tensor with a place in it reaches."""
-    ends = [0, _largest(graph, _SCRATCH)]
+    ends = [0, _largest(graph, SCRATCH)]
     for subgraph in graph.subgraphs:
         for tensor, address in zip(subgraph.tensors, addresses[subgraph.index], strict=True):
             if address is not None and not tensor.is_constant:
-                ends.append(address + _size(tensor))
+                ends.append(address + size_bytes(tensor))
     return max(ends)
 
 
@@ -238,7 +238,8 @@ def _largest(graph: Graph, position: int) -> int:
     return max((tensor.elements for tensor in tensors), default=0)
 
 
-def _size(tensor: Tensor) -> int:
+def size_bytes(tensor: Tensor) -> int:
+    """What a tensor takes in the arena."""
     return tensor.elements * ELEMENT_BITS.get(tensor.dtype, 8) // 8
 
 
@@ -268,12 +269,17 @@ def _as_array(content: bytes, tensor: Tensor) -> Array:
         raise SimulatorError(f"'{tensor.name}' cannot be read: {first_line(error)}") from None
 
 
+def shares_arena(operator: Operator, fast_bytes: int) -> bool:
+    """Whether an operator's fast scratch is a part of the arena: one tensor is both, or it has no bytes."""
+    return operator.inputs[FAST] == operator.inputs[SCRATCH] or not fast_bytes
+
+
 def _has_streams(subgraph: Subgraph) -> bool:
     return any(operator.custom_code == COMPILED_OPERATOR for operator in subgraph.operators)
 
 
 def _constant(subgraph: Subgraph, operator: Operator, position: int) -> bytes:
-    if len(operator.inputs) <= _FAST:
+    if len(operator.inputs) <= FAST:
         raise SimulatorError("an ethos-u operator has fewer inputs than a command stream, constants and scratch")
     return bytes(subgraph.tensors[operator.inputs[position]].data)
 

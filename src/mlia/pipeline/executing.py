@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.command_stream import compiled_for
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
 from mlia.backends.vela import is_compiled
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.errors import TargetError, TransformError
@@ -35,7 +35,7 @@ class Prepared(Struct, frozen=True):
 
     `graph` is the user's model: `original` before it was quantized and its open sizes were fixed.
 
-    `origins` say which operator each operation is of, `links` which operations make the output of their operator.
+    `links` say which operator each operation is of.
     """
 
     name: str
@@ -43,7 +43,6 @@ class Prepared(Struct, frozen=True):
     target: Target | None
     compiled: Graph
     original: Graph | None
-    origins: "tuple[Link, ...]"
     links: "tuple[Link, ...]"
 
 
@@ -80,7 +79,7 @@ def verify(
     from mlia.transforms.child import warm_up
 
     warm_up()  # it imports what it needs while the compiler works
-    prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
+    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, progress=progress)
     given, described = _samples(prepared.original or prepared.compiled, inputs, samples, seed)
     progress(f"executing {prepared.name} with {len(given)} samples")
     return _told(prepared, described, _executed(prepared, given))
@@ -156,7 +155,7 @@ def simulate(
     from mlia.backends.comparison import outputs_of
     from mlia.transforms.calibration import fit_samples, load_samples
 
-    prepared = _prepare(model, target, input_shapes or {}, timeout_s, progress)
+    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, progress=progress)
     graph = prepared.original or prepared.compiled
     if isinstance(inputs, str | Path):
         samples = load_samples(Path(inputs), graph)
@@ -188,7 +187,7 @@ def operators_of(prepared: Prepared) -> dict[tuple[int, int], str]:
 
     main = prepared.original.main
     names = [f"{each.index}, {each.kind} '{main.operator_name(each)}'" for each in main.operators]
-    known = {(link.stream, link.offset): link.operator for link in prepared.origins}
+    known = {(link.stream, link.offset): link.operator for link in prepared.links}
     found = owners_of(streams_of(prepared.compiled).values(), known)
     return {place: names[operator] for place, operator in found.items()}
 
@@ -206,23 +205,13 @@ def prepare(
     Raises:
         As verify().
     """
-    return _prepare(model, target, input_shapes or {}, timeout_s, progress)
-
-
-def _prepare(
-    model: str | Path | Graph,
-    target: str | Target | None,
-    input_shapes: InputShapes,
-    timeout_s: float,
-    progress: Callable[[str], None],
-) -> Prepared:
     place = load_target(target) if isinstance(target, str) else target
     if isinstance(place, CpuTarget):
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
-    given, name = load(model, input_shapes), name_of(model)
+    given, name = load(model, input_shapes or {}), name_of(model)
     graph = given
     if is_compiled(graph):
-        return Prepared(name, graph, place, graph, None, (), ())
+        return Prepared(name, graph, place, graph, None, ())
     if place is None:
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
     if graph.provenance.format.startswith("TOSA"):
@@ -238,8 +227,7 @@ def _prepare(
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
         compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
-    origins = _origins(compilation)
-    return Prepared(name, given, place, compiled, graph, tuple(link for link, _ in origins), _links(origins, graph))
+    return Prepared(name, given, place, compiled, graph, _links(compilation, graph))
 
 
 def _with_fixed_shapes(graph: Graph) -> Graph:
@@ -252,10 +240,11 @@ def _with_fixed_shapes(graph: Graph) -> Graph:
         raise TransformError(f"{error}; give the sizes that the model leaves open by --input-shape") from None
 
 
-def _origins(compilation: Compilation) -> "tuple[tuple[Link, str], ...]":
-    """For each operation of the streams its operator of the main subgraph, and the step of the compiler that it is of.
+def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
+    """For each operation of the streams its operator of the main subgraph.
 
-    What is joined to a step (an activation behind a convolution) has its output made by that step.
+    What is joined to a step of the compiler (an activation behind a convolution) has its output made by that step. Of
+    an operator with several steps, the last makes the output.
     """
     from mlia.backends.comparison import Link
 
@@ -265,23 +254,17 @@ def _origins(compilation: Compilation) -> "tuple[tuple[Link, str], ...]":
     for row in compilation.rows("group"):
         joined[row["group_id"]].append(steps.get(row["id"], ""))
     streams = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"))}
-    found = []
+    found: list[tuple[int, int, int, str]] = []
     for row in compilation.rows("queue"):
         operators = [steps.get(row["scheduled_id"], ""), *joined[row["scheduled_id"]]]
         owner = max((int(each) for each in operators if each), default=None)
         if owner is not None:
-            link = Link(streams[row["cmdstream_id"]], int(row["offset"]), owner)
-            found.append((link, row["optimised_id"]))
-    return tuple(sorted(found, key=lambda each: (each[0].stream, each[0].offset)))
-
-
-def _links(origins: "Sequence[tuple[Link, str]]", graph: Graph) -> "tuple[Link, ...]":
-    """Which operations make the outputs of operators: those of the last step of each that has one output."""
-    last = {link.operator: step for link, step in origins}
+            found.append((streams[row["cmdstream_id"]], int(row["offset"]), owner, row["optimised_id"]))
+    found.sort(key=lambda each: each[:2])
+    last = {owner: step for _, _, owner, step in found}
     return tuple(
-        link
-        for link, step in origins
-        if last[link.operator] == step and len(graph.operators[link.operator].outputs) == 1
+        Link(stream, offset, owner, last[owner] == step and len(graph.operators[owner].outputs) == 1)
+        for stream, offset, owner, step in found
     )
 
 
@@ -302,7 +285,7 @@ def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -
 
 def _segments(compiled: Graph, main_only: bool = False) -> int:
     subgraphs = compiled.subgraphs[:1] if main_only else compiled.subgraphs
-    return sum(operator.custom_code == "ethos-u" for subgraph in subgraphs for operator in subgraph.operators)
+    return sum(operator.custom_code == COMPILED_OPERATOR for subgraph in subgraphs for operator in subgraph.operators)
 
 
 def _checks(prepared: Prepared, compared: "Compared | None") -> tuple[tuple[TensorCheck, ...], tuple[TensorCheck, ...]]:

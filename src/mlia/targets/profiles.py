@@ -201,7 +201,7 @@ def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryM
     if table.arena_cache_bytes is not None:
         memory_mode = replace(memory_mode, cache_limit_bytes=table.arena_cache_bytes)
         text = write_vela_ini(system_config, memory_mode)
-    reason = of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
+    reason = _of_another_family(npu, system_config.name) or why_impossible(npu, system_config, memory_mode)
     if not reason and npu.clock_mhz != system_config.clock_mhz:
         raise TargetError(
             f"clock_mhz is {npu.clock_mhz:g}, but {system_config.name} describes memories for"
@@ -216,7 +216,7 @@ def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryM
     return system_config, memory_mode, text, table.ini or "Vela's Arm/vela.ini"
 
 
-def of_another_family(npu: Npu, system_config: str) -> str | None:
+def _of_another_family(npu: Npu, system_config: str) -> str | None:
     """Arm's configurations carry the family in their name; port widths and clocks are meant for it."""
     for family in AXI_PORT_BYTES:
         prefix = family.replace("ethos-u", "Ethos_U")
@@ -231,7 +231,7 @@ def _legal_pairs(npu: Npu, ini: VelaIni) -> list[str]:
     modes = [ini.memory_mode(name) for name in ini.memory_modes]
     for name in ini.system_configs:
         system_config = ini.system_config(name)
-        if not of_another_family(npu, name):
+        if not _of_another_family(npu, name):
             legal = [mode.name for mode in modes if not why_impossible(npu, system_config, mode)]
             pairs += [f"{name} with {' or '.join(legal)}"] if legal else []
     return pairs

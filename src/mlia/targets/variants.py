@@ -6,12 +6,10 @@ The name of a variant says what changed: "ethos-u55-256, Sram_Only".
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
-from mlia.targets.profiles import of_another_family
 from mlia.targets.target import (
     LEGAL_MACS,
     MemoryMode,
     Target,
-    VelaIni,
     check_npu,
     check_strategy,
     installed_path,
@@ -45,7 +43,7 @@ def with_strategy(target: Target, strategy: str) -> Target:
 
 def legal_memory_modes(target: Target) -> list[MemoryMode]:
     """The memory modes of Vela's own vela.ini, and of the target's, that this NPU can use with these memories."""
-    inis = (_own_ini(), parse_vela_ini(target.vela_config, "vela.ini"))
+    inis = (read_vela_ini(installed_path()), parse_vela_ini(target.vela_config, "vela.ini"))
     modes = {name: ini.memory_mode(name) for ini in inis for name in ini.memory_modes}
     modes[target.memory_mode.name] = target.memory_mode
     return [mode for mode in modes.values() if not why_impossible(target.npu, target.system_config, mode)]
@@ -63,21 +61,6 @@ def with_memory_mode(target: Target, name: str) -> Target:
             f"{target.npu.name} cannot use {target.system_config.name} with {name}; possible: {', '.join(legal)}"
         )
     return _with_mode(target, legal[name], name)
-
-
-def with_system_config(target: Target, name: str) -> Target:
-    """The target with another system configuration of Vela's own vela.ini, at the clock of that.
-
-    Raises:
-        TargetError: there is none of that name, it is for another family, or the memory mode cannot be used with it.
-    """
-    system_config = _own_ini().system_config(name)
-    reason = of_another_family(target.npu, name) or why_impossible(target.npu, system_config, target.memory_mode)
-    if reason:
-        raise TargetError(f"{target.npu.name} cannot use {name}: {reason}")
-    npu = replace(target.npu, clock_mhz=system_config.clock_mhz)
-    config = write_vela_ini(system_config, target.memory_mode)
-    return replace(target, name=f"{target.name}, {name}", npu=npu, system_config=system_config, vela_config=config)
 
 
 def with_macs(target: Target, macs_per_cycle: int) -> Target:
@@ -103,7 +86,3 @@ def _with_mode(target: Target, mode: MemoryMode, what: str) -> Target:
         raise TargetError(f"{target.name}: {reason}")
     config = write_vela_ini(target.system_config, mode)
     return replace(target, name=f"{target.name}, {what}", memory_mode=mode, vela_config=config)
-
-
-def _own_ini() -> VelaIni:
-    return read_vela_ini(installed_path())

@@ -48,7 +48,6 @@ class StepFeatures(Struct, frozen=True):
     traversal: str = ""
     mac_cycles: int = 0
     output_cycles: int = 0
-    command_cycles: int = 0
     npu_cycles: int = 0
     total_cycles: int = 0
     padded_macs: int = 0
@@ -84,7 +83,6 @@ def _step(row: dict[str, str], details: dict[str, str], units: dict[str, str]) -
         traversal=traversal,
         mac_cycles=_number(units, "mac_cycles"),
         output_cycles=_number(units, "ao_cycles"),
-        command_cycles=_number(units, "cmd_cycles"),
         npu_cycles=_number(row, "npu_cycles"),
         total_cycles=_number(row, "op_cycles"),
         padded_macs=_padded_macs(kind, details, units),

@@ -3,24 +3,24 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from mlia.rules.compatibility.refusals import finding, lossless, places, to_validate
-from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
+from mlia.rules.compatibility.refusals import IntegerRule, finding, lossless, places, to_validate
+from mlia.rules.rule import Case, Finding, Refused, Rule, later
 from mlia.rules.words import named, quoted, sizes
 from mlia.transforms.remedies.places import Place, place_of
 
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
 
-class LimitRule(ConstraintRule):
+class LimitRule(IntegerRule):
     """A rule about what one operator may be like. `is_on_u85` tells whether Ethos-U85 has the limit too."""
 
     is_on_u85: ClassVar[bool] = True
 
     def skip(self, case: Case) -> str:
         """Why the rule does not apply."""
-        if not self.is_on_u85 and "U85" in case.target.npu.name.upper():
+        if not self.is_on_u85 and case.target.npu.family == "ethos-u85":
             return "only Ethos-U55 and U65 have this limit"
-        return "the model is float: quantize it first" if case.graph.computes_in_float else ""
+        return super().skip(case)
 
 
 def places_of(refused: Sequence[Refused]) -> tuple[Place, ...]:
@@ -275,7 +275,7 @@ class Resize(LimitRule):
         """What is wrong."""
         refused = self.refusals(case)
         legal = (
-            "a power of two up to 1024" if "U85" in case.target.npu.name.upper() else "2, 4 or 8, alike in both axes"
+            "a power of two up to 1024" if case.target.npu.family == "ethos-u85" else "2, 4 or 8, alike in both axes"
         )
         nearest, bilinear = _kinds(refused, "RESIZE_NEAREST_NEIGHBOR"), _kinds(refused, "RESIZE_BILINEAR")
         if nearest:

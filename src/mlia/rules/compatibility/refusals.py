@@ -10,7 +10,6 @@ from mlia.rules.rule import Aim, Case, ConstraintRule, Finding, Fix, NpuRule, Re
 from mlia.rules.words import named
 
 NO_OPERATOR = "Unsupported opType"  # the compiler's words for a kind that the NPU does not have
-CONSTRAINTS = 'Vela 5.2\'s published constraints, `regor.tflite_operator_constraints("EthosU55")`'
 FLOAT = "float32"
 
 
@@ -21,16 +20,20 @@ class RefusalRule(NpuRule):
     reads = Compatibility
 
 
-class KindRule(ConstraintRule):
-    """A rule about kinds of operators that the NPU does not have, in models that compute in integers."""
-
-    @classmethod
-    def is_about(cls, constraint: Constraint) -> bool:
-        return constraint.violation == NO_OPERATOR
+class IntegerRule(ConstraintRule):
+    """A rule about constraints in models that compute in integers."""
 
     def skip(self, case: Case) -> str:
         """Why the rule does not apply."""
         return "the model is float: quantize it first" if case.graph.computes_in_float else ""
+
+
+class KindRule(IntegerRule):
+    """A rule about kinds of operators that the NPU does not have."""
+
+    @classmethod
+    def is_about(cls, constraint: Constraint) -> bool:
+        return constraint.violation == NO_OPERATOR
 
     def of_kinds(self, case: Case, *kinds: str) -> list[Refused]:
         """The refused operators of these kinds."""

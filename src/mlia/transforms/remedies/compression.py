@@ -22,7 +22,6 @@ from mlia.transforms.constants import patched, stored
 from mlia.transforms.dequantize import bias_of
 
 ROUNDS = 8  # of k-means; more change nothing that compresses
-NEVER = 255  # more than any |code|
 
 
 def compressed(
