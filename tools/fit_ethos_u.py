@@ -254,9 +254,9 @@ def rows(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> 
             what=case.measurement.what,
             measured_cycles=case.measurement.cycles,
             vela_cycles=case.vela_cycles,
-            cycles=round(cycles),
-            unseen_cycles=round(other),
+            calibrated_cycles=round(other),
             source=case.measurement.source,
+            fitted_cycles=round(cycles),
         )
         for case, cycles, other in zip(cases, estimates(cases, physics), held_out, strict=True)
     ]

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import convert
+
 import mlia
 from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary, FamilyAccuracy, Unmeasured
 from mlia.backends.ethos_u.coefficients import load_coefficients
@@ -12,21 +14,7 @@ from mlia.targets.target import LEGAL_MACS
 
 def accuracy() -> Accuracy:
     """How far Vela's estimate and the calibrated one are from each measurement, and in sum for each family."""
-    rows = tuple(
-        AccuracyRow(
-            family=row.family,
-            macs=row.macs,
-            system_config=row.system_config,
-            kind=row.kind,
-            model=row.model,
-            what=row.what,
-            measured_cycles=row.measured_cycles,
-            vela_cycles=row.vela_cycles,
-            calibrated_cycles=row.unseen_cycles,
-            source=row.source,
-        )
-        for row in ledger()
-    )
+    rows = tuple(convert(row, AccuracyRow, from_attributes=True) for row in ledger())
     groups = dict.fromkeys((row.family, row.kind) for row in sorted(rows, key=lambda row: row.family))
     families = []
     for family, kind in groups:

@@ -29,10 +29,10 @@ def test_coefficients_state_what_the_ledger_shows(family: str) -> None:
     rows = [row for row in ledger() if row.family == family]
     networks = [row for row in rows if row.kind == "network"]
     assert found.n == len(rows)
-    mean = 100 * sum(abs(row.error) for row in networks) / len(networks)
+    mean = sum(abs(row.calibrated_percent) for row in networks) / len(networks)
     assert found.error_percent == pytest.approx(mean, abs=0.1)
     assert found.vela_error_percent == pytest.approx(
-        100 * sum(abs(row.vela_error) for row in networks) / len(networks), abs=0.1
+        sum(abs(row.vela_percent) for row in networks) / len(networks), abs=0.1
     )
     assert found.band_low < 1 < found.band_high
     assert found.without
@@ -42,7 +42,8 @@ def test_coefficients_state_what_the_ledger_shows(family: str) -> None:
 def test_fitted_networks_are_nearer_than_the_compilers(family: str) -> None:
     networks = [row for row in ledger() if row.family == family and row.kind == "network"]
     ours, theirs = (
-        sum(abs(getattr(row, name) / row.measured_cycles - 1) for row in networks) for name in ("cycles", "vela_cycles")
+        sum(abs(getattr(row, name) / row.measured_cycles - 1) for row in networks)
+        for name in ("fitted_cycles", "vela_cycles")
     )
     assert ours < theirs
 
@@ -58,7 +59,7 @@ def test_configurations_keep_their_rank() -> None:
             by_family[row.family].append(row)
         for each in by_family.values():
             measured = sorted(each, key=lambda row: row.measured_cycles)
-            assert measured == sorted(each, key=lambda row: row.cycles)
+            assert measured == sorted(each, key=lambda row: row.fitted_cycles)
 
 
 def test_where_it_ran_may_differ_from_what_the_compiler_was_told() -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mlia.accuracy import AccuracyRow
 from mlia.targets.target import Npu, Processor, Target, read_vela_ini
 
 FOLDER = os.path.dirname(__file__)
@@ -40,33 +41,10 @@ class Measurement(Struct, frozen=True):
     source: str
 
 
-class LedgerRow(Struct, frozen=True):
-    """One measurement beside the estimates: Vela's, and ours.
+class LedgerRow(AccuracyRow, frozen=True):
+    """What is told of a measurement, and our estimate from the fit that ships, which has seen it."""
 
-    `unseen_cycles` is ours from a fit that had not seen the network or, of single operators, the shape.
-    """
-
-    family: str
-    macs: int
-    system_config: str
-    kind: str
-    model: str
-    what: str
-    measured_cycles: int
-    vela_cycles: int
-    cycles: int
-    unseen_cycles: int
-    source: str
-
-    @property
-    def error(self) -> float:
-        """How far our estimate is off when the fit had not seen it: 0.1 for 10 % too much."""
-        return self.unseen_cycles / self.measured_cycles - 1
-
-    @property
-    def vela_error(self) -> float:
-        """How far Vela's estimate is off."""
-        return self.vela_cycles / self.measured_cycles - 1
+    fitted_cycles: int
 
 
 @cache
@@ -79,7 +57,7 @@ def measurements() -> tuple[Measurement, ...]:
 @cache
 def ledger() -> tuple[LedgerRow, ...]:
     """Each measurement of real memories with its estimates, computed by tools/fit_ethos_u.py."""
-    numbers = {"macs", "measured_cycles", "vela_cycles", "cycles", "unseen_cycles"}
+    numbers = {"macs", *(name for name in LedgerRow.__struct_fields__ if name.endswith("_cycles"))}
     with open(LEDGER, encoding="utf-8", newline="") as file:
         return tuple(
             LedgerRow(**{key: int(value) if key in numbers else value for key, value in row.items()})  # type: ignore[arg-type]
