@@ -37,28 +37,21 @@ NOT_TRIED = "--no-try"
 TOSA = "rules are about TFLite's operators, and the model is TOSA"
 ONE_AT_A_TIME = "remedies are tried for one target at a time"
 Run: TypeAlias = Callable[[Graph, Target], Result]
+# Writes down what a remedy of that code made, another model, another target, or both, and says where.
+Keep: TypeAlias = Callable[[str, Graph | None, Target | None], str]
 
 
 class Advising(Struct, frozen=True):
     """Which rules to ask, and whether their remedies are tried.
 
     `select` and `ignore` are beginnings of codes; `why_not` is why nothing is tried, and empty when it is; no remedy is
-    begun after `budget_s` seconds. What results for which reason depends on them alone, unless the budget runs out.
+    begun after `budget_s` seconds.
     """
 
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     why_not: str = ""
     budget_s: float = DEFAULT_BUDGET_S
-
-
-class Copy(Struct, frozen=True):
-    """What a remedy made, so that it can be kept: another model, another target, or both."""
-
-    code: str
-    what: str
-    graph: Graph | None
-    target: Target | None
 
 
 class Asked(Struct, frozen=True):
@@ -85,19 +78,11 @@ def ask_rules(
     skipped: list[Skipped] = []
     case = _case(graph, target, result)
     for code in codes:
-        reason = TOSA if graph.provenance.format.startswith("TOSA") else _not_for(code, target, result)
-        if reason is None and _cannot_speak(code, case):
-            passed.append(code)
-            continue
-        findings: list[Finding] = []
-        rule = None
-        if reason is None:
-            rule = load_rule(code)()
-            reason, findings = _findings(rule, case, target, result, wants)
-        if rule is not None and findings:
-            found += [Asked(rule, finding) for finding in findings]
-        elif reason:
-            skipped.append(Skipped(code, reason))
+        said = _not_for(code, graph, target, result) or _said(code, case, target, result, wants)
+        if isinstance(said, str):
+            skipped.append(Skipped(code, said))
+        elif said:
+            found += said
         else:
             passed.append(code)
     return Questions(tuple(found), tuple(passed), tuple(skipped))
@@ -124,13 +109,36 @@ def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | N
     return None
 
 
-def _not_for(code: str, target: AnyTarget, result: Result) -> str | None:
-    """Why a rule is not about this target or model at all, told from its code."""
+def _not_for(code: str, graph: Graph, target: AnyTarget, result: Result) -> str:
+    """Why a rule is not about this target or model at all, told from its code; empty when it may be."""
+    if graph.provenance.format.startswith("TOSA"):
+        return TOSA
     if isinstance(result.compatibility, Skipped):
-        return None if code == COMPILED else result.compatibility.reason
+        return "" if code == COMPILED else result.compatibility.reason
     if code.startswith("CPU"):
-        return None if isinstance(target, CpuTarget) else "for a Cortex-M alone"
-    return "for an Ethos-U" if isinstance(target, CpuTarget) else None
+        return "" if isinstance(target, CpuTarget) else "for a Cortex-M alone"
+    return "for an Ethos-U" if isinstance(target, CpuTarget) else ""
+
+
+def _said(
+    code: str, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
+) -> list[Asked] | str:
+    """What a rule finds, or why it was not asked."""
+    if _cannot_speak(code, case):
+        return []
+    rule = load_rule(code)()
+    if isinstance(rule, NpuRule) and isinstance(case, Case):
+        is_placement = rule.reads is Compatibility
+        if not wants[0 if is_placement else 1]:
+            return f"{'compatibility' if is_placement else 'performance'} was {NOT_ASKED}"
+        said = rule.skip(case) or rule.check(case)
+    elif isinstance(rule, CpuRule) and isinstance(case, CpuCase):
+        said = rule.skip(case) or rule.check(case)
+    elif isinstance(rule, CompiledRule):
+        said = rule.check(result.compiled, target)
+    else:
+        raise TypeError(f"{rule.code} cannot be asked about {target.name}")
+    return said if isinstance(said, str) else [Asked(rule, finding) for finding in said]
 
 
 def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
@@ -140,63 +148,35 @@ def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
     )
 
 
-def _findings(
-    rule: Rule, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
-) -> tuple[str, list[Finding]]:
-    """Why the rule was not asked, or what it found."""
-    if isinstance(rule, NpuRule) and isinstance(case, Case):
-        about = "compatibility" if rule.reads is Compatibility else "performance"
-        if not wants[0 if rule.reads is Compatibility else 1]:
-            return f"{about} was {NOT_ASKED}", []
-        reason = rule.skip(case)
-        return reason, [] if reason else list(rule.check(case))
-    if isinstance(rule, CpuRule) and isinstance(case, CpuCase):
-        reason = rule.skip(case)
-        return reason, [] if reason else list(rule.check(case))
-    if isinstance(rule, CompiledRule):
-        return "", list(rule.check(result.compiled, target))
-    raise TypeError(f"{rule.code} cannot be asked about {target.name}")
+class Made(Struct, frozen=True):
+    """What a remedy made, and what the check says of it."""
+
+    graph: Graph
+    target: Target
+    result: Result
 
 
 class Trying:
-    """Tries remedies for one model on one target."""
+    """Makes and checks remedies, as long as there is time."""
 
-    def __init__(self, graph: Graph, target: Target, result: Result, run: Run, options: Advising) -> None:
-        self.graph = graph
-        self.target = target
-        self.before = figures(result, graph)
+    def __init__(self, run: Run, options: Advising) -> None:
         self._run = run
         self._options = options
         self._deadline = monotonic() + options.budget_s
 
-    def attempt(self, aim: Aim, fix: Fix) -> tuple[Attempt | Skipped, Graph, Target]:
-        """What a remedy brought, or why that is not known, and the copies that it was tried on."""
-        graph, target = self.graph, self.target
-        if self._options.why_not:
-            return Skipped(fix.what, self._options.why_not), graph, target
-        if self.before is None:
-            return Skipped(fix.what, "nothing is known of the model as it is"), graph, target
+    def make(self, fix: Fix, graph: Graph, target: Target) -> Made | str:
+        """What a remedy makes of a model and a target, or why that is not known."""
+        budget = f"{self._options.budget_s:g} s for trying"
         if monotonic() > self._deadline:
-            return Skipped(fix.what, spent(self._options)), graph, target
+            return f"the {budget} were spent (--try-budget)"
         try:
             graph = changed(fix, graph)
             target = fix.retarget(target) if fix.retarget else target
-            after = figures(self._run(graph, target), graph)
+            return Made(graph, target, self._run(graph, target))
         except BackendTimeout:
-            reason = f"to compile it takes longer than the {self._options.budget_s:g} s for trying (--try-budget)"
-            return Skipped(fix.what, reason), self.graph, self.target
+            return f"to compile it takes longer than the {budget} (--try-budget)"
         except (TransformError, BackendError, TargetError) as error:
-            return Skipped(fix.what, str(error)), self.graph, self.target
-        if after is None:
-            return Skipped(fix.what, "what it makes cannot be checked"), graph, target
-        name = target.name if fix.retarget else ""
-        gain = brings(aim, self.before, after, target.memory_mode.cache_limit_bytes)
-        return Attempt(fix.what, fix.safety, self.before, after, gain, name), graph, target
-
-
-def spent(options: Advising) -> str:
-    """Why nothing more is tried."""
-    return f"the {options.budget_s:g} s for trying were spent (--try-budget)"
+            return str(error)
 
 
 def changed(fix: Fix, graph: Graph) -> Graph:
@@ -235,7 +215,7 @@ def advise(
     wants: tuple[bool, bool],
     options: Advising,
     run: Run,
-    keep: Callable[[Copy], str] | None = None,
+    keep: Keep | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Advised:
     """Ask the rules, try their remedies on copies, and rank what is left.
@@ -259,18 +239,23 @@ def advise(
     if tries and isinstance(target, Target):
         if not options.why_not:
             progress(f"trying {len(tries)} remedies")
-        trying = Trying(graph, target, result, run, options)
+        before, trying = figures(result, graph), Trying(run, options)
 
-        def attempt(item: tuple[int, Fix]) -> tuple[Attempt | Skipped, Graph, Target]:
-            return trying.attempt(asked.found[item[0]].finding.aim, item[1])
+        def attempt(item: tuple[int, Fix]) -> tuple[Attempt | Skipped, Made | None]:
+            number, fix = item
+            if options.why_not or before is None:
+                return Skipped(fix.what, options.why_not or "nothing is known of the model as it is"), None
+            made = trying.make(fix, graph, target)
+            if isinstance(made, str):
+                return Skipped(fix.what, made), None
+            return _attempt(asked.found[number].finding.aim, fix, before, made), made
 
         # Threads take a while to import, and what is not tried needs none.
-        made = tuple(map(attempt, tries)) if options.why_not else map_in_parallel(attempt, tries)
-        for (number, fix), (outcome, copy, place) in zip(tries, made, strict=True):
-            if keep is not None and isinstance(outcome, Attempt):
-                model, profile = copy if fix.change else None, place if fix.retarget else None
-                kept = keep(Copy(asked.found[number].rule.code, fix.what, model, profile))
-                outcome = replace(outcome, kept_as=kept)
+        tried = tuple(map(attempt, tries)) if options.why_not else map_in_parallel(attempt, tries)
+        for (number, fix), (outcome, made) in zip(tries, tried, strict=True):
+            if keep is not None and made is not None and isinstance(outcome, Attempt):
+                model, place = made.graph if fix.change else None, made.target if fix.retarget else None
+                outcome = replace(outcome, kept_as=keep(asked.found[number].rule.code, model, place))
             outcomes.setdefault(number, []).append(outcome)
     advice, rejected = [], []
     for number, each in enumerate(asked.found):
@@ -280,6 +265,15 @@ def advise(
         else:
             advice.append(said)
     return Advised(tuple(sorted(advice, key=_rank)), asked.passed, asked.skipped, tuple(rejected))
+
+
+def _attempt(aim: Aim, fix: Fix, before: Figures, made: Made) -> Attempt | Skipped:
+    """What a remedy brought."""
+    after = figures(made.result, made.graph)
+    if after is None:
+        return Skipped(fix.what, "what it makes cannot be checked")
+    gain = brings(aim, before, after, made.target.memory_mode.cache_limit_bytes)
+    return Attempt(fix.what, fix.safety, before, after, gain, made.target.name if fix.retarget else "")
 
 
 def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped:

@@ -20,7 +20,6 @@ from mlia.pipeline.advising import (
     ONE_AT_A_TIME,
     TOSA,
     Advising,
-    Copy,
     advise,
     import_rules,
 )
@@ -188,23 +187,23 @@ class Shelf:
         self._folder = folder
         self._numbers: Counter[str] = Counter()
 
-    def keep(self, copy: Copy) -> str:
-        """Write the copy, and say under which name.
+    def keep(self, code: str, graph: Graph | None, target: Target | None) -> str:
+        """Write what a remedy of that code made, and say under which name.
 
         Raises:
             OutputError: it cannot be written.
         """
-        self._numbers[copy.code] += 1
-        stem = self._folder / f"{copy.code}-{self._numbers[copy.code]}"
+        self._numbers[code] += 1
+        stem = self._folder / f"{code}-{self._numbers[code]}"
         written = []
-        if copy.graph is not None:
+        if graph is not None:
             written.append(stem.with_suffix(".tflite"))
-            write_file(written[-1], bytes(copy.graph.content))
-        if copy.target is not None:
+            write_file(written[-1], bytes(graph.content))
+        if target is not None:
             from mlia.targets.writing import write_profile
 
             written.append(stem.with_suffix(".toml"))
-            write_file(written[-1], write_profile(copy.target).encode())
+            write_file(written[-1], write_profile(target).encode())
         return " ".join(map(str, written))
 
 

@@ -1,14 +1,13 @@
 """A model with every lossless remedy that brings something, each proven bit by bit."""
 
 from collections.abc import Callable
-from time import monotonic
 
 from msgspec import Struct
 
 from mlia.advice import Safety, Severity
-from mlia.errors import BackendError, TransformError
+from mlia.errors import TransformError
 from mlia.graph.graph import Graph
-from mlia.pipeline.advising import Advising, Asked, Run, ask_rules, brings, changed, figures, merit, spent
+from mlia.pipeline.advising import Advising, Asked, Run, Trying, ask_rules, brings, figures, merit
 from mlia.results import Change, Figures, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
@@ -95,10 +94,8 @@ class _Bench:
     ) -> None:
         self._original = bytes(original.content)
         self._target = target
-        self._options = options
-        self._run = run
+        self._trying = Trying(run, options)
         self._progress = progress
-        self._deadline = monotonic() + options.budget_s
         self.refused: dict[tuple[str, ...], Skipped] = {}
 
     def try_again(self) -> None:
@@ -117,17 +114,12 @@ class _Bench:
             key = _key(graph, asked, fix)
             if key in self.refused:
                 continue
-            if monotonic() > self._deadline:
-                self._refuse(key, spent(self._options))
-                continue
             self._progress(f"trying {fix.what}")
-            try:
-                copy = changed(fix, graph)
-                found = self._run(copy, self._target)
-            except (TransformError, BackendError) as error:
-                self._refuse(key, str(error))
+            copy = self._trying.make(fix, graph, self._target)
+            if isinstance(copy, str):
+                self._refuse(key, copy)
                 continue
-            after = figures(found, copy)
+            after = figures(copy.result, copy.graph)
             limit = self._target.memory_mode.cache_limit_bytes
             if after is None or not brings(asked.finding.aim, before, after, limit):
                 self._refuse(key, IDLE)
@@ -136,7 +128,7 @@ class _Bench:
                 self._refuse(key, greed)
                 continue
             change = Change(asked.rule.code, asked.rule.name, fix.what)
-            made.append((merit(asked.finding.aim, before, after), fix, _Step(copy, found, change)))
+            made.append((merit(asked.finding.aim, before, after), fix, _Step(copy.graph, copy.result, change)))
         for _, fix, step in sorted(made, key=lambda item: item[0]):
             different = call(prove, self._original, bytes(step.graph.content))
             if not different:
