@@ -66,15 +66,7 @@ class ReferenceModel:
     """
 
     def __init__(self, content: bytes, keeps_all: bool = False) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        default, reference = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF
-        self._interpreter = Interpreter(
-            model_content=content,
-            num_threads=1,
-            experimental_preserve_all_tensors=keeps_all,
-            experimental_op_resolver_type=default if _sums_codes(content) else reference,
-        )
+        self._interpreter = _interpreter(content, keeps_all, is_reference=not _sums_codes(content))
         self._interpreter.allocate_tensors()
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
@@ -151,15 +143,16 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _interpreter(content: bytes) -> Any:
+def _interpreter(content: bytes, keeps_all: bool = True, is_reference: bool = False) -> Any:
     """An interpreter that computes each operator by TFLite's own kernels, and keeps what it computed."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    default, reference = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF
     return Interpreter(
         model_content=content,
         num_threads=1,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=keeps_all,
+        experimental_op_resolver_type=reference if is_reference else default,
     )
 
 
