@@ -16,7 +16,6 @@ in that are the better judge.
 
 import argparse
 import csv
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -28,12 +27,14 @@ from msgspec.structs import asdict, replace
 from scipy.optimize import least_squares
 
 from mlia.backends.ethos_u import measurements as published
-from mlia.backends.ethos_u.coefficients import Coefficients, Physics, describe_memory
+from mlia.backends.ethos_u.coefficients import memories_of
 from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, compiled_for, measurements, ran_on
 from mlia.backends.ethos_u.timing import estimate_with
 from mlia.backends.vela_process import compile_model
+from mlia.targets.coefficients import Coefficients, Physics
 from mlia.targets.target import Target
+from mlia.targets.writing import write_coefficients
 
 # Parameter: lower and upper bound. Starting values are those of START.
 FREE = {
@@ -207,11 +208,7 @@ def describe(family: str, cases: list[Case], physics: Physics, held_out: list[fl
     ]
     logs = [math.log(case.truth / cycles) for case, cycles in chosen]
     width = max(0.10 if len(chosen) < 8 else 0.05, 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
-    memories = {
-        describe_memory(memory.name, memory.bytes_per_cycle(case.target.npu), memory.read_latency_cycles)
-        for case in cases
-        for memory in (case.target.system_config.axi0, case.target.system_config.axi1)
-    }
+    memories = {text for case in cases for text in memories_of(case.target)}
     kinds = [case.measurement.kind for case in cases]
     counted = {"network": "runs of 2 networks", "operator": "runs of single operators", "layer": "layers of networks"}
     return Coefficients(
@@ -234,12 +231,8 @@ def describe(family: str, cases: list[Case], physics: Physics, held_out: list[fl
 
 def toml(value: Coefficients) -> str:
     """As TOML, one line for each figure."""
-    head, table = asdict(value), asdict(value.physics)
-    del head["physics"]
-    lines = ["# Written by tools/fit_ethos_u.py; mlia/backends/ethos_u/coefficients.py says what each figure is."]
-    lines += [f"{name} = {json.dumps(figure)}" for name, figure in head.items()]
-    lines += ["", "[physics]", *(f"{name} = {json.dumps(figure)}" for name, figure in table.items())]
-    return "\n".join(lines) + "\n"
+    first = "# Written by tools/fit_ethos_u.py; mlia/targets/coefficients.py says what each figure is."
+    return "\n".join([first, *write_coefficients(value, table="")]) + "\n"
 
 
 def rows(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> list[LedgerRow]:

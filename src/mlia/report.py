@@ -3,11 +3,12 @@
 from msgspec import Struct
 
 from mlia.advice import Advised, Severity
+from mlia.estimates import Calibration
 from mlia.recipe import Recipe
 from mlia.results import Change, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "3.0"
 
 
 class TensorSummary(Struct, frozen=True):
@@ -118,12 +119,14 @@ class Comparison(Struct, frozen=True):
     """The model before and after on one target.
 
     `gain` is before / after in total cycles. `ceiling` is about what compressed weights can gain at most: total / NPU
-    cycles before, as if it never waited for memory. None without cycles. `explanation` says why the gain is what it
+    cycles before, as if it never waited for memory. None without cycles. `calibration` is what the estimate of the
+    model after rests on; None where the compiler's own was asked for. `explanation` says why the gain is what it
     is.
     """
 
     target: TargetSummary
     source: Source
+    calibration: Calibration | None
     before: Figures
     after: Figures
     gain: float | None

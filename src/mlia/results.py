@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from mlia.estimates import Calibration
+
 
 class Origin(StrEnum):
     """What a figure is: computed by a model of the hardware, executed in a simulator, or measured."""
@@ -117,12 +119,14 @@ class Step(Struct, frozen=True):
     kind: str
     npu_cycles: int
     total_cycles: int
+    vela_total_cycles: int
     bound_by: Bound
 
 
 class OperatorCost(Struct, frozen=True):
     """What one operator costs per inference. None where it was not estimated; `note` says why.
 
+    `vela_total_cycles` are the compiler's own estimate, whoever estimated the others.
     `mac_utilization` is macs / (total_cycles * macs_per_cycle), 0..1. Weights include biases and scales
     in their compressed form only, because the compiler packs them together.
     """
@@ -134,6 +138,7 @@ class OperatorCost(Struct, frozen=True):
     processor: Unit
     npu_cycles: int | None
     total_cycles: int | None
+    vela_total_cycles: int | None
     latency_ms: float | None
     cycles_percent: float | None
     macs: int
@@ -260,8 +265,7 @@ class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance
 
 
 class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
-    """One inference of the whole system: what the NPU takes, its host, and the hand-over between them.
-
+    """One inference of the whole system: what the NPU takes, its host, and the hand-over; the bands of all add up.
     `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that, with its
     band; None where an operator cannot run there. Each part has a source of its own.
     """
@@ -296,16 +300,18 @@ class SubgraphCost(Struct, frozen=True):
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     """What the model costs on the NPU.
 
-    `total_cycles` and `npu_cycles` are the compiler's sums over the whole file, so they equal the `vela`
-    command's. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They
-    and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
-    `compiled_macs` is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the
-    host runs, and `system` is the time of both together.
+    `total_cycles` and `npu_cycles` are sums over the whole file, by the estimator that `source` names;
+    `vela_total_cycles` is the compiler's own sum, which equals the `vela` command's. `calibration` is None where that
+    was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They and
+    `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates; `compiled_macs`
+    is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the host runs, and
+    `system` is the time of both together.
     """
 
     source: Source
     npu_cycles: int | None
     total_cycles: int | None
+    vela_total_cycles: int | None
     inference_cycles: int | None
     latency_ms: float | None
     clock_mhz: float
@@ -317,6 +323,7 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     operators: tuple[OperatorCost, ...]
     further_subgraphs: tuple[SubgraphCost, ...]
     skipped: tuple[Skipped, ...]
+    calibration: Calibration | None = None
     cpu_operators: tuple[CpuCost, ...] = ()
     cpu_source: Source | None = None
     cpu_stack: str = ""
@@ -370,6 +377,7 @@ class Figures(Struct, frozen=True):
     """
 
     total_cycles: int | None
+    vela_total_cycles: int | None
     npu_cycles: int | None
     latency_ms: float | None
     weights_bytes: int | None

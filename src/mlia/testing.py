@@ -199,13 +199,10 @@ class IntegerSketch(GraphBuilder):
 
 def checked_result(content: bytes, target: "Target") -> "Result":
     """What the check of a TFLite file says on a target, the host's part included."""
-    from mlia.backends.cortex_m.operators import cpu_costs
-    from mlia.backends.system import with_host
-    from mlia.backends.vela import Vela
     from mlia.graph.tflite import read_tflite
+    from mlia.pipeline.checking import checked
 
-    graph = read_tflite(content)
-    return with_host(Vela().run(graph, target), graph, target, cpu_costs(graph, target.host))
+    return checked(read_tflite(content), target)
 
 
 def case_of(content: bytes, target: "str | Target") -> "Case":

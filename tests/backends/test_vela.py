@@ -10,8 +10,9 @@ from models import Q, as_file, int8_convolution, loop, sandwich, strided
 from msgspec.structs import replace
 
 from mlia.backends import vela_process
-from mlia.backends.vela import Vela
+from mlia.backends.vela import Vela, vela
 from mlia.errors import BackendError
+from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.results import Bound, Compatibility, Performance
@@ -23,8 +24,10 @@ U55 = load_target("ethos-u55-256")
 U85 = load_target("ethos-u85-256")
 
 
-def run(graph: Graph | bytes, target: Target = U55) -> tuple[Compatibility, Performance]:
-    result = Vela(timeout_s=60).run(read_tflite(graph) if isinstance(graph, bytes) else graph, target)
+def run(
+    graph: Graph | bytes, target: Target = U55, estimator: Estimator = Estimator.VELA
+) -> tuple[Compatibility, Performance]:
+    result = Vela(60, estimator).run(read_tflite(graph) if isinstance(graph, bytes) else graph, target)
     assert isinstance(result.compatibility, Compatibility)
     assert isinstance(result.performance, Performance)
     return result.compatibility, result.performance
@@ -326,3 +329,37 @@ def test_workers_that_are_not_needed_are_ended() -> None:
     vela_process.abandon()
     assert waiting._process.poll() is not None
     assert not vela_process._waiting
+
+
+@pytest.mark.parametrize("name", ["ethos-u55-128", "ethos-u65-512", "ethos-u85-256"])
+@pytest.mark.parametrize("model", [SAMPLE, *wake_words()[:1]], ids=lambda path: path.stem)
+def test_a_calibrated_estimate_keeps_the_compilers_beside_it(model: Path, name: str) -> None:
+    target = load_target(name)
+    _, own = run(model.read_bytes(), target)
+    _, calibrated = run(model.read_bytes(), target, Estimator.CALIBRATED)
+    assert own.calibration is None
+    assert calibrated.calibration is not None
+    assert calibrated.vela_total_cycles == own.vela_total_cycles == own.total_cycles
+    assert calibrated.total_cycles != own.total_cycles
+    assert (own.source.by, calibrated.source.by) == ("Vela", "calibrated Vela")
+    sums = [sum(cost.total_cycles or 0 for cost in found.operators) for found in (own, calibrated)]
+    assert calibrated.total_cycles == pytest.approx(sums[1], abs=len(calibrated.operators))
+    for theirs, ours in zip(own.operators, calibrated.operators, strict=True):
+        assert theirs.vela_total_cycles == ours.vela_total_cycles == theirs.total_cycles
+        assert (ours.npu_cycles or 0) <= (ours.total_cycles or 0)
+        assert [step.vela_total_cycles for step in ours.steps] == [step.total_cycles for step in theirs.steps]
+    assert replace(calibrated, operators=(), calibration=None).memory == own.memory
+
+
+def test_what_nothing_was_measured_of_is_told(shared: Path) -> None:
+    _, lstm = run((shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes(), U85, Estimator.CALIBRATED)
+    _, sample = run(SAMPLE.read_bytes(), U55, Estimator.CALIBRATED)
+    assert lstm.calibration is not None
+    assert sample.calibration is not None
+    assert "LSTM" in lstm.calibration.not_measured
+    assert sample.calibration.not_measured == ()
+
+
+def test_an_estimator_that_there_is_not_is_refused() -> None:
+    with pytest.raises(BackendError, match="no estimator 'guess': choose from calibrated, vela"):
+        vela("guess", 60)

@@ -1,7 +1,6 @@
 """How findings become advice: what is tried, what that is worth, and in which order it is told."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.advice import Advised, Attempt, Safety, Severity
+from mlia.backends.vela import Vela
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
@@ -89,7 +89,7 @@ def advised(monkeypatch: pytest.MonkeyPatch, *rules: type[Rule], **options: obje
     use(monkeypatch, *rules)
     graph = read_tflite(two_convolutions())
     keep = options.pop("keep", None)
-    run = partial(checked, timeout_s=60)
+    run = checked
     result = run(graph, HERE)
     return advise(graph, HERE, result, (True, True), Advising(**options), run, keep)  # type: ignore[arg-type]
 
@@ -180,9 +180,9 @@ def test_copies_are_kept_and_give_the_same_figures(tmp_path: Path, monkeypatch: 
 def test_the_same_copy_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
 
-    def counted(graph: Graph, target: Target, timeout_s: float) -> Result:
+    def counted(graph: Graph, target: Target, backend: Vela) -> Result:
         runs.append(target.name)
-        return checked(graph, target, timeout_s)
+        return checked(graph, target, backend)
 
     use(monkeypatch, rule_with("PER901", finding(NARROW)), rule_with("PER902", finding(NARROW)))
     monkeypatch.setattr(fixing, "chosen", lambda select, ignore: ("PER901",))

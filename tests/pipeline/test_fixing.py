@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.advice import Safety
+from mlia.backends.vela import Vela
 from mlia.errors import BackendError, TransformError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
@@ -43,7 +44,7 @@ def strided(names: tuple[str, ...] = ("first", "second")) -> Graph:
 
 
 def run(graph: Graph, target: Target) -> Result:
-    return checked(graph, target, 60)
+    return checked(graph, target, Vela(60))
 
 
 def mended(graph: Graph, target: Target = HERE, **options: object) -> Mended:
@@ -83,7 +84,7 @@ def described(number: int) -> Callable[[Graph], Graph]:
 
 
 def figures(latency_ms: float, sram_bytes: int = 1000, flash_bytes: int = 1000) -> Figures:
-    return Figures(1000, 1000, latency_ms, 1, 1, sram_bytes, 0, flash_bytes, 0, 1, 0)
+    return Figures(1000, 1000, 1000, latency_ms, 1, 1, sram_bytes, 0, flash_bytes, 0, 1, 0)
 
 
 def lossless(number: int) -> Fix:

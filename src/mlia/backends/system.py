@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_share
-from mlia.backends.vela import ONCE
+from mlia.backends.vela_costs import ONCE
 from mlia.graph.graph import Graph, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
@@ -89,7 +89,9 @@ def _system(
     npu_ms = performance.latency_ms or 0.0
     total_ms = npu_ms + cpu.latency_ms + handover.latency_ms
     segments = len({each.segment for each in placements if each.segment and not each.subgraph})
-    low_ms, high_ms = (npu_ms + part + extra for part, extra in _bands(cpu, handover))
+    band = performance.calibration
+    low_ms = npu_ms * (band.band_low if band else 1) + cpu.low_ms + handover.low_ms
+    high_ms = npu_ms * (band.band_high if band else 1) + cpu.high_ms + handover.high_ms
     compared = alone if segments and total_ms else None
     return SystemTime(
         npu_ms=npu_ms,
@@ -109,10 +111,6 @@ def _system(
         stack=core.stack,
         note=NOTE if segments else "",
     )
-
-
-def _bands(cpu: CpuTime, handover: CpuTime) -> tuple[tuple[float, float], tuple[float, float]]:
-    return (cpu.low_ms, handover.low_ms), (cpu.high_ms, handover.high_ms)
 
 
 def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:

@@ -33,16 +33,29 @@ _PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
 
 
 class CompiledStep(Struct, frozen=True):
-    """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights."""
+    """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights.
 
+    `identity` is its id in the table `perf`; `vela_total_cycles` stay the compiler's, whoever estimates the others.
+    """
+
+    identity: str
     kind: str
     on_npu: bool
     npu_cycles: int
     total_cycles: int
+    vela_total_cycles: int
     bound_by: Bound
     traffic: dict[str, tuple[int, int]]
     compressed_weights_bytes: int
     segment: int | None
+
+
+class Refusal(Struct, frozen=True):
+    """One paragraph: which operator, by kind and name of its first output, and why."""
+
+    kind: str
+    output: str
+    constraint: Constraint
 
 
 def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]:
@@ -64,10 +77,12 @@ def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]
         optimised = optimised_of.get(leader.get(identity, identity), row["optimised_id"])
         steps[operator_of.get(row["source_id"], -1)].append(
             CompiledStep(
+                identity=identity,
                 kind=row["operator"],
                 on_npu=row["operator"] != CPU_STEP,
                 npu_cycles=int(row["npu_cycles"]),
                 total_cycles=int(row["op_cycles"]),
+                vela_total_cycles=int(row["op_cycles"]),
                 bound_by=_bound(row, units.get(identity, {})),
                 traffic=_traffic(details.get(identity, {})),
                 compressed_weights_bytes=_number(details.get(identity, {}), "weight_total_bytes"),
@@ -133,14 +148,6 @@ def _traffic(details: dict[str, str]) -> dict[str, tuple[int, int]]:
 _REFUSAL = re.compile(r"^Warning \([\w ]+\) operator: (?P<kind>.*), ofm: '(?P<output>.*)'$")
 _PLACEHOLDER = re.compile(r"placeholder-for-(\d+)-OFM")  # Vela's name for an operator without outputs
 _UNNAMED = "<unnamed>"  # and its name for a tensor without one
-
-
-class Refusal(Struct, frozen=True):
-    """One paragraph: which operator, by kind and name of its first output, and why."""
-
-    kind: str
-    output: str
-    constraint: Constraint
 
 
 def read_refusals(log: str) -> list[Refusal]:

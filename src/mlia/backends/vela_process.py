@@ -100,10 +100,13 @@ class Compilation:
         self.log = log
         self.model = bytes.fromhex(answer["model"])
         self._tables: dict[str, list[list[str]]] = answer["tables"]
+        self._rows: dict[str, list[dict[str, str]]] = {}
 
     def rows(self, table: str) -> list[dict[str, str]]:
-        header, *rows = self._tables.get(table, [[]])
-        return [dict(zip(header, row, strict=True)) for row in rows]
+        if table not in self._rows:
+            header, *rows = self._tables.get(table, [[]])
+            self._rows[table] = [dict(zip(header, row, strict=True)) for row in rows]
+        return self._rows[table]
 
 
 def warm_up() -> None:

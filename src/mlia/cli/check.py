@@ -90,12 +90,13 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error("--steps and --all-operators are for the terminal; JSON has both always")
         if arguments.compatibility and not arguments.performance:
             arguments.parser.error("--steps and --all-operators go with --performance")
-    if arguments.steps:
+    if arguments.steps or arguments.estimator == "vela":
         from mlia.targets.profiles import load_targets
         from mlia.targets.target import CpuTarget
 
         if all(isinstance(target, CpuTarget) for target in load_targets(arguments.targets)):
-            arguments.parser.error("--steps are the compiler's, and a Cortex-M alone has no compiler")
+            option = "--steps are" if arguments.steps else "--estimator vela is"
+            arguments.parser.error(f"{option} the compiler's, and a Cortex-M alone has no compiler")
     if arguments.no_try and (arguments.try_budget or arguments.keep_tried):
         arguments.parser.error("--no-try tries nothing: leave out --try-budget and --keep-tried")
     if len(arguments.targets) > 1 and (arguments.try_budget or arguments.all_advice):
@@ -133,6 +134,7 @@ def _check(arguments: argparse.Namespace) -> int:
             try_budget_s=arguments.try_budget or DEFAULT_BUDGET_S,
             keep_tried=arguments.keep_tried,
             fix=arguments.fix,
+            estimator=arguments.estimator,
             timeout_s=arguments.timeout,
             progress=progress,
         )

@@ -168,7 +168,7 @@ def progress_line() -> Iterator[Callable[[str], None]]:
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add the targets and how long the compiler may take for each."""
+    """Add the targets, how long the compiler may take for each, and who estimates the time."""
     parser.add_argument(
         "-t",
         "--target",
@@ -181,6 +181,12 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for the compiler, per target (default: 600)"
+    )
+    parser.add_argument(
+        "--estimator",
+        choices=("calibrated", "vela"),
+        default="calibrated",
+        help="whose cycles: of a model fitted to measurements, or Vela's own (default: calibrated)",
     )
 
 

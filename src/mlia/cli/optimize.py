@@ -132,6 +132,7 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
             limits=_limits(arguments) if arguments.auto else None,
             calibration=arguments.calibration,
             input_shapes=dict(arguments.input_shapes),
+            estimator=arguments.estimator,
             timeout_s=arguments.timeout,
             progress=progress,
         )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.vela import COMPILED, Vela
+from mlia.backends.vela import COMPILED, Vela, vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, OutputError, TargetError, TransformError
+from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
 from mlia.pipeline.advising import (
@@ -30,6 +31,8 @@ from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 from mlia.transforms.once import Once
+
+VELA = Vela()
 
 if TYPE_CHECKING:
     from mlia.pipeline.fixing import Mended
@@ -50,6 +53,7 @@ def check(
     try_budget_s: float = DEFAULT_BUDGET_S,
     keep_tried: str | Path | None = None,
     fix: str | Path | None = None,
+    estimator: str = Estimator.CALIBRATED,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -70,6 +74,7 @@ def check(
         keep_tried: a new or empty folder for those copies: .tflite models and .toml profiles, named by the rule's code.
         fix: where to write the model with all lossless remedies that bring something, each proven bit by bit in LiteRT;
             for one Ethos-U target.
+        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
         timeout_s: how long the compiler may take, per target.
         progress: is told what is being done, in a few words.
 
@@ -78,9 +83,10 @@ def check(
         ModelError: the model cannot be read.
         TargetError: no such target, or an impossible one.
         TransformError: the model cannot be quantized, or the calibration data do not fit it.
-        BackendError: the compiler refused the model, crashed, or took too long.
+        BackendError: the compiler refused the model, crashed, or took too long; or no such estimator.
         OutputError: what is to be kept, or the fixed model, cannot be written.
     """
+    backend = vela(estimator, timeout_s)
     targets = load_targets(target)
     alone = targets[0] if len(targets) == 1 and isinstance(targets[0], Target) else None
     if alone is None and (fix is not None or keep_tried is not None):
@@ -93,7 +99,7 @@ def check(
     import_rules(advising)  # while the compiler works, if it has begun already
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
-    work = _Work(name_of(model), graph, (compatibility, performance), advising, timeout_s, progress)
+    work = _Work(name_of(model), graph, (compatibility, performance), advising, backend, progress)
     made = map_in_parallel(lambda entry: work.report(entry, shelf), targets)
     return Report(
         schema_version=SCHEMA_VERSION,
@@ -114,14 +120,14 @@ class _Work:
         graph: Graph,
         wants: tuple[bool, bool],
         advising: Advising,
-        timeout_s: float,
+        backend: Vela,
         progress: Callable[[str], None],
     ) -> None:
         self.name = name
         self._graph = graph
         self._wants = wants
         self._advising = advising
-        self._timeout_s = timeout_s
+        self._backend = backend
         self._progress = progress
         self._results: Once[tuple[str, AnyTarget], Result] = Once()
 
@@ -129,7 +135,7 @@ class _Work:
         """What the backend says of the model on a target, and what is advised."""
         verb = "estimating" if isinstance(target, CpuTarget) else "compiling"
         self._progress(f"{verb} {self.name} for {target.name}")
-        result = self._result(self._graph, target, self._timeout_s)
+        result = self._result(self._graph, target, self._backend)
         keep = shelf.keep if shelf is not None else None
         advised = advise(self._graph, target, result, self._wants, self._advising, self._again, keep, self._progress)
         return TargetReport(summarize_target(target), (_only(result, *self._wants),), advised)
@@ -138,7 +144,7 @@ class _Work:
         """The model with lossless remedies, written to a file; or why there is none."""
         from mlia.pipeline.fixing import mend  # imports numpy
 
-        result = self._result(self._graph, target, self._timeout_s)
+        result = self._result(self._graph, target, self._backend)
         if result.compiled or self._graph.provenance.format.startswith("TOSA"):
             return Skipped("fix", COMPILED if result.compiled else TOSA)
         try:
@@ -150,11 +156,12 @@ class _Work:
 
     def _again(self, graph: Graph, target: Target) -> Result:
         """The same check for a copy, which may take as long as there is for trying."""
-        return self._result(graph, target, min(self._timeout_s, self._advising.budget_s))
+        timeout_s = min(self._backend.timeout_s, self._advising.budget_s)
+        return self._result(graph, target, replace(self._backend, timeout_s=timeout_s))
 
-    def _result(self, graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
+    def _result(self, graph: Graph, target: AnyTarget, backend: Vela) -> Result:
         key = sha256(graph.content).hexdigest(), target
-        return self._results.get(key, lambda: checked(graph, target, timeout_s))
+        return self._results.get(key, lambda: checked(graph, target, backend))
 
 
 def _fixed(mended: "Mended", file: str | Path) -> Fixed:
@@ -207,8 +214,8 @@ class Shelf:
         return " ".join(map(str, written))
 
 
-def checked(graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
-    """What the backend of a target says of a model, with the host's part.
+def checked(graph: Graph, target: AnyTarget, backend: Vela = VELA) -> Result:
+    """What the backend of a target says of a model, with the host's part; `backend` is that of an Ethos-U.
 
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
@@ -222,7 +229,7 @@ def checked(graph: Graph, target: AnyTarget, timeout_s: float) -> Result:
 
     # Before the compiler is asked: it may have begun already, in a process of its own.
     costs = cpu_costs(graph, target.host)
-    return with_host(Vela(timeout_s).run(graph, target), graph, target, costs)
+    return with_host(backend.run(graph, target), graph, target, costs)
 
 
 def _prepare(

@@ -18,6 +18,7 @@ def figures_of(performance: Performance, cpu_operators: int, file_bytes: int) ->
     memory = performance.memory
     return Figures(
         total_cycles=performance.total_cycles,
+        vela_total_cycles=performance.vela_total_cycles,
         npu_cycles=performance.npu_cycles,
         latency_ms=latency_of(performance),
         weights_bytes=memory.weights_bytes if memory else None,

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from mlia.backends.vela import vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, TransformError
+from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes
 from mlia.pipeline.gains import SMALL
 from mlia.pipeline.limits import Limits
@@ -30,6 +32,7 @@ def optimize(
     calibration: str | Path | None = None,
     evaluate: Evaluate | None = None,
     input_shapes: InputShapes | None = None,
+    estimator: str = Estimator.CALIBRATED,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress = lambda text: None,
 ) -> Optimized:
@@ -45,6 +48,7 @@ def optimize(
         evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
             reported, and in a search it is what `max_loss` limits. It is called by one thread at a time.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
         timeout_s: how long the compiler may take, for each compilation.
         progress: is told what is being done, in a few words.
 
@@ -52,14 +56,15 @@ def optimize(
         ModelError: the model cannot be read.
         TargetError: no such target, or an impossible one.
         TransformError: the recipe asks for what cannot be, or a step of it cannot be done at all.
-        BackendError: the compiler refused a model, crashed, or took too long.
+        BackendError: the compiler refused a model, crashed, or took too long; or no such estimator.
     """
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if recipe is not None and limits is not None:
         raise TransformError("limits are for a search: give either a recipe or limits")
     recipe = checked(recipe) if recipe is not None else None
-    task = begin(model, target, calibration, input_shapes or {}, timeout_s, evaluate, progress)
+    backend = vela(estimator, timeout_s)
+    task = begin(model, target, calibration, input_shapes or {}, backend, evaluate, progress)
     if recipe is None:
         found = search(task, limits or Limits())
         return task.finish(

@@ -87,7 +87,7 @@ class Task:
         name: str,
         original: Original,
         targets: Sequence[Target],
-        timeout_s: float,
+        backend: Vela,
         evaluate: Evaluate | None,
         progress: Progress,
     ) -> None:
@@ -96,7 +96,7 @@ class Task:
         self.targets = tuple(targets)
         self.progress = progress
         self._workbench = Workbench(original, progress)
-        self._backend = Vela(timeout_s)
+        self._backend = backend
         self._costs: Once[tuple[str, Target], Cost] = Once()
         self._evaluate = evaluate
         self._judging = Lock()
@@ -216,7 +216,7 @@ def begin(
     target: str | AnyTarget | Sequence[str | AnyTarget],
     calibration: str | Path | None,
     input_shapes: InputShapes,
-    timeout_s: float,
+    backend: Vela,
     evaluate: Evaluate | None,
     progress: Progress,
 ) -> Task:
@@ -236,7 +236,7 @@ def begin(
         raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
     samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)
     progress(f"running {name_of(model)}")
-    return Task(name_of(model), measured(graph, samples), targets, timeout_s, evaluate, progress)
+    return Task(name_of(model), measured(graph, samples), targets, backend, evaluate, progress)
 
 
 def _compiled(backend: Vela, graph: Graph, target: Target) -> Cost:
@@ -254,4 +254,13 @@ def _compare(target: Target, before: Cost, after: Cost, before_bytes: int, after
     gain = old.total_cycles / new.total_cycles if old.total_cycles and new.total_cycles else None
     ceiling = old.total_cycles / old.npu_cycles if old.total_cycles and old.npu_cycles else None
     explanation = explain(before.performance, old, new)
-    return Comparison(summarize_target(target), after.performance.source, old, new, gain, ceiling, explanation)
+    return Comparison(
+        summarize_target(target),
+        after.performance.source,
+        after.performance.calibration,
+        old,
+        new,
+        gain,
+        ceiling,
+        explanation,
+    )

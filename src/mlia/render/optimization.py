@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mlia.recipe import describe
+from mlia.render.calibration import band_text, calibration_lines
 from mlia.render.text import (
     LABEL,
     NOTHING,
@@ -105,18 +106,25 @@ def _listed(what: Sequence[str]) -> str:
 
 def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -> None:
     target, before, after = comparison.target, comparison.before, comparison.after
-    page.heading(f"Target {target.name} ({source_text(comparison.source)})")
-    page.table(_FIGURES, [row for row in _figure_rows(before, after) if row is not None])
+    band = f", {band_text(comparison.calibration)}" if comparison.calibration else ""
+    page.heading(f"Target {target.name} ({source_text(comparison.source)}{band})")
+    page.table(
+        _FIGURES,
+        [row for row in _figure_rows(before, after, comparison.calibration is not None) if row is not None],
+    )
     told = comparison.explanation
     gain = f"{comparison.gain:.2f}x in time" if comparison.gain is not None else "no cycles"
     page.paragraph(f"{gain}: {told}", hang=2)
+    if comparison.calibration is not None:
+        for label, text in calibration_lines(comparison.calibration):
+            page.paragraph(text, label, LABEL)
     if before.cpu_operators or after.cpu_operators:
         page.paragraph("Cycles are the NPU's; latency is that of the whole system, with what its host does.")
     if before.file_bytes == after.file_bytes and before.compressed_weights_bytes != after.compressed_weights_bytes:
         page.paragraph("TFLite stores a byte for each weight; what Vela writes to flash is compressed.")
 
 
-def _figure_rows(before: Figures, after: Figures) -> list[tuple[str, ...] | None]:
+def _figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[tuple[str, ...] | None]:
     def row(label: str, show: Callable[[float], str], old: float | None, new: float | None) -> tuple[str, ...] | None:
         if not old and not new:
             return None
@@ -131,6 +139,7 @@ def _figure_rows(before: Figures, after: Figures) -> list[tuple[str, ...] | None
 
     return [
         row("total cycles", whole, before.total_cycles, after.total_cycles),
+        row("by Vela alone", whole, before.vela_total_cycles, after.vela_total_cycles) if is_calibrated else None,
         row("NPU busy, cycles", whole, before.npu_cycles, after.npu_cycles),
         row("latency ms", milliseconds, before.latency_ms, after.latency_ms),
         row("weights KiB", size, before.weights_bytes, after.weights_bytes),

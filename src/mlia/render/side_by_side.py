@@ -2,6 +2,7 @@
 
 from mlia.advice import Severity
 from mlia.render.advice import advice_by_target, show_alike
+from mlia.render.calibration import band_text
 from mlia.render.terminal import show_compiled
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import Report, TargetReport
@@ -46,11 +47,24 @@ def show_side_by_side(page: Page, report: Report) -> None:
     page.gap()
     for source in sources:
         page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed, with flash as used.")
+    bands = {_band(entry, result): None for entry in report.targets for result in entry.results}
+    for band in filter(None, bands):
+        page.paragraph(band)
     for source in sorted({text for found in performances for text in _cpu_sources(found)}):
         page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}; its flash is the model's file.")
     page.paragraph(
         "Placement and cost of each operator, and further advice: check one target at a time, or --format json."
     )
+
+
+def _band(entry: TargetReport, result: Result) -> str:
+    """How far a measurement may be from the cycles, and what nothing was measured of; targets of a family alike."""
+    found = result.performance
+    if not isinstance(found, Performance) or found.calibration is None:
+        return ""
+    unlike = "; ".join(found.calibration.not_measured)
+    beyond = f"; there is no data for {unlike}, where it may not hold" if unlike else ""
+    return f"Band of {entry.target.npu} cycles: {band_text(found.calibration)}{beyond}."
 
 
 def _cpu_sources(found: object) -> tuple[str, ...]:

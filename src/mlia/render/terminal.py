@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from mlia.render.advice import codes_by_operator, show_advice, show_fixed
+from mlia.render.calibration import band_text, calibration_lines
 from mlia.render.cpu import show_cpu_compatibility, show_cpu_performance, show_host_operators, system_lines
 from mlia.render.text import (
     LABEL,
@@ -208,8 +209,10 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
     at = f"{milliseconds(found.latency_ms)} ms of the NPU at {found.clock_mhz:g} MHz"
     has_start = found.inference_cycles != found.total_cycles
     lines = [("per run", f"{count(found.inference_cycles)} cycles, {at}")] if has_start else []
+    band = f" ({band_text(found.calibration)})" if found.calibration else ""
     lines += [
-        ("total", f"{count(found.total_cycles)} cycles{'' if has_start else f', {at}'}"),
+        ("total", f"{count(found.total_cycles)} cycles{band}{'' if has_start else f', {at}'}"),
+        *_calibrated(found),
         ("NPU busy", f"{count(found.npu_cycles)} cycles"),
         ("MACs", f"{count(found.macs)}, {fraction(found.mac_utilization)} % of the peak rate"),
     ]
@@ -228,6 +231,12 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
     lines += [("of these", _subgraph_text(subgraph)) for subgraph in found.further_subgraphs if subgraph.total_cycles]
     lines += [("left out", f"{skipped.what}: {skipped.reason}") for skipped in found.skipped]
     return lines
+
+
+def _calibrated(found: Performance) -> list[tuple[str, str]]:
+    if found.calibration is None:
+        return []
+    return [*calibration_lines(found.calibration), ("Vela alone", f"{count(found.vela_total_cycles)} cycles")]
 
 
 def _memory_text(name: str) -> str:
@@ -253,6 +262,7 @@ def _show_operators(page: Page, operators: Sequence[OperatorCost], style: Termin
         Column("MAC use %", rank=1),
         Column("ms", rank=2),
         Column("NPU cycles", rank=4),
+        Column("by Vela", rank=4),
         Column("MACs", rank=3),
         Column("weights KiB", rank=5),
         Column("compressed", rank=5),
@@ -281,6 +291,7 @@ def _cost_row(cost: OperatorCost, name: str) -> tuple[str, ...]:
         fraction(cost.mac_utilization) if cost.macs else NOTHING,
         milliseconds(cost.latency_ms),
         count(cost.npu_cycles),
+        count(cost.vela_total_cycles),
         count(cost.macs) if cost.macs else NOTHING,
         kibibytes(cost.weights_bytes) if cost.weights_bytes else NOTHING,
         kibibytes(cost.compressed_weights_bytes) if cost.compressed_weights_bytes else NOTHING,
@@ -299,6 +310,6 @@ def _step_rows(cost: OperatorCost) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for step in cost.steps:
         bound = step.bound_by.value if step.total_cycles else "joined"
-        cells = ("", f"  {step.kind}", "", count(step.total_cycles), "", bound, "", "", count(step.npu_cycles))
-        rows.append(cells + ("",) * 4)
+        cells = ("", f"  {step.kind}", "", count(step.total_cycles), "", bound, "", "")
+        rows.append((*cells, count(step.npu_cycles), count(step.vela_total_cycles), *("",) * 4))
     return rows

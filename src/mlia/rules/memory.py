@@ -276,7 +276,7 @@ class WaitsForWeights(NpuRule):
         if fixes:
             yield Finding(
                 (),
-                f"in {percent(waiting)} of its cycles the NPU waits for data; constants"
+                f"{percent(waiting)} of the NPU's cycles are in steps that wait for data; constants"
                 f" ({kib(memory.constants_bytes)}) are in {_word(case.target.constants_memory.name)}, the arena in"
                 f" {_word(case.target.arena_memory.name)}",
                 "Use a faster mode if there is the SRAM; Sram_Only means to copy the model there at start.",

@@ -88,7 +88,7 @@ class UncompressedWeights(NpuRule):
             return
         yield Finding(
             (),
-            f"the NPU waits in {percent(waiting)} of its cycles; {kib(memory.weights_bytes)} of weights are"
+            f"{percent(waiting)} of the NPU's cycles are in steps that wait; {kib(memory.weights_bytes)} of weights are"
             f" {kib(memory.compressed_weights_bytes)} compressed",
             "Run `mlia optimize --pruning --pruning-target 0.6 --clustering` with calibration data.",
             (

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
+from mlia.targets.coefficients import Coefficients, check_coefficients
 from mlia.targets.target import (
     AXI_PORT_BYTES,
     FLASH,
@@ -95,6 +96,7 @@ class PlacementTable(msgspec.Struct, forbid_unknown_fields=True):
 class Profile(msgspec.Struct, forbid_unknown_fields=True):
     """A profile file: [vela] names the memories, or [memory.*] and [placement] write them out.
 
+    `mlia calibrate` writes [coefficients]: how long this very board takes.
     Without [npu] the target is the host alone, which needs no memories.
     """
 
@@ -106,6 +108,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     vela: VelaTable | None = None
     memory: dict[Literal["sram", "dram", "on_chip_flash", "off_chip_flash"], MemoryTable] = {}
     placement: PlacementTable | None = None
+    coefficients: Coefficients | None = None
 
 
 VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "off_chip_flash": "OffChipFlash"}
@@ -179,6 +182,8 @@ def _target(profile: Profile, path: str) -> AnyTarget:
             raise TargetError("memories are described for an NPU, and there is no [npu]")
         if profile.strategy != STRATEGIES[0]:
             raise TargetError("a strategy is for the compiler of an NPU, and there is no [npu]")
+        if profile.coefficients:
+            raise TargetError("coefficients are of an NPU, and there is no [npu]")
         return CpuTarget(name, description, host)
     npu = Npu(profile.npu.family, profile.npu.macs_per_cycle, profile.npu.clock_mhz)
     check_npu(npu)
@@ -190,7 +195,20 @@ def _target(profile: Profile, path: str) -> AnyTarget:
     else:
         system_config, memory_mode = _written_out(npu, profile)
         config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
-    return Target(name, description, npu, host, system_config, memory_mode, config, source, profile.strategy)
+    if profile.coefficients:
+        check_coefficients(profile.coefficients, npu.family)
+    return Target(
+        name,
+        description,
+        npu,
+        host,
+        system_config,
+        memory_mode,
+        config,
+        source,
+        profile.strategy,
+        profile.coefficients,
+    )
 
 
 def _named(npu: Npu, table: VelaTable, path: str) -> tuple[SystemConfig, MemoryMode, str, str]:

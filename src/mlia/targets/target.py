@@ -14,6 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from mlia.errors import BackendUnavailable, TargetError
+from mlia.targets.coefficients import Coefficients
 
 # MACs per cycle each family is built with: Arm Ethos-U55, -U65 and -U85 technical reference manuals.
 LEGAL_MACS = {
@@ -109,7 +110,8 @@ class MemoryMode(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """A place to run a model. `vela_config` is the vela.ini text that the names of system config and mode refer to.
 
-    `strategy` is one of STRATEGIES: what the compiler's scheduler minimizes.
+    `strategy` is one of STRATEGIES: what the compiler's scheduler minimizes. `coefficients` are of this very board;
+    None for those of the family.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Target(Struct, frozen=True):
     vela_config: str
     vela_config_source: str
     strategy: str = STRATEGIES[0]
+    coefficients: Coefficients | None = None
 
     @property
     def constants_memory(self) -> Memory:

@@ -2,9 +2,10 @@
 
 import json
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from mlia.errors import TargetError
+from mlia.targets.coefficients import Coefficients
 from mlia.targets.target import (
     AXI_PORT_BYTES,
     STRATEGIES,
@@ -32,7 +33,19 @@ def write_profile(target: AnyTarget) -> str:
         lines += ["", *(_named(target) or _written_out(target))]
     host = target.host
     lines += ["", "[host]", f"core = {_text(host.core)}", f"clock_mhz = {_number(host.clock_mhz)}"]
+    if isinstance(target, Target) and target.coefficients is not None:
+        lines += ["", *write_coefficients(target.coefficients)]
     return "\n".join(lines) + "\n"
+
+
+def write_coefficients(found: Coefficients, table: str = "coefficients") -> list[str]:
+    """A table and its part [physics], one line for each figure; no table for a file of its own."""
+    head, physics = asdict(found), asdict(found.physics)
+    del head["physics"]
+    lines = [f"[{table}]"] if table else []
+    lines += [f"{name} = {_value(value)}" for name, value in head.items()]
+    lines += ["", f"[{table}.physics]" if table else "[physics]"]
+    return [*lines, *(f"{name} = {_value(value)}" for name, value in physics.items())]
 
 
 def _named(target: Target) -> list[str]:
@@ -82,6 +95,13 @@ def _bandwidth(target: Target, memory: Memory) -> str:
     if bandwidth / port_gb_s == memory.clock_scale and memory.clock_scale <= 1:
         return f"bandwidth_gb_s = {_number(bandwidth)}"
     return f"clock_scale = {memory.clock_scale!r}"
+
+
+def _value(value: str | bool | int | float | tuple[str, ...]) -> str:
+    """As TOML writes it, a list on one line."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return _text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _number(number: float) -> str:

@@ -2,11 +2,13 @@
 
 import math
 
+from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.ethos_u.coefficients import coefficients_for, unmeasured_memories
+from mlia.backends.ethos_u.coefficients import coefficients_for
+from mlia.backends.ethos_u.coverage import not_measured
 from mlia.backends.ethos_u.features import StepFeatures, Transfer, features_of
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_process import compile_model
@@ -96,7 +98,7 @@ def test_a_bound_is_told() -> None:
     skipped = StepFeatures("3")
     bounds = [each.bound_by for each in estimate([busy, starved, skipped], on)]
     assert bounds == [Bound.MACS, Bound.DRAM, Bound.LATENCY]
-    assert estimate([skipped], on) == (StepTime("3", 0.0, Bound.LATENCY),)
+    assert estimate([skipped], on) == (StepTime("3", 0.0, 0.0, Bound.LATENCY),)
 
 
 def test_steps_are_those_of_the_compiler() -> None:
@@ -122,7 +124,7 @@ def test_memories_that_were_not_measured_are_told() -> None:
     on = target("ethos-u65-256")
     axi1 = replace(on.system_config.axi1, read_latency_cycles=777)
     other = replace(on, system_config=replace(on.system_config, axi1=axi1))
-    assert any("latency 777" in text for text in unmeasured_memories(other))
+    assert any("latency 777" in text for text in not_measured(read_tflite(SAMPLE.read_bytes()), (), other))
     assert coefficients_for(other) == coefficients_for(on)
 
 

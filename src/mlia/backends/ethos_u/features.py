@@ -41,6 +41,7 @@ class StepFeatures(Struct, frozen=True):
     `is_one_unit` when a block has one such unit only in height and width. `areas` and `slices` are the blocks of the
     output side by side and in depth. `traversal` is Vela's word for the order of the work
     (DepthFirst, PartKernel or Depthwise); `kind` one of convolution, depthwise, pool, copy, elementwise or none.
+    `is_sparse` when 2:4 sparse weights save multiplications.
     """
 
     step: str
@@ -57,6 +58,7 @@ class StepFeatures(Struct, frozen=True):
     input_block_bytes: int = 0
     weights_bytes: int = 0
     prefetched_share: float = 0.0
+    is_sparse: bool = False
     transfers: tuple[Transfer, ...] = ()
 
 
@@ -94,6 +96,7 @@ def _step(row: dict[str, str], details: dict[str, str], units: dict[str, str]) -
         * _number(details, "ifm_shape_c"),
         weights_bytes=weights_bytes,
         prefetched_share=_prefetched(details),
+        is_sparse=_is_sparse(details),
         transfers=_transfers(details),
     )
 
@@ -130,8 +133,12 @@ def _padded_macs(kind: str, details: dict[str, str], units: dict[str, str]) -> i
     channels = _number(details, "ifm_shape_c")
     if kind != "convolution" or channels <= LANES:
         return outputs * taps * LANES
-    is_halved = "Sparse" in details.get("weight_format", "") and channels >= DEPTH_UNIT
-    return outputs * taps * _filled(channels, DEPTH_UNIT) // (2 if is_halved else 1)
+    return outputs * taps * _filled(channels, DEPTH_UNIT) // (2 if _is_sparse(details) else 1)
+
+
+def _is_sparse(details: dict[str, str]) -> bool:
+    """Whether 2:4 sparsity saves multiplications."""
+    return "Sparse" in details.get("weight_format", "") and _number(details, "ifm_shape_c") >= DEPTH_UNIT
 
 
 def _filled(size: int, unit: int) -> int:

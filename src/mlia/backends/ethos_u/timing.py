@@ -18,9 +18,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from mlia.backends.ethos_u.coefficients import Physics, coefficients_for
+from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.features import StepFeatures, Transfer
 from mlia.results import Bound
+from mlia.targets.coefficients import Physics
 from mlia.targets.target import Memory, Target
 
 # Vela counts four cycles for each weight when the output is a single micro-block; global pools measure one.
@@ -30,10 +31,12 @@ _MEMORY_BOUND = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
 
 
 class StepTime(Struct, frozen=True):
-    """Of one step, by its id in Vela's table "perf": NPU cycles, and what takes most of them."""
+    """Of one step, by its id in Vela's table "perf": NPU cycles, in how many of them the NPU's units work, and what
+    takes most of them."""
 
     step: str
     cycles: float
+    busy_cycles: float
     bound_by: Bound
 
 
@@ -69,7 +72,7 @@ def estimate_with(features: Sequence[StepFeatures], target: Target, physics: Phy
         works.append(work)
         before = work
     return tuple(
-        StepTime(step.step, 0.0, Bound.LATENCY) if work is None else _time(step, work, physics)
+        StepTime(step.step, 0.0, 0.0, Bound.LATENCY) if work is None else _time(step, work, physics)
         for step, work in zip(features, works, strict=True)
     )
 
@@ -140,10 +143,10 @@ def _time(step: StepFeatures, work: _Work, physics: Physics) -> StepTime:
     both = (work.units, work.sram, work.read, work.written)
     longest = max(both)
     if not longest:
-        return StepTime(step.step, 0.0, work.unit)
+        return StepTime(step.step, 0.0, 0.0, work.unit)
     first = physics.fill * (sum(both) - longest) / (step.areas * step.slices)
     parts[work.outer] = max(work.read, work.written)
-    return StepTime(step.step, longest + first, max(parts, key=lambda bound: parts[bound]))
+    return StepTime(step.step, longest + first, work.units, max(parts, key=lambda bound: parts[bound]))
 
 
 def _reached(bandwidth: float, under_way: float, latency: float) -> float:

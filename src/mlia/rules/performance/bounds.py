@@ -42,7 +42,7 @@ class DominatingOperator(NpuRule):
     This says where to look. Nothing is said of a convolution over few input channels: that is a rule of its own.
 
     ## Source
-    Vela's estimate per operator, and the resource that its slowest step waits for.
+    The estimate for each operator, and the resource that its slowest step waits for.
     """
 
     code = "PER001"

@@ -1,0 +1,254 @@
+"""Compiled steps -> what the model and each of its operators cost."""
+
+from collections import Counter
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mlia.backends.ethos_u.coefficients import coefficients_for
+from mlia.backends.ethos_u.coverage import not_measured
+from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.ethos_u.timing import StepTime, estimate
+from mlia.backends.vela_output import (
+    CompiledStep,
+    Refusal,
+    add_traffic,
+    memory_use,
+    most_bound,
+    whole_traffic,
+)
+from mlia.backends.vela_process import Compilation
+from mlia.estimates import Calibration
+from mlia.graph.cost import weights_bytes
+from mlia.graph.graph import Graph, Operator, Subgraph
+from mlia.results import (
+    Compatibility,
+    OperatorCost,
+    OperatorId,
+    Performance,
+    Placement,
+    Skipped,
+    Source,
+    Step,
+    SubgraphCost,
+    TensorLife,
+    Unit,
+)
+from mlia.targets.target import Target
+
+ONCE = "once, at the start"
+
+
+class Program(Struct, frozen=True):
+    """One subgraph as compiled: the steps of each operator, where each runs, and what the compiler refused.
+
+    `named` is the subgraph under the names that the compiler was given. `features` are those of the steps whose cycles
+    were estimated again; empty where they are the compiler's own.
+    """
+
+    subgraph: Subgraph
+    named: Subgraph
+    steps: dict[int, list[CompiledStep]]
+    units: dict[int, Unit]
+    refusals: list[Refusal]
+    tensors: tuple[TensorLife, ...]
+    features: tuple[StepFeatures, ...] = ()
+
+
+def calibrated(program: Program, compilation: Compilation, target: Target) -> Program:
+    """The program with the cycles of its steps estimated by the model that is fitted to measurements."""
+    features = features_of(compilation, target)
+    times = {time.step: time for time in estimate(features, target)}
+    steps = {
+        operator: [_timed(step, times[step.identity]) for step in found] for operator, found in program.steps.items()
+    }
+    return replace(program, steps=steps, features=features)
+
+
+def _timed(step: CompiledStep, time: StepTime) -> CompiledStep:
+    cycles, busy = round(time.cycles), round(time.busy_cycles)
+    return replace(step, npu_cycles=busy, total_cycles=cycles, bound_by=time.bound_by)
+
+
+def performance_of(
+    graph: Graph,
+    programs: list[Program],
+    compatibility: Compatibility,
+    whole: Compilation,
+    target: Target,
+    source: Source,
+) -> Performance:
+    """What a compiled model costs; `source` is who estimated the cycles of the steps."""
+    report = whole.report
+    runs = compatibility.npu_segments > 0
+    steps = [step for program in programs for found in program.steps.values() for step in found]
+    is_calibrated = any(program.features for program in programs)
+    npu_cycles = sum(step.npu_cycles for step in steps) if is_calibrated else report["npu_cycles"]
+    all_cycles = sum(step.total_cycles for step in steps) if is_calibrated else report["total_cycles"]
+    total_cycles = all_cycles if runs else None
+    costs = _Costs(target, all_cycles)
+    operators = costs.of_all(programs, compatibility)
+    further = _further_subgraphs(programs)
+    lives = tuple(life for program in programs for life in program.tensors)
+    once = sum(subgraph.total_cycles for subgraph in further if subgraph.runs == ONCE)
+    inference_cycles = total_cycles - once if total_cycles is not None else None
+    calibration = _calibration(graph, programs, target) if is_calibrated and runs else None
+    model_macs = sum(placement.macs for placement in compatibility.operators if placement.processor == Unit.NPU)
+    return Performance(
+        source=source,
+        npu_cycles=npu_cycles if runs else None,
+        total_cycles=total_cycles,
+        vela_total_cycles=report["total_cycles"] if runs else None,
+        inference_cycles=inference_cycles,
+        latency_ms=costs.latency_ms(inference_cycles) if inference_cycles is not None else None,
+        clock_mhz=target.npu.clock_mhz,
+        macs=model_macs,
+        compiled_macs=report["macs"],
+        mac_utilization=costs.utilization(model_macs, total_cycles),
+        traffic=whole_traffic(report["memories"]),
+        memory=memory_use(whole, target, lives) if runs else None,
+        operators=_with_known_weights(operators, _sharing(programs), report["compressed_weights_bytes"]),
+        further_subgraphs=further,
+        skipped=_not_estimated(compatibility, target),
+        calibration=calibration,
+    )
+
+
+def _calibration(graph: Graph, programs: list[Program], target: Target) -> Calibration:
+    found = coefficients_for(target)
+    return Calibration(
+        fitted_on=found.fitted_on,
+        n=found.n,
+        error_percent=found.error_percent,
+        vela_error_percent=found.vela_error_percent,
+        band_low=found.band_low,
+        band_high=found.band_high,
+        not_measured=not_measured(graph, [step for program in programs for step in program.features], target),
+        note=found.note,
+    )
+
+
+class _Costs(Struct, frozen=True):
+    """Turns cycles into the figures of a report, for one target and one sum."""
+
+    target: Target
+    all_cycles: int
+
+    def latency_ms(self, cycles: int) -> float:
+        return cycles / (self.target.npu.clock_mhz * 1000)
+
+    def utilization(self, work_macs: int, cycles: int | None) -> float | None:
+        return work_macs / (cycles * self.target.npu.macs_per_cycle) if cycles else None
+
+    def of_all(self, programs: list[Program], compatibility: Compatibility) -> tuple[OperatorCost, ...]:
+        placements = iter(compatibility.operators)
+        return tuple(
+            self.of_one(program, operator, next(placements))
+            for program in programs
+            for operator in program.subgraph.operators
+        )
+
+    def of_one(self, program: Program, operator: Operator, placement: Placement) -> OperatorCost:
+        steps = program.steps.get(operator.index, [])
+        known = placement.processor == Unit.NPU
+        cycles = sum(step.total_cycles for step in steps) if known else None
+        weights = weights_bytes(operator, program.subgraph)
+        return OperatorCost(
+            subgraph=placement.subgraph,
+            index=placement.index,
+            kind=placement.kind,
+            name=placement.name,
+            processor=placement.processor,
+            npu_cycles=sum(step.npu_cycles for step in steps) if known else None,
+            total_cycles=cycles,
+            vela_total_cycles=sum(step.vela_total_cycles for step in steps) if known else None,
+            latency_ms=self.latency_ms(cycles) if cycles is not None else None,
+            cycles_percent=100 * cycles / self.all_cycles if cycles is not None and self.all_cycles else None,
+            macs=placement.macs,
+            mac_utilization=self.utilization(placement.macs, cycles),
+            bound_by=most_bound(steps) if known else None,
+            traffic=add_traffic(steps),
+            weights_bytes=weights,
+            compressed_weights_bytes=sum(step.compressed_weights_bytes for step in steps) if known else None,
+            steps=tuple(map(_step, steps)) if known else (),
+            note=_note(placement, steps),
+        )
+
+
+def _step(step: CompiledStep) -> Step:
+    return Step(step.kind, step.npu_cycles, step.total_cycles, step.vela_total_cycles, step.bound_by)
+
+
+def _note(placement: Placement, steps: list[CompiledStep]) -> str:
+    if placement.processor == Unit.REMOVED:
+        return "removed: nothing reads what it computes"
+    if placement.processor == Unit.CPU:
+        return "runs on the CPU"
+    if not steps:
+        return "folded into its neighbors: costs nothing"
+    return "" if any(step.total_cycles for step in steps) else "joined to another operator: counted there"
+
+
+def _sharing(programs: list[Program]) -> set[OperatorId]:
+    """Operators whose compressed weights stand in more than one step: time steps of an LSTM, or shared constants."""
+    sharing = set()
+    for program in programs:
+        tensors = program.subgraph.tensors
+        readers = Counter(index for operator in program.subgraph.operators for index in {*operator.inputs})
+        for operator in program.subgraph.operators:
+            steps = program.steps.get(operator.index, [])
+            constants = [index for index in operator.inputs if index >= 0 and tensors[index].is_constant]
+            repeats = sum(bool(step.compressed_weights_bytes) for step in steps) > 1
+            if repeats or any(readers[index] > 1 for index in constants):
+                sharing.add(OperatorId(program.subgraph.index, operator.index))
+    return sharing
+
+
+def _with_known_weights(
+    operators: tuple[OperatorCost, ...], sharing: set[OperatorId], compressed_bytes: int
+) -> tuple[OperatorCost, ...]:
+    """The compiler counts shared weights in each step, and once in its own sum, which is right.
+
+    So a single operator that shares has that sum less all others; with several nobody can tell, and the
+    figure is left out.
+    """
+    shared = [
+        cost for cost in operators if OperatorId(cost.subgraph, cost.index) in sharing and cost.compressed_weights_bytes
+    ]
+    if sum(cost.compressed_weights_bytes or 0 for cost in operators) == compressed_bytes or not shared:
+        return operators
+    others = sum(cost.compressed_weights_bytes or 0 for cost in operators if cost not in shared)
+    own = compressed_bytes - others if len(shared) == 1 and compressed_bytes >= others else None
+    note = "" if own is not None else "shares its weights: what of their compressed size is its own cannot be told"
+    return tuple(
+        replace(cost, compressed_weights_bytes=own, note=cost.note or note) if cost in shared else cost
+        for cost in operators
+    )
+
+
+def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
+    called_once = {
+        operator.number("init_subgraph_index", -1)
+        for program in programs
+        for operator in program.subgraph.operators
+        if operator.kind == "CALL_ONCE"
+    }
+    return tuple(
+        SubgraphCost(
+            subgraph=program.subgraph.index,
+            name=program.subgraph.name,
+            total_cycles=sum(step.total_cycles for steps in program.steps.values() for step in steps),
+            runs=ONCE if program.subgraph.index in called_once else "when called",
+        )
+        for program in programs[1:]
+    )
+
+
+def _not_estimated(compatibility: Compatibility, target: Target) -> tuple[Skipped, ...]:
+    if not compatibility.npu_segments:
+        return (Skipped("latency", "nothing runs on the NPU"),)
+    if not compatibility.cpu_operators:
+        return ()
+    operators = "operator" if compatibility.cpu_operators == 1 else "operators"
+    what = f"{compatibility.cpu_operators} {operators} on the {target.host.name}"
+    return (Skipped(what, "the figures are of the NPU's part only; CPU time is not estimated"),)
