@@ -23,7 +23,7 @@ def test_check_prints_a_report_and_nothing_else() -> None:
     done = mlia("check", SAMPLE, "-t", "ethos-u55-256")
     assert (done.returncode, done.stderr) == (0, "")
     assert "13 of 13 operators (100.0 %)" in done.stdout
-    assert "cycles, 0.117 ms of the NPU at 500 MHz" in done.stdout
+    assert "cycles (±5 %), 0.103 ms of the NPU at 500 MHz" in done.stdout
     assert "\x1b" not in done.stdout
 
 
@@ -60,9 +60,22 @@ def test_json_to_a_file(tmp_path: Path) -> None:
     report = json.loads(path.read_text())
     result = report["targets"][0]["results"][0]
     assert result["performance"]["total_cycles"] > 50_000
-    assert result["performance"]["source"] == {"origin": "estimated", "by": "Vela", "version": "5.2.0"}
+    assert result["performance"]["source"] == {"origin": "estimated", "by": "calibrated Vela", "version": "5.2.0"}
+    assert result["performance"]["vela_total_cycles"] > result["performance"]["total_cycles"]
+    assert result["performance"]["calibration"]["band_low"] < 1
+    assert result["compatibility"]["source"]["by"] == "Vela"
     assert result["compatibility"]["npu_percent"] == 100.0
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_compilers_own_estimate_can_be_asked_for() -> None:
+    own = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--estimator", "vela").stdout
+    assert "Performance (estimated by Vela 5.2.0)" in own
+    assert "cycles, 0.117 ms of the NPU at 500 MHz" in own
+    assert "calibrated" not in own
+    wrong = mlia("check", SAMPLE, "-t", "cortex-m55", "--estimator", "vela")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--estimator vela is the compiler's, and a Cortex-M alone has no compiler" in wrong.stderr
 
 
 def test_steps_unfold_an_operator() -> None:
@@ -332,7 +345,7 @@ def test_a_model_from_a_pipe() -> None:
 
 
 def test_an_encoding_without_our_letters() -> None:
-    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", PYTHONIOENCODING="latin-1").returncode == 0
+    assert mlia("check", SAMPLE, "-t", "ethos-u55-256", PYTHONIOENCODING="ascii").returncode == 0
 
 
 def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_kws_saved_model_without_tensorflow(shared: Path) -> None:
     compatibility, performance = results(folder)
     assert compatibility.npu_percent == 100
     # The cycles of TensorFlow's own int8 conversion of this model.
-    assert performance.total_cycles == pytest.approx(58_340, rel=0.01)
+    assert performance.vela_total_cycles == pytest.approx(58_340, rel=0.01)
 
 
 @pytest.mark.filterwarnings("default")

@@ -5,15 +5,15 @@ from typing import Any
 import msgspec
 
 from mlia.accuracy import Accuracy
-from mlia.report import Optimization, Report
+from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
 # What has a schema, by the verb whose --format json follows it.
 SCHEMAS = {
-    "check": ("mlia-report-2.0", Report),
-    "optimize": ("mlia-optimization-2.0", Optimization),
-    "verify": ("mlia-verification-2.0", Verification),
-    "accuracy": ("mlia-accuracy-2.0", Accuracy),
+    "check": ("mlia-report", Report),
+    "optimize": ("mlia-optimization", Optimization),
+    "verify": ("mlia-verification", Verification),
+    "accuracy": ("mlia-accuracy", Accuracy),
 }
 
 
@@ -25,7 +25,7 @@ def render_json(report: Report | Optimization | Verification | Accuracy) -> str:
 def json_schema(verb: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of render_json's output for a verb."""
     name, kind = SCHEMAS[verb]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": name, **msgspec.json.schema(kind)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{name}-{SCHEMA_VERSION}", **msgspec.json.schema(kind)}
 
 
 def render_schema(verb: str) -> str:
