@@ -90,6 +90,7 @@ def main() -> int:
         "optimization.schema.json": render_schema("optimize"),
         "verification.schema.json": render_schema("verify"),
         "accuracy.schema.json": render_schema("accuracy"),
+        "refinement.schema.json": render_schema("calibrate"),
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from mlia.errors import (
         BackendError,
         BackendUnavailable,
+        MeasurementError,
         MliaError,
         ModelError,
         OutputError,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
     from mlia.graph.formats.torch import read_module
     from mlia.graph.load import load_model
+    from mlia.pipeline.calibrating import Refined, calibrate
     from mlia.pipeline.checking import check
     from mlia.pipeline.converting import Converted, convert
     from mlia.pipeline.executing import simulate, verify
@@ -33,18 +35,21 @@ __all__ = [
     "BackendUnavailable",
     "Converted",
     "Limits",
+    "MeasurementError",
     "MliaError",
     "ModelError",
     "Optimization",
     "Optimized",
     "OutputError",
     "Recipe",
+    "Refined",
     "Report",
     "RuleError",
     "SimulatorError",
     "TargetError",
     "TransformError",
     "Verification",
+    "calibrate",
     "check",
     "convert",
     "load_model",
@@ -56,6 +61,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "calibrate": "mlia.pipeline.calibrating",
+    "Refined": "mlia.pipeline.calibrating",
     "check": "mlia.pipeline.checking",
     "convert": "mlia.pipeline.converting",
     "Converted": "mlia.pipeline.converting",

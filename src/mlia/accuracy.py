@@ -66,3 +66,52 @@ class Accuracy(Struct, frozen=True):
     unmeasured: tuple[Unmeasured, ...]
     sources: tuple[str, ...]
     rows: tuple[AccuracyRow, ...]
+
+
+class FittedRun(Struct, frozen=True):
+    """One measured run of a user beside the estimates, in cycles of the NPU.
+
+    `before_cycles` are by the coefficients as they were, `after_cycles` by the new ones, and `unseen_cycles` by a fit
+    to all other models.
+    """
+
+    model: str
+    measured_cycles: int
+    vela_cycles: int
+    before_cycles: int
+    after_cycles: int
+    unseen_cycles: int
+    source: str
+
+
+class FittedParameter(Struct, frozen=True):
+    """One parameter of the timing model, before and after."""
+
+    name: str
+    before: float
+    after: float
+
+
+class Refinement(Struct, frozen=True):
+    """The answer to `mlia calibrate`. Errors are mean absolute ones over the runs, in percent.
+
+    `unseen_percent` is the error of each model by a fit to the others: what to expect of a model that was not measured.
+    `is_kept` when the parameters stayed as they were, because the fit did not help models that it had not seen.
+    `file` is where the profile was written; empty for nowhere.
+    """
+
+    schema_version: str
+    mlia_version: str
+    target: str
+    family: str
+    runs: tuple[FittedRun, ...]
+    models: int
+    vela_percent: float
+    before_percent: float
+    after_percent: float
+    unseen_percent: float
+    band_low: float
+    band_high: float
+    is_kept: bool
+    parameters: tuple[FittedParameter, ...]
+    file: str

@@ -8,6 +8,7 @@ MliaError                  exit 2: says what, where and the next step
 │   └── BackendTimeout     it did not finish in the time that it had
 ├── RuleError              no such rule
 ├── SimulatorError         a command stream that cannot be executed; names the command
+├── MeasurementError       measured runs that cannot be used
 ├── TransformError         a change to the model cannot be applied, or its data not be used
 └── OutputError            the report cannot be written
 
@@ -49,6 +50,10 @@ class RuleError(MliaError):
 
 class SimulatorError(MliaError):
     """A command stream has a command, field or mode that is not known, or leaves its memory."""
+
+
+class MeasurementError(MliaError):
+    """Measured runs cannot be read, or cannot be what was measured."""
 
 
 class TransformError(MliaError):

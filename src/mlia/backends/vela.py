@@ -57,14 +57,22 @@ class Vela(Struct, frozen=True):
             return Result(
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
-        _refuse_what_kills_vela(graph)
-        named = graph if _has_plain_names(graph) else with_plain_names(graph)
-        whole = self._compile(named, target)
-        programs = self._programs(graph, named, target, whole)
+        whole, programs = self.compiled(graph, target)
         compatibility = _compatibility(programs, whole, target, source)
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
         return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
+
+    def compiled(self, graph: Graph, target: Target) -> tuple[Compilation, list[Program]]:
+        """What the compiler makes of a whole model, and of each of its subgraphs.
+
+        Raises:
+            BackendError: as run().
+        """
+        _refuse_what_kills_vela(graph)
+        named = graph if _has_plain_names(graph) else with_plain_names(graph)
+        whole = self._compile(named, target)
+        return whole, self._programs(graph, named, target, whole)
 
     def _compile(self, graph: Graph, target: Target) -> Compilation:
         try:

@@ -26,6 +26,7 @@ VERBS = {
     "optimize": "make the model smaller and faster, and measure what that gained and lost",
     "convert": "write the model as int8 TFLite, and say how close it is",
     "accuracy": "how far the estimates are from published measurements",
+    "calibrate": "refine a target's estimates by what you measured on it",
     "backend": "list what mlia works with, or install a converter",
     "schema": "print the JSON Schema of the JSON report",
 }

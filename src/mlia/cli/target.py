@@ -33,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         arguments.parser.error("show needs the name of a target")
     from mlia.backends.cortex_m.cores import describe_core
+    from mlia.backends.ethos_u.coefficients import coefficients_for
+    from mlia.targets.target import Target
 
     target = load_target(arguments.name)
-    write_output(render_target(target, describe_core(target.host.core)), None)
+    coefficients = coefficients_for(target) if isinstance(target, Target) else None
+    write_output(render_target(target, describe_core(target.host.core), coefficients), None)
     return 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from mlia.accuracy import Accuracy
+from mlia.accuracy import Accuracy, Refinement
 from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
@@ -14,10 +14,11 @@ SCHEMAS = {
     "optimize": ("mlia-optimization", Optimization),
     "verify": ("mlia-verification", Verification),
     "accuracy": ("mlia-accuracy", Accuracy),
+    "calibrate": ("mlia-refinement", Refinement),
 }
 
 
-def render_json(report: Report | Optimization | Verification | Accuracy) -> str:
+def render_json(report: Report | Optimization | Verification | Accuracy | Refinement) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
@@ -25,7 +26,11 @@ def render_json(report: Report | Optimization | Verification | Accuracy) -> str:
 def json_schema(verb: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of render_json's output for a verb."""
     name, kind = SCHEMAS[verb]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{name}-{SCHEMA_VERSION}", **msgspec.json.schema(kind)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{name}-{SCHEMA_VERSION}",
+        **msgspec.json.schema(kind),
+    }
 
 
 def render_schema(verb: str) -> str:

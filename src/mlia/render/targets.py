@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.render.text import Column, render_table
+from mlia.targets.coefficients import Coefficients
 from mlia.targets.target import STRATEGIES, AnyTarget, CpuTarget, Target
 
 
@@ -18,20 +19,35 @@ def render_target_list(targets: Sequence[AnyTarget]) -> str:
     return "\n".join(render_table(columns, rows, 200)) + "\n"
 
 
-def render_target(target: AnyTarget, estimate: Sequence[str]) -> str:
-    """Everything about one target; `estimate` says where the figures of its Cortex-M come from."""
+def render_target(target: AnyTarget, estimate: Sequence[str], coefficients: Coefficients | None = None) -> str:
+    """Everything about one target.
+
+    `estimate` says where the figures of its Cortex-M come from, `coefficients` those of its NPU, if it has one.
+    """
     if isinstance(target, CpuTarget):
         name = target.name + (f": {target.description}" if target.description else "")
         lines = [name, f"  core           {target.host.name} at {target.host.clock_mhz:g} MHz"]
         return "\n".join([*lines, *_labeled(estimate)]) + "\n"
-    return _render_npu(target, estimate)
+    npu = _labeled(_rests_on(coefficients), "NPU estimate") if coefficients else []
+    return "\n".join([*_npu_lines(target), "", *npu, *_labeled(estimate)]) + "\n"
 
 
-def _labeled(estimate: Sequence[str]) -> list[str]:
-    return [f"  {'CPU estimate' if not number else '':14} {line}" for number, line in enumerate(estimate)]
+def _labeled(lines: Sequence[str], label: str = "CPU estimate") -> list[str]:
+    return [f"  {label if not number else '':14} {line}" for number, line in enumerate(lines)]
 
 
-def _render_npu(target: Target, estimate: Sequence[str]) -> str:
+def _rests_on(found: Coefficients) -> list[str]:
+    band = f"{100 * (found.band_low - 1):+.0f} to {100 * (found.band_high - 1):+.0f} %"
+    lacks = [f"nothing measured: {', '.join(found.without)}"] if found.without else []
+    return [
+        f"Vela, calibrated on {found.n} measurements: {', '.join(found.fitted_on)}",
+        f"band: {band}; networks that it had not seen were {found.error_percent:g} % off,"
+        f" Vela {found.vela_error_percent:g} %",
+        *lacks,
+    ]
+
+
+def _npu_lines(target: Target) -> list[str]:
     npu, mode, config = target.npu, target.memory_mode, target.system_config
     limit = "none" if mode.cache_limit_bytes is None else f"{mode.cache_limit_bytes:,} bytes"
     strategy = [] if target.strategy == STRATEGIES[0] else [f"  strategy       {target.strategy}"]
@@ -71,4 +87,4 @@ def _render_npu(target: Target, estimate: Sequence[str]) -> str:
         )
         for memory in memories
     ]
-    return "\n".join([*lines, *render_table(columns, rows, 200), "", *_labeled(estimate)]) + "\n"
+    return [*lines, *render_table(columns, rows, 200)]

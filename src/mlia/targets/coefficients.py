@@ -16,7 +16,8 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
 
     `counts_macs` when MACs are counted from shapes, for Vela's cycles of them hold more than the hardware spends;
     `block_cycles` go to each block of the output.
-    `sram_share` is the share of the bandwidth of the SRAM that a step can use. `request_bytes` are moved by one of the
+    `sram_share` is the share of the bandwidth of the SRAM that a step can use, `memory_share` that of the memory behind
+    it, which is above 1 where that memory is faster than the target says. `request_bytes` are moved by one of the
     requests for feature maps that a memory accepts at once, `requests` how many where the memory does not say;
     `decoder_bytes` and `copy_bytes` are under way at once for weights on their way to the decoder or a buffer.
     `fill` is the share of one block's work that nothing overlaps. Of the input of a block, `kept_bytes` stay in the
@@ -32,6 +33,7 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     copy_bytes: float
     fill: float
     kept_bytes: float
+    memory_share: float = 1.0
 
 
 class Coefficients(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +66,7 @@ BOUNDS = {
     "copy_bytes": (64.0, 1e6),
     "fill": (0.0, 1.0),
     "kept_bytes": (0.0, 1e6),
+    "memory_share": (0.02, 4.0),
 }
 
 
@@ -81,5 +84,7 @@ def check_coefficients(found: Coefficients, family: str) -> None:
             raise TargetError(f"coefficients.physics.{name} is {value:g}; it can be {low:g} to {high:g}")
     if not 0 < found.band_low <= 1 <= found.band_high < math.inf:
         raise TargetError("coefficients: the band must have 1 in it, from band_low above 0 to band_high")
+    if not 0 <= found.error_percent < math.inf or not 0 <= found.vela_error_percent < math.inf:
+        raise TargetError("coefficients: an error in percent cannot be negative or without an end")
     if found.n < 1:
         raise TargetError("coefficients: n is the number of measurements, and must be at least 1")

@@ -1,6 +1,8 @@
 """A target as the text of a profile, from which `load_target` reads one that compiles to the same figures."""
 
 import json
+import re
+import tomllib
 
 from msgspec.structs import asdict, replace
 
@@ -36,6 +38,30 @@ def write_profile(target: AnyTarget) -> str:
     if isinstance(target, Target) and target.coefficients is not None:
         lines += ["", *write_coefficients(target.coefficients)]
     return "\n".join(lines) + "\n"
+
+
+def with_coefficients(profile: str, found: Coefficients) -> str:
+    """The text of a profile with these coefficients for its own, and everything else as it was.
+
+    Raises:
+        TargetError: the profile is written in a way in which they cannot be told from the rest.
+    """
+    kept, is_ours = [], False
+    for line in profile.splitlines():
+        if re.match(r"\s*\[", line):
+            is_ours = re.match(r"\s*\[\s*coefficients\s*(\.[^]]*)?\]", line) is not None
+        if not is_ours:
+            kept.append(line)
+    text = "\n".join([*"\n".join(kept).rstrip().splitlines(), "", *write_coefficients(found), ""])
+    try:
+        before, after = (tomllib.loads(each) for each in (profile, text))
+    except tomllib.TOMLDecodeError:
+        before, after = {}, {"": ""}
+    before.pop("coefficients", None)
+    after.pop("coefficients", None)
+    if before != after:
+        raise TargetError("the profile's coefficients cannot be exchanged as it is written; have a new one written")
+    return text
 
 
 def write_coefficients(found: Coefficients, table: str = "coefficients") -> list[str]:

@@ -91,6 +91,7 @@ def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | 
             written = transfer.feature_map_written
             work.sram += max(read, written) / (bandwidth * physics.sram_share)
             continue
+        bandwidth *= physics.memory_share
         work.outer = _MEMORY_BOUND[transfer.memory]
         copies = transfer.copied / _reached(bandwidth, physics.copy_bytes, memory.read_latency_cycles)
         ahead = copies * step.prefetched_share if before is not None else 0.0
@@ -116,7 +117,8 @@ def _units(step: StepFeatures, target: Target, physics: Physics) -> tuple[float,
 
 def _outer_read(step: StepFeatures, transfer: Transfer, memory: Memory, target: Target, physics: Physics) -> float:
     """Cycles to read inputs, weights and scales from the memory behind the SRAM."""
-    bandwidth, latency = memory.bytes_per_cycle(target.npu), memory.read_latency_cycles
+    bandwidth = memory.bytes_per_cycle(target.npu) * physics.memory_share
+    latency = memory.read_latency_cycles
     under_way = (memory.max_reads or physics.requests) * physics.request_bytes
     inputs = min(_inputs(step, transfer, target, physics), _counted(transfer))
     weights = transfer.weights + transfer.scales

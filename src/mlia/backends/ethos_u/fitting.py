@@ -1,0 +1,115 @@
+"""The parameters of the timing model that explain measurements best."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from scipy.optimize import least_squares
+
+from mlia.backends.ethos_u.features import StepFeatures
+from mlia.backends.ethos_u.timing import estimate_with
+from mlia.targets.coefficients import Physics
+from mlia.targets.target import Target
+
+ROBUST = 0.05  # errors beyond this count less than by their square
+STEP = 1e-4  # of a logarithm, to differentiate with
+WITHIN = 1e-3  # a start lies this far inside of its bounds
+
+
+class Run(Struct, frozen=True):
+    """A measurement: the program, where it ran, and NPU cycles.
+
+    `steps` of the program, or all; `slack` is how far the logarithm of the estimate may be off for nothing, because
+    cycles were read coarsely. `group` is what is left out together in cross-validation.
+    """
+
+    target: Target
+    features: tuple[StepFeatures, ...]
+    cycles: float
+    group: str
+    weight: float = 1.0
+    slack: float = 0.0
+    steps: frozenset[str] | None = None
+
+
+def estimates(runs: Sequence[Run], physics: Physics) -> list[float]:
+    """NPU cycles of each run."""
+    known: dict[tuple[int, int], dict[str, float]] = {}
+    results = []
+    for run in runs:
+        key = id(run.features), id(run.target)
+        if key not in known:
+            known[key] = {each.step: each.cycles for each in estimate_with(run.features, run.target, physics)}
+        results.append(sum(value for step, value in known[key].items() if run.steps is None or step in run.steps))
+    return results
+
+
+def fit(
+    runs: Sequence[Run],
+    start: Physics,
+    free: Mapping[str, tuple[float, float]],
+    valleys: Mapping[str, Sequence[float]] | None = None,
+    doubt: float | None = None,
+) -> Physics:
+    """The parameters in `free`, each within its bounds, that fit the runs best; three digits.
+
+    The loss is the logarithm of estimate to measurement, robust against outliers. `valleys` are values to start from as
+    well, of parameters with more than one minimum. With `doubt`, to change a parameter e-fold costs as much as an error
+    of so much (0.1 is about 10 %) in one run: few measurements then change little.
+    """
+    origin = np.log([getattr(start, name) for name in free])
+
+    def physics(point: Sequence[float]) -> Physics:
+        return replace(start, **{name: math.exp(value) for name, value in zip(free, point, strict=True)})
+
+    def residuals(point: Sequence[float]) -> list[float]:
+        errors = [
+            run.weight * _error(run, found) for run, found in zip(runs, estimates(runs, physics(point)), strict=True)
+        ]
+        prior = [] if doubt is None else [doubt * float(value) for value in np.asarray(point) - origin]
+        return [*errors, *prior]
+
+    low, high = (np.log([bounds[end] for bounds in free.values()]) for end in (0, 1))
+    starts = [replace(start, **{name: value}) for name, values in (valleys or {}).items() for value in values]
+    found = []
+    for each in starts or [start]:
+        first = np.clip(np.log([getattr(each, name) for name in free]), low + WITHIN, high - WITHIN)
+        found.append(
+            least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP)
+        )
+    best = min(found, key=lambda each: each.cost)
+    return replace(start, **{name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)})
+
+
+def unseen(runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics]) -> list[float]:
+    """NPU cycles of each run, by a fit to the runs of all other groups."""
+    results = [0.0] * len(runs)
+    for group in sorted({run.group for run in runs}):
+        physics = fit_to([run for run in runs if run.group != group])
+        inside = [number for number, run in enumerate(runs) if run.group == group]
+        for number, cycles in zip(inside, estimates([runs[n] for n in inside], physics), strict=True):
+            results[number] = cycles
+    return results
+
+
+def mean_error_percent(cycles: Sequence[float], runs: Sequence[Run]) -> float:
+    """The mean size of the errors, in percent of what was measured."""
+    return 100 * sum(abs(value / run.cycles - 1) for value, run in zip(cycles, runs, strict=True)) / len(runs)
+
+
+def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
+    """Between which multiples of an estimate a measurement should be: twice the deviation of unseen ones.
+
+    Few measurements tell little of that: the band is 5 % wide at least, and 10 % with fewer than eight of them.
+    """
+    logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
+    width = max(0.10 if len(runs) < 8 else 0.05, 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
+    return round(math.exp(-width), 2), round(math.exp(width), 2)
+
+
+def _error(run: Run, cycles: float) -> float:
+    """The logarithm of estimate to measurement, less its slack."""
+    error = math.log(max(cycles, 1) / run.cycles)
+    return math.copysign(max(0.0, abs(error) - run.slack), error)

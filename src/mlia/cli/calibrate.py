@@ -1,0 +1,85 @@
+"""`mlia calibrate`: measured runs refine how long a target is thought to take."""
+
+import argparse
+import os
+
+from mlia.cli.main import progress_line, refuse_overwriting, seconds, terminal_width, write_output
+
+EPILOG = """examples:
+  mlia calibrate --measured runs.csv -t my_board.toml
+  mlia calibrate --measured kws.tflite=fvp.log --measured ad.tflite=board.log -t ethos-u55-256 -o my_board.toml
+
+A table of runs has the columns model, and one of cycles (of the NPU), ms (of a model that is on the NPU whole) or log.
+Logs: what Arm's evaluation kit prints after an inference (NPU ACTIVE cycles), or ExecuTorch (ethosu_pmu_cycle_cntr).
+The profile gets a table [coefficients]; the rest of it stays as it is. `mlia check` then says what it rests on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument(
+        "--measured", metavar="RUNS", action="append", required=True, help="a table of runs, or MODEL=LOG; repeatable"
+    )
+    parser.add_argument(
+        "-t",
+        "--target",
+        "--target-profile",
+        dest="target",
+        metavar="TARGET",
+        required=True,
+        help="the TOML profile to refine; with --output also the name of a target",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write (default: TARGET, in its place)")
+    parser.add_argument("--dry-run", action="store_true", help="write no profile, only say what would be in it")
+    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    parser.add_argument("--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for the compiler, per model")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate, write the profile, report; returns the exit code."""
+    if arguments.dry_run and arguments.output:
+        arguments.parser.error("--dry-run writes nothing: leave out --output")
+    from mlia.output import check_writable
+
+    place = "" if arguments.dry_run else _place(arguments)
+    if place:
+        check_writable(place)
+        for given in arguments.measured:
+            for path in (given, *given.rpartition("=")[::2]):
+                refuse_overwriting(path, place, "what was measured")
+    from mlia.backends import vela_process
+    from mlia.pipeline.calibrating import calibrate
+
+    try:
+        with progress_line() as progress:
+            made = calibrate(arguments.measured, arguments.target, timeout_s=arguments.timeout, progress=progress)
+    finally:
+        vela_process.abandon()
+    is_in_place = place == arguments.target
+    report = made.save(place, arguments.target if is_in_place else None) if place else made.report
+    if arguments.format == "json":
+        from mlia.render.json import render_json
+
+        shown = render_json(report)
+    else:
+        from mlia.render.refinement import render_refinement
+
+        shown = render_refinement(report, max(terminal_width(), 80))
+    write_output(shown, None)
+    return 0
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    """Where the profile is written: what is asked for, or the profile itself."""
+    if arguments.output is not None:
+        if not arguments.output:
+            arguments.parser.error("--output needs a name")
+        return str(arguments.output)
+    if not os.path.isfile(arguments.target):
+        from mlia.targets.profiles import load_target
+
+        load_target(arguments.target)  # a name that there is not is the greater mistake
+        arguments.parser.error(f"{arguments.target} is built in: say with --output which profile to write")
+    return str(arguments.target)

@@ -1,0 +1,253 @@
+"""calibrate(): measured runs and a target in, a target with coefficients of its own out."""
+
+from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+import mlia
+from mlia.accuracy import FittedParameter, FittedRun, Refinement
+from mlia.backends.ethos_u.coefficients import load_coefficients, memories_of
+from mlia.backends.ethos_u.coverage import kinds_of
+from mlia.backends.ethos_u.features import StepFeatures
+from mlia.backends.vela import COMPILED, Vela, is_compiled
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
+from mlia.errors import MeasurementError, TargetError
+from mlia.output import write_file
+from mlia.pipeline.runs import MeasuredRun, read_runs
+from mlia.pipeline.summaries import load, name_of
+from mlia.report import SCHEMA_VERSION
+from mlia.results import Unit
+from mlia.targets.coefficients import Coefficients, Physics
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
+from mlia.targets.writing import with_coefficients, write_profile
+
+if TYPE_CHECKING:
+    from mlia.backends.ethos_u.fitting import Run
+
+# What differs from board to board is how fast memories answer, and how well the NPU hides that: what may be found.
+FREE = {
+    "sram_share": (0.05, 1.0), "memory_share": (0.02, 4.0), "request_bytes": (1.0, 256.0), "fill": (0.01, 1.0),
+    "decoder_bytes": (64.0, 1e6), "copy_bytes": (64.0, 1e6), "block_cycles": (1.0, 500.0),
+}  # fmt: skip
+DOUBT = 0.05  # to change a parameter e-fold costs as much as an error of 5 % in one run
+KEPT = "the parameters are those that ship: a fit to these runs was worse for models that it had not seen"
+BEYOND = 100  # times the estimate: no memory is so slow, and what is measured is something else
+
+
+class Refined(Struct, frozen=True):
+    """A target with coefficients that were fitted to its own runs, and what that brought."""
+
+    target: Target
+    report: Refinement
+
+    def save(self, path: str, profile: str | None = None) -> Refinement:
+        """Write the profile, and tell where; `profile` is one to take everything else from, as it is written.
+
+        Raises:
+            TargetError: that profile is written in a way that does not allow it.
+            OutputError: it cannot be written.
+        """
+        if profile is None or self.target.coefficients is None:
+            text = write_profile(self.target)
+        else:
+            text = with_coefficients(Path(profile).read_text(encoding="utf-8"), self.target.coefficients)
+        write_file(path, text.encode())
+        return replace(self.report, file=path)
+
+
+class _Program(Struct, frozen=True):
+    """A model as it was compiled for the target. `group` is the same for the same content."""
+
+    group: str
+    kinds: tuple[str, ...]
+    features: tuple[StepFeatures, ...]
+    vela_cycles: int
+    cpu_operators: int
+
+
+class _Fits(Struct, frozen=True):
+    """NPU cycles of each run: as measured, by the compiler, and by each of the fits; and the parameters."""
+
+    vela: list[float]
+    before: list[float]
+    after: list[float]
+    others: list[float]
+    start: Physics
+    physics: Physics
+    is_kept: bool
+
+    @property
+    def unseen(self) -> list[float]:
+        """By parameters that had not seen the run."""
+        return self.before if self.is_kept else self.others
+
+
+def calibrate(
+    measured: str | Sequence[str],
+    target: str | Target,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Refined:
+    """Refine how long a target's NPU is thought to take, by runs that were measured on it.
+
+    The fit starts from what ships for the family, whatever the target had: the same runs give the same coefficients,
+    and further runs are given together with those before.
+
+    Args:
+        measured: tables of runs (CSV with the columns model and cycles, ms or log), or "MODEL=LOG".
+        target: name of a built-in Ethos-U target, path of a TOML profile, or a Target.
+        timeout_s: how long the compiler may take, per model.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        MeasurementError: the runs cannot be read, or cannot be what was measured.
+        ModelError: a model cannot be read.
+        TargetError: no such target, or one without an NPU.
+        TransformError: a model cannot be quantized.
+        BackendError: the compiler refused a model, crashed, or took too long.
+    """
+    place = load_target(target) if isinstance(target, str) else target
+    if not isinstance(place, Target):
+        raise TargetError(f"{place.name} has no NPU, and only the time of an NPU can be calibrated")
+    given = [run for each in ([measured] if isinstance(measured, str) else measured) for run in read_runs(each)]
+    programs: dict[str, _Program] = {}
+    for run in given:
+        if run.model not in programs:
+            progress(f"compiling {name_of(run.model)} for {place.name}")
+            programs[run.model] = _compiled(run.model, place, timeout_s, progress)
+    compiled = [programs[run.model] for run in given]
+    from mlia.backends.ethos_u.fitting import Run  # imports SciPy
+
+    runs = [
+        Run(place, program.features, _cycles(run, program, place), program.group)
+        for run, program in zip(given, compiled, strict=True)
+    ]
+    progress(f"fitting to {len(runs)} runs")
+    fits = _fits(
+        runs, [float(program.vela_cycles) for program in compiled], load_coefficients(place.npu.family).physics
+    )
+    for run, measure, found in zip(given, runs, fits.before, strict=True):
+        _check_likely(run, measure.cycles, found)
+    coefficients = _coefficients(place, runs, fits, {kind for program in compiled for kind in program.kinds})
+    refined = replace(place, coefficients=coefficients)
+    return Refined(refined, _report(refined, coefficients, given, runs, fits))
+
+
+def _compiled(model: str, target: Target, timeout_s: float, progress: Callable[[str], None]) -> _Program:
+    graph = load(model, {})
+    if is_compiled(graph):
+        raise MeasurementError(f"{model}: {COMPILED}")
+    if graph.computes_in_float:
+        from mlia.transforms.prepare import QuantizeOptions, quantized
+
+        graph, _ = quantized(graph, QuantizeOptions(None), progress)
+    whole, programs = Vela(timeout_s).compiled(graph, target)
+    features = tuple(step for program in programs for step in program.features)
+    if not any(step.kind != "none" for step in features):
+        raise MeasurementError(f"{model}: nothing of it runs on the NPU of {target.name}")
+    return _Program(
+        group=sha256(graph.content).hexdigest(),
+        kinds=kinds_of(graph, features),
+        features=features,
+        vela_cycles=whole.report["total_cycles"],
+        cpu_operators=sum(unit == Unit.CPU for program in programs for unit in program.units.values()),
+    )
+
+
+def _cycles(run: MeasuredRun, program: _Program, target: Target) -> float:
+    if run.cycles is not None:
+        return run.cycles
+    if program.cpu_operators:
+        raise MeasurementError(
+            f"{run.source}: {run.model} has operators on the {target.host.name}, and the time of both tells nothing of"
+            " the NPU alone; give its cycles"
+        )
+    assert run.ms is not None, "a run has one of both"
+    return run.ms * target.npu.clock_mhz * 1000
+
+
+def _check_likely(run: MeasuredRun, cycles: float, estimated: float) -> None:
+    if not 1 / BEYOND < cycles / estimated < BEYOND:
+        raise MeasurementError(
+            f"{run.source}: {cycles:,.0f} cycles of the NPU for {run.model}, where {estimated:,.0f} are estimated:"
+            " is that another unit, model or target?"
+        )
+
+
+def _fits(runs: "Sequence[Run]", vela: list[float], start: Physics) -> _Fits:
+    """The parameters as they are and fitted; they stay where the fit is worse for models that it had not seen."""
+    from mlia.backends.ethos_u.fitting import estimates, fit, mean_error_percent, unseen
+
+    free = {name: bounds for name, bounds in FREE.items() if getattr(start, name) > 0}
+
+    def fitted(chosen: "Sequence[Run]") -> Physics:
+        return fit(chosen, start, free, doubt=DOUBT) if chosen else start
+
+    before, others = estimates(runs, start), unseen(runs, fitted)
+    is_kept = mean_error_percent(others, runs) > mean_error_percent(before, runs)
+    physics = start if is_kept else fitted(runs)
+    return _Fits(vela, before, estimates(runs, physics), others, start, physics, is_kept)
+
+
+def _coefficients(target: Target, runs: "Sequence[Run]", fits: _Fits, kinds: Collection[str]) -> Coefficients:
+    from mlia.backends.ethos_u.fitting import band, mean_error_percent
+
+    shipped, models = load_coefficients(target.npu.family), len({run.group for run in runs})
+    low, high = band(fits.unseen, runs)
+    counted = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} of {models} {'model' if models == 1 else 'models'}"
+    return Coefficients(
+        family=target.npu.family,
+        fitted_on=(f"{counted} on {target.name}",),
+        n=len(runs),
+        error_percent=round(mean_error_percent(fits.unseen, runs), 1),
+        vela_error_percent=round(mean_error_percent(fits.vela, runs), 1),
+        band_low=low,
+        band_high=high,
+        note=KEPT if fits.is_kept else f"starting from what was fitted on {', '.join(shipped.fitted_on)}",
+        without=tuple(kind for kind in shipped.without if kind not in kinds),
+        measured_memories=memories_of(target),
+        physics=fits.physics,
+    )
+
+
+def _report(
+    target: Target, found: Coefficients, given: Sequence[MeasuredRun], runs: "Sequence[Run]", fits: _Fits
+) -> Refinement:
+    from mlia.backends.ethos_u.fitting import mean_error_percent
+
+    columns = zip(given, runs, fits.vela, fits.before, fits.after, fits.others, strict=True)
+    old, new = asdict(fits.start), asdict(fits.physics)
+    return Refinement(
+        schema_version=SCHEMA_VERSION,
+        mlia_version=mlia.__version__,
+        target=target.name,
+        family=target.npu.family,
+        runs=tuple(
+            FittedRun(
+                model=name_of(run.model),
+                measured_cycles=round(measured.cycles),
+                vela_cycles=round(vela),
+                before_cycles=round(before),
+                after_cycles=round(after),
+                unseen_cycles=round(other),
+                source=run.source,
+            )
+            for run, measured, vela, before, after, other in columns
+        ),
+        models=len({run.group for run in runs}),
+        vela_percent=mean_error_percent(fits.vela, runs),
+        before_percent=mean_error_percent(fits.before, runs),
+        after_percent=mean_error_percent(fits.after, runs),
+        unseen_percent=mean_error_percent(fits.others, runs),
+        band_low=found.band_low,
+        band_high=found.band_high,
+        is_kept=fits.is_kept,
+        parameters=tuple(FittedParameter(name, old[name], new[name]) for name in FREE if old[name] > 0),
+        file="",
+    )
