@@ -114,6 +114,16 @@ def test_memories_written_out_give_the_same_estimate(system_config: str) -> None
     assert run(graph, named) == run(graph, written)
 
 
+@pytest.mark.parametrize("called", ["written_out", "my_board", "Ethos_U65_like"])
+@pytest.mark.parametrize("name", ["ethos-u55-64", "ethos-u65-256", "ethos-u85-256"])
+def test_the_name_of_the_memories_changes_no_estimate(name: str, called: str, shared: Path) -> None:
+    target = load_target(name)
+    config = replace(target.system_config, name=called)
+    other = replace(target, system_config=config, vela_config=write_vela_ini(config, target.memory_mode))
+    content = (shared / "mlperf_tiny/kws_ref_model.tflite").read_bytes()
+    assert run(content, target) == run(content, other)
+
+
 @pytest.mark.parametrize("name", ["ethos-u65-512", "ethos-u85-512"])
 def test_memories_of_other_families_written_out_give_the_same_estimate(name: str) -> None:
     named = load_target(name)

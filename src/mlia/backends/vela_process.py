@@ -158,10 +158,11 @@ def _settings(target: Target, wants_model: bool = False) -> bytes:
     npu = target.npu
     # A U65-512 is two cores of 256 MACs; every other Ethos-U is one core.
     cores = 2 if (npu.family, npu.macs_per_cycle) == ("ethos-u65", 512) else 1
+    name, text = _system(target)
     system_config = (
         f"[architecture]\nmacs={npu.macs_per_cycle // cores}\ncores={cores}\n"
-        f"[vela]\nsystem_config_name={target.system_config.name}\nmemory_mode_name={target.memory_mode.name}\n"
-        f"{target.vela_config}"
+        f"[vela]\nsystem_config_name={name}\nmemory_mode_name={target.memory_mode.name}\n"
+        f"{text}"
     )
     # Without arena_size_limit the core plans no weight buffers, and its estimate is worth nothing.
     options = (
@@ -173,6 +174,23 @@ def _settings(target: Target, wants_model: bool = False) -> bytes:
     architecture = "EthosU" + npu.family.removeprefix("ethos-u")
     settings = {"architecture": architecture, "system_config": system_config, "options": options}
     return json.dumps(settings | ({"wants_model": True} if wants_model else {})).encode() + b"\n"
+
+
+def _system(target: Target) -> tuple[str, str]:
+    """The name of the system configuration, and the vela.ini that it is in.
+
+    Vela 5.2 takes the first letters of the name for the family: on an Ethos-U55 every other name makes its memories
+    twice as fast as they are said to be (18,080 bytes from a flash of 1 byte per cycle in 9,040 cycles).
+    """
+    name, family = target.system_config.name, target.npu.family.replace("ethos-u", "Ethos_U")
+    if name.startswith(family):
+        return name, target.vela_config
+    from msgspec.structs import replace
+
+    from mlia.targets.target import write_vela_ini
+
+    named = f"{family}_{name}"
+    return named, write_vela_ini(replace(target.system_config, name=named), target.memory_mode)
 
 
 def _failure(message: str, log: str = "") -> BackendError:
