@@ -115,10 +115,14 @@ def load_recipe(path: str | Path) -> Recipe:
         recipe = msgspec.toml.decode(Path(path).read_bytes(), type=Recipe)
     except OSError as error:
         raise TransformError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except RecursionError:
+        raise TransformError(f"the recipe {path} is not one: it is nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise TransformError(f"the recipe {path} is not one: {error}") from None
     try:
         return checked(recipe)
+    except OverflowError:
+        raise TransformError(f"the recipe {path}: a number is beyond all reason") from None
     except TransformError as error:
         raise TransformError(f"the recipe {path}: {error}") from None
 

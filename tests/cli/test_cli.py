@@ -13,6 +13,22 @@ from mlia.cli.main import VERBS
 
 MLIA = Path(sys.executable).with_name("mlia")
 
+PROFILE = """
+[npu]
+family = "ethos-u55"
+macs_per_cycle = 128
+clock_mhz = 500
+[host]
+core = "cortex-m55"
+clock_mhz = 500
+[memory.sram]
+bandwidth_gb_s = 4
+read_latency_cycles = 32
+[placement]
+constants = "sram"
+arena = "sram"
+"""
+
 
 def mlia(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [MLIA, *arguments]
@@ -279,7 +295,9 @@ def test_fail_on_warning_is_about_findings_only(arguments: list[str]) -> None:
         (["--keep-tried", "kept", "-t", "ethos-u55-128"], "for one target at a time"),
         (["--keep-tried", ""], "needs a name"),
         (["--keep-tried", str(ROOT / "docs")], "the folder is not empty"),
-        (["--try-budget", "3", "-t", "ethos-u55-128"], "are for one target"),
+        (["--try-budget", "3", "-t", "ethos-u55-128"], "--try-budget is for one target"),
+        (["-o", ""], "the name of its file is empty"),
+        (["--timeout", "1e9"], "a million at most"),
         (["--select", "CMP", "--ignore", "CMP"], "all rules that are selected are ignored"),
         (["--keep-tried", "/dev/null/x"], "cannot keep what is tried"),
         (["--foo\nbar"], "unrecognized arguments: --foo bar"),
@@ -373,3 +391,22 @@ def test_steps_of_a_cortex_m_are_refused(sample: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "a Cortex-M alone has no compiler" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_device_is_no_model() -> None:
+    for verb in ("check", "verify", "trace"):
+        assert "it is a device" in one_line(mlia(verb, "/dev/zero", "-t", "ethos-u55-256"))
+
+
+def test_nothing_is_left_of_a_check_that_could_not_run(tmp_path: Path) -> None:
+    done = mlia("check", tmp_path / "none.tflite", "-t", "ethos-u55-256", "--keep-tried", tmp_path / "kept")
+    assert "cannot read the model" in one_line(done)
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000 + "]" * 3000, PROFILE.replace("= 32", f"= {'9' * 400}")])
+def test_numbers_and_nests_without_an_end_cost_one_line(text: str, tmp_path: Path) -> None:
+    profile = tmp_path / "board.toml"
+    profile.write_text(text)
+    for arguments in (("target", "show", profile), ("check", SAMPLE, "-t", profile)):
+        assert "board" in one_line(mlia(*arguments))

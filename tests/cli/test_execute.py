@@ -65,6 +65,10 @@ def test_a_model_for_another_npu_fails(tmp_path: Path) -> None:
     assert "compiled for another NPU" in done.stdout
     assert "wrong NPU: compiled for ethos-u55-128, and ethos-u55-256 is" in done.stdout
     assert mlia("verify", compiled).returncode == 0
+    for verb, *options in (("trace",), ("run", "--inputs", "x.npz", "-o", tmp_path / "out.npz")):
+        refused = mlia(verb, compiled, "-t", "ethos-u55-256", *options)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "compiled for ethos-u55-128, and ethos-u55-256 is another" in refused.stderr
 
 
 def test_run_writes_what_the_npu_computes(samples: Path, tmp_path: Path) -> None:

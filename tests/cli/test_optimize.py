@@ -111,7 +111,7 @@ def test_labels_give_accuracies(tmp_path: Path) -> None:
         (("--pruning", "--max-loss", "1%"), "goes with --auto"),
         (("--recipe", "none.toml"), "cannot read the recipe"),
         (("--recipe", "none.toml", "--pruning"), "leave out --pruning"),
-        (("--pruning", "--calibration", "none.npz"), "cannot read the calibration data"),
+        (("--pruning", "--calibration", "none.npz"), "cannot read the samples none.npz"),
         (("--pruning", "--calibration", "wrong.npz"), "and the model takes"),
         (("--pruning", "-o", "nowhere/model.tflite"), "there is no folder"),
         (("--pruning", "-o", "."), "it is a folder"),

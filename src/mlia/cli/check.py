@@ -100,7 +100,8 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
     if arguments.no_try and (arguments.try_budget or arguments.keep_tried):
         arguments.parser.error("--no-try tries nothing: leave out --try-budget and --keep-tried")
     if len(arguments.targets) > 1 and (arguments.try_budget or arguments.all_advice):
-        arguments.parser.error("--try-budget and --all-advice are for one target; for several nothing is tried")
+        option = "--try-budget" if arguments.try_budget else "--all-advice"
+        arguments.parser.error(f"{option} is for one target; for several nothing is tried")
     if arguments.fix and arguments.output and os.path.realpath(arguments.fix) == os.path.realpath(arguments.output):
         arguments.parser.error("--fix and --output name the same file")
     for option in ("fix", "keep_tried"):

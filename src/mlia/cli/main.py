@@ -111,6 +111,10 @@ def write_output(text: str, path: str | None) -> None:
     if path is None:
         _write_stdout(text)
         return
+    if not path:
+        from mlia.errors import OutputError
+
+        raise OutputError("cannot write the report: the name of its file is empty")
     from mlia.output import write_file
 
     write_file(path, text.encode())
@@ -215,7 +219,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0, a million at most")
     return value
 
 

@@ -104,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mlia.output import check_writable
 
     recipe = _recipe(arguments)
+    if arguments.output == "" or arguments.report == "":
+        arguments.parser.error(f"{'--output' if arguments.output == '' else '--report'} needs a name")
     output = arguments.output or _default_output(arguments.model)
     beside = _recipe_path(arguments, output)
     _refuse_collisions(arguments, [path for path in (output, beside, arguments.report) if path])

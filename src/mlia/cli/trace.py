@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.target,
             input_shapes=dict(arguments.input_shapes),
             timeout_s=arguments.timeout,
+            must_fit=True,
             progress=progress,
         )
     streams, operators = tuple(streams_of(prepared.compiled).values()), operators_of(prepared)

@@ -36,6 +36,8 @@ def load_model(path: str | Path, input_shapes: InputShapes | None = None) -> Gra
     try:
         if path.is_dir():
             return _read_folder(path, shapes)
+        if path.is_char_device() or path.is_block_device():  # it may have no end
+            raise ModelError("it is a device")
         content = path.read_bytes()
         return read_tflite(content) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
     except ModelError as error:

@@ -1,5 +1,6 @@
 """check(): a model and targets in, a Report out."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -166,7 +167,7 @@ class _Work:
 
 def _fixed(mended: "Mended", file: str | Path) -> Fixed:
     return Fixed(
-        model=summarize_model(Path(file).name, mended.graph, None),
+        model=summarize_model(Path(file).name, replace(mended.graph, provenance=Provenance()), None),
         applied=mended.applied,
         left=mended.left,
         before=mended.before,
@@ -177,7 +178,7 @@ def _fixed(mended: "Mended", file: str | Path) -> Fixed:
 
 
 class Shelf:
-    """A folder in which copies that remedies made are kept.
+    """A folder in which copies that remedies made are kept; it is made when there is one.
 
     Raises:
         OutputError: it cannot be made, or has files already.
@@ -185,12 +186,13 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            is_empty = not any(folder.iterdir())
+            if folder.exists() and any(folder.iterdir()):
+                raise OutputError(f"cannot keep what is tried in {folder}: the folder is not empty")
         except OSError as error:
             raise OutputError(f"cannot keep what is tried in {folder}: {error.strerror}") from None
-        if not is_empty:
-            raise OutputError(f"cannot keep what is tried in {folder}: the folder is not empty")
+        above = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise OutputError(f"cannot keep what is tried in {folder}: {above} is no folder that can be written")
         self._folder = folder
         self._numbers: Counter[str] = Counter()
 
@@ -200,6 +202,10 @@ class Shelf:
         Raises:
             OutputError: it cannot be written.
         """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot keep what is tried in {self._folder}: {error.strerror}") from None
         self._numbers[code] += 1
         stem = self._folder / f"{code}-{self._numbers[code]}"
         written = []

@@ -155,7 +155,7 @@ def simulate(
     from mlia.backends.comparison import outputs_of
     from mlia.transforms.calibration import fit_samples, load_samples
 
-    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, progress=progress)
+    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, must_fit=True, progress=progress)
     graph = prepared.original or prepared.compiled
     if isinstance(inputs, str | Path):
         samples = load_samples(Path(inputs), graph)
@@ -198,9 +198,12 @@ def prepare(
     *,
     input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    must_fit: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """The model as it is compiled for a target, or as it is when Vela has compiled it already.
+
+    With `must_fit`, one that is compiled for another NPU than the target's is refused.
 
     Raises:
         As verify().
@@ -211,6 +214,9 @@ def prepare(
     given, name = load(model, input_shapes or {}), name_of(model)
     graph = given
     if is_compiled(graph):
+        if must_fit:
+            for danger in _wrong_npu(compiled_for(graph), place):
+                raise TargetError(danger.what)
         return Prepared(name, graph, place, graph, None, ())
     if place is None:
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")

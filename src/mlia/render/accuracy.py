@@ -1,12 +1,27 @@
 """Accuracy -> text: errors by family, and every measurement."""
 
-from mlia.accuracy import Accuracy, ErrorSummary
+from collections.abc import Sequence
+
+from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary
 from mlia.render.text import Column, Page, count
+
+ROWS_WIDTH = 116  # what a measurement is of is not shortened
+_ROWS = (
+    Column("NPU", align_right=False),
+    Column("of", align_right=False),
+    Column("measured"),
+    Column("Vela"),
+    Column("%"),
+    Column("calibrated"),
+    Column("%"),
+    Column("source"),
+    Column("system config", align_right=False, rank=1),
+)
 
 
 def render_accuracy(found: Accuracy, width: int, all_rows: bool) -> str:
     """The ledger as text, ending with a newline."""
-    page = Page(width, color=False)
+    page = Page(max(width, ROWS_WIDTH) if all_rows else width, color=False)
     page.title("How far estimates of NPU cycles are from published measurements, in percent")
     page.paragraph("The mean size of the errors, their mean, and the largest.")
     page.gap()
@@ -28,38 +43,31 @@ def render_accuracy(found: Accuracy, width: int, all_rows: bool) -> str:
     page.table(columns, rows)
     page.gap()
     page.paragraph(
-        "The calibrated estimate of each row is from a fit that had not seen that network or, of single operators, that"
-        " shape. `mlia check` shows Vela's estimate; the calibrated one is not part of it yet."
+        "The calibrated estimate, which `mlia check` shows, is here by a fit that had not seen that network or, of"
+        " single operators, that shape."
     )
     for each in found.unmeasured:
         page.paragraph(f"No measurements on {each.family} of: {', '.join(each.what)}.")
-    for source in found.sources:
-        page.paragraph(f"Source: {source}.")
+    for number, source in enumerate(found.sources, start=1):
+        page.paragraph(f"Source [{number}]: {source}.")
     if all_rows:
         page.heading("Measurements")
-        page.table(
-            (
-                Column("family", align_right=False),
-                Column("MACs"),
-                Column("model", align_right=False),
-                Column("what", align_right=False, flexible=True),
-                Column("measured"),
-                Column("Vela"),
-                Column("%"),
-                Column("calibrated"),
-                Column("%"),
-                Column("system config", align_right=False, rank=1),
-            ),
-            [
-                (
-                    row.family, str(row.macs), row.model, row.what, count(row.measured_cycles), count(row.vela_cycles),
-                    _signed(row.vela_percent), count(row.calibrated_cycles), _signed(row.calibrated_percent),
-                    row.system_config,
-                )
-                for row in found.rows
-            ],
-        )  # fmt: skip
+        page.table(_ROWS, [_row(row, found.sources) for row in found.rows])
     return page.text
+
+
+def _row(row: AccuracyRow, sources: Sequence[str]) -> tuple[str, ...]:
+    return (
+        f"{row.family.removeprefix('ethos-')}-{row.macs}",
+        row.what if row.kind == "operator" else row.model if row.kind == "network" else f"{row.model}: {row.what}",
+        count(row.measured_cycles),
+        count(row.vela_cycles),
+        _signed(row.vela_percent),
+        count(row.calibrated_cycles),
+        _signed(row.calibrated_percent),
+        f"[{sources.index(row.source) + 1}]",
+        row.system_config,
+    )
 
 
 def _figures(errors: ErrorSummary) -> tuple[str, str, str]:

@@ -140,10 +140,14 @@ def load_target(name: str) -> AnyTarget:
         profile = msgspec.toml.decode(_read(path), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
+    except RecursionError:
+        raise TargetError(f"the target profile {path} is not valid: it is nested too deeply") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the target profile {path} is not valid: {str(error).rstrip('.')}") from None
     try:
         return _target(profile, path)
+    except OverflowError:
+        raise TargetError(f"target {profile.name or os.path.basename(path)}: a number is beyond all reason") from None
     except TargetError as error:
         raise TargetError(f"target {profile.name or os.path.basename(path)}: {error}") from None
 

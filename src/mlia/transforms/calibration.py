@@ -161,9 +161,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
         with numpy.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise TransformError(f"cannot read the calibration data {path}: {_reason(error)}") from None
+        raise TransformError(f"cannot read the samples {path}: {_reason(error)}") from None
     if not arrays:
-        raise TransformError(f"the calibration data {path} holds no arrays")
+        raise TransformError(f"{path} holds no arrays")
     return arrays
 
 
@@ -172,7 +172,7 @@ def _read_folder(path: Path) -> dict[str, Array]:
 
     files = sorted(path.glob("*.npy"))
     if not files:
-        raise TransformError(f"the calibration folder {path} holds no .npy files")
+        raise TransformError(f"the folder {path} holds no .npy files")
     if sum(file.stat().st_size for file in files) > MAXIMUM_BYTES:
         raise TransformError(f"{path} holds more than the {MAXIMUM_BYTES:,} bytes that are read")
     samples = []
