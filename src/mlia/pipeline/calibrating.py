@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # What differs from board to board is how fast memories answer, and how well the NPU hides that: what may be found.
 FREE = {
     "sram_share": (0.05, 1.0), "memory_share": (0.02, 4.0), "request_bytes": (1.0, 256.0), "fill": (0.01, 1.0),
-    "decoder_bytes": (64.0, 1e6), "copy_bytes": (64.0, 1e6), "block_cycles": (1.0, 500.0),
+    "weight_request_bytes": (4.0, 4096.0), "start_latencies": (0.01, 100.0),
 }  # fmt: skip
 DOUBT = 0.05  # to change a parameter e-fold costs as much as an error of 5 % in one run
 KEPT = "the parameters are those that ship: a fit to these runs was worse for models that it had not seen"

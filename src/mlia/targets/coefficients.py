@@ -14,23 +14,26 @@ from mlia.errors import TargetError
 class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of the model; the text of mlia/backends/ethos_u/timing.py says where each of them acts.
 
-    `counts_macs` when MACs are counted from shapes, for Vela's cycles of them hold more than the hardware spends;
-    `block_cycles` go to each block of the output.
+    `counts_macs` when MACs are counted from shapes, for Vela's cycles of them hold more than the hardware spends.
     `sram_share` is the share of the bandwidth of the SRAM that a step can use, `memory_share` that of the memory behind
-    it, which is above 1 where that memory is faster than the target says. `request_bytes` are moved by one of the
-    requests for feature maps that a memory accepts at once, `requests` how many where the memory does not say;
-    `decoder_bytes` and `copy_bytes` are under way at once for weights on their way to the decoder or a buffer.
+    it, which is above 1 where that memory is faster than the target says.
+    Of the requests that a memory accepts at once (`requests` where it does not say how many), one for a feature map
+    moves `request_bytes` and one for weights `weight_request_bytes`. The decoder of weights has all of them under way,
+    the DMA that copies weights into a buffer `copy_requests` at most.
+    `decoded_weights` are what the decoder gives in a cycle from each stream, zeros included; 0 for no limit.
+    `start_latencies` are the latencies that a step takes to begin when its weights are in the memory behind the SRAM.
     `fill` is the share of one block's work that nothing overlaps. Of the input of a block, `kept_bytes` stay in the
     NPU for the next slice of output channels and the rest is read again; 0 for what Vela counts.
     """
 
     counts_macs: bool
-    block_cycles: float
     sram_share: float
     request_bytes: float
     requests: float
-    decoder_bytes: float
-    copy_bytes: float
+    weight_request_bytes: float
+    copy_requests: float
+    decoded_weights: float
+    start_latencies: float
     fill: float
     kept_bytes: float
     memory_share: float = 1.0
@@ -58,15 +61,16 @@ class Coefficients(Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a fit may find for each parameter that it changes, and what a profile may say.
 BOUNDS = {
-    "block_cycles": (0.0, 500.0),
     "sram_share": (0.05, 1.0),
+    "memory_share": (0.02, 4.0),
     "request_bytes": (1.0, 256.0),
     "requests": (1.0, 1024.0),
-    "decoder_bytes": (64.0, 1e6),
-    "copy_bytes": (64.0, 1e6),
+    "weight_request_bytes": (4.0, 4096.0),
+    "copy_requests": (1.0, 1024.0),
+    "decoded_weights": (0.0, 1024.0),
+    "start_latencies": (0.0, 100.0),
     "fill": (0.0, 1.0),
     "kept_bytes": (0.0, 1e6),
-    "memory_share": (0.02, 4.0),
 }
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.coverage import not_measured
 from mlia.backends.ethos_u.features import StepFeatures, Transfer, features_of
+from mlia.backends.ethos_u.measurements import compiled_for, measurements, ran_on
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_process import compile_model
 from mlia.graph.tflite import read_tflite
@@ -38,6 +39,7 @@ STEPS = st.builds(
     mac_cycles=BYTES,
     output_cycles=BYTES,
     padded_macs=BYTES,
+    decoded_weights=BYTES,
     areas=st.integers(1, 100),
     slices=st.integers(1, 100),
     input_block_bytes=BYTES,
@@ -111,13 +113,37 @@ def test_steps_are_those_of_the_compiler() -> None:
 
 def test_pruning_dense_layers_pays_more_than_the_compiler_says() -> None:
     on = target("ethos-u85-128")
-    ours, theirs = [], []
-    for pruned in (False, True):
-        whole = compile_model(dense_network(pruned), on, 600)
-        ours.append(cycles(list(features_of(whole, on)), on))
-        theirs.append(whole.report["total_cycles"])
-    assert ours[0] / ours[1] > 2.5
-    assert ours[0] / ours[1] > theirs[0] / theirs[1]
+    ours, theirs = pruning_pays(AUTOENCODER, on, on)
+    assert ours > theirs
+
+
+def test_pruning_wide_dense_layers_pays_about_what_was_measured() -> None:
+    """Published: 4.4 times as fast on 128 MACs where Vela says 3.2, of a network that is not known to us."""
+    run = next(each for each in measurements() if (each.family, each.macs) == ("ethos-u85", 128))
+    ours, theirs = pruning_pays((512, 512, 512), compiled_for(run), ran_on(run), inputs=512)
+    assert 3 < theirs < 3.5
+    assert 4.4 / 1.2 < ours < 4.4 * 1.2
+
+
+def test_small_weights_are_no_faster_than_they_are_decoded() -> None:
+    on = target("ethos-u85-128")
+    step = StepFeatures("1", kind="convolution", padded_macs=1000 * 128, transfers=(Transfer("sram", weights=100),))
+    decoded = replace(step, decoded_weights=1_000_000)
+    rate = coefficients_for(on).physics.decoded_weights
+    assert cycles([step], on) < 2000
+    assert cycles([decoded], on) >= 1_000_000 / rate
+
+
+def test_a_step_waits_for_what_was_not_copied_while_the_one_before_worked() -> None:
+    on = target("ethos-u85-256")
+    copied = StepFeatures(
+        "2", kind="convolution", padded_macs=256_000, prefetched_share=1.0, transfers=(Transfer("dram", copied=50_000),)
+    )
+    short, long = (StepFeatures("1", kind="convolution", padded_macs=256 * each) for each in (10, 100_000))
+    after_short, after_long = (estimate([before, copied], on)[1].cycles for before in (short, long))
+    assert after_short > after_long
+    start = coefficients_for(on).physics.start_latencies * on.system_config.axi1.read_latency_cycles
+    assert math.isclose(after_long, 1000 + start)
 
 
 def test_memories_that_were_not_measured_are_told() -> None:
@@ -128,13 +154,26 @@ def test_memories_that_were_not_measured_are_told() -> None:
     assert coefficients_for(other) == coefficients_for(on)
 
 
-def dense_network(pruned: bool) -> bytes:
-    """An autoencoder of int8 dense layers; pruned, the smaller 95 % of its weights are zero."""
+AUTOENCODER = (128, 128, 8, 128, 128, 640)
+
+
+def pruning_pays(layers: tuple[int, ...], compiled: Target, ran: Target, inputs: int = 640) -> tuple[float, float]:
+    """How many times as fast the pruned network is: as we say, and as Vela does."""
+    ours, theirs = [], []
+    for pruned in (False, True):
+        whole = compile_model(dense_network(pruned, layers, inputs), compiled, 600)
+        ours.append(cycles(list(features_of(whole, compiled)), ran))
+        theirs.append(whole.report["total_cycles"])
+    return ours[0] / ours[1], theirs[0] / theirs[1]
+
+
+def dense_network(pruned: bool, layers: tuple[int, ...] = AUTOENCODER, inputs: int = 640) -> bytes:
+    """A network of int8 dense layers; pruned, the smaller 95 % of its weights are zero."""
     import numpy as np
 
     sketch = Sketch("dense")
-    x = sketch.input("x", (1, 640))
-    for number, units in enumerate((128, 128, 8, 128, 128, 640)):
+    x = sketch.input("x", (1, inputs))
+    for number, units in enumerate(layers):
         x = sketch.fully_connected(x, units=units, activation="RELU", name=f"dense{number}")
     content = bytearray(quantize_synthetically(write_tflite(sketch.graph([x]))))
     graph = read_tflite(bytes(content))

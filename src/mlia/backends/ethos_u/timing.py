@@ -3,13 +3,16 @@
 A step keeps four things busy at once: the units of the NPU, the SRAM, and the reading and the writing of the memory
 behind it. Each has its time:
 
-- units: the slower of MACs and output unit, and some cycles for each block of the output;
+- units: the slower of MACs and output unit;
 - SRAM: the larger of what is read and what is written, at a share of the bandwidth;
 - the other memory: bytes by bandwidth, or, where the latency is longer, by the bytes that can be under way at once
-  (bytes under way / latency is a bandwidth). Weights that are fetched ahead count for the step before.
+  (bytes under way / latency is a bandwidth). Weights that are fetched ahead take the time in which the step before
+  leaves that memory alone, and their own step waits for the rest of them.
 
 The time of the step is the longest of them, plus a share of what the others take for one block, because the first
-block has nothing to overlap with.
+block has nothing to overlap with. A step whose weights come from the other memory also begins with reads that depend on
+each other: a few latencies whatever its size, and what short steps of large NPUs spend much of their time on. A copy
+that was made ahead saves none of that, for the NPU takes up the step only when the copy has ended.
 
 Fitted by tools/fit_ethos_u.py; no module here needs numpy.
 """
@@ -26,6 +29,7 @@ from mlia.targets.target import Memory, Target
 
 # Vela counts four cycles for each weight when the output is a single micro-block; global pools measure one.
 ONE_UNIT_SHARE = 0.25
+MACS_OF_STREAM, MOST_STREAMS = 256, 4  # an Ethos-U85 has a stream of weights for so many MACs, and at least one
 KEPT_MACS = 512  # NPUs with more MACs than these keep more of the input
 _MEMORY_BOUND = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
 
@@ -41,14 +45,24 @@ class StepTime(Struct, frozen=True):
 
 
 class _Work(Struct):
-    """What one step keeps busy, in cycles; `read` and `written` are of the memory behind the SRAM."""
+    """What one step keeps busy, in cycles; `read` and `written` are of the memory behind the SRAM.
+
+    Before any of that begins it waits for the `rest` of weights that were fetched ahead, and some `latency`.
+    """
 
     units: float
     unit: Bound
     sram: float = 0.0
     read: float = 0.0
     written: float = 0.0
+    rest: float = 0.0
+    latency: float = 0.0
     outer: Bound = Bound.DRAM
+
+    @property
+    def longest(self) -> float:
+        """The part that the others overlap with."""
+        return max(self.units, self.sram, self.read, self.written)
 
 
 def estimate(features: Sequence[StepFeatures], target: Target) -> tuple[StepTime, ...]:
@@ -78,26 +92,25 @@ def estimate_with(features: Sequence[StepFeatures], target: Target, physics: Phy
 
 
 def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | None) -> _Work:
-    units, unit = _units(step, target, physics)
-    work = _Work(units, unit)
+    work = _Work(*_units(step, target, physics))
     for transfer in step.transfers:
         memory = _memory(target, transfer.memory)
         if memory is None:
             continue
         bandwidth = memory.bytes_per_cycle(target.npu)
         if transfer.memory == "sram":
-            inputs = _inputs(step, transfer, target, physics) if physics.kept_bytes else transfer.feature_map_read
-            read = inputs + transfer.weights + transfer.scales
-            written = transfer.feature_map_written
-            work.sram += max(read, written) / (bandwidth * physics.sram_share)
+            read = sram_read(step, transfer, target, physics)
+            work.sram += max(read, transfer.feature_map_written) / (bandwidth * physics.sram_share)
             continue
         bandwidth *= physics.memory_share
         work.outer = _MEMORY_BOUND[transfer.memory]
-        copies = transfer.copied / _reached(bandwidth, physics.copy_bytes, memory.read_latency_cycles)
+        copies = transfer.copied / _copy_rate(memory, bandwidth, physics)
         ahead = copies * step.prefetched_share if before is not None else 0.0
         if before is not None:
-            before.read += ahead
+            work.rest += max(0.0, ahead - (before.longest - before.read))
         work.read += copies - ahead + _outer_read(step, transfer, memory, target, physics)
+        if transfer.weights or transfer.copied:
+            work.latency += physics.start_latencies * memory.read_latency_cycles
         under_way = (memory.max_writes or physics.requests / 2) * physics.request_bytes
         work.written += transfer.feature_map_written / _reached(bandwidth, under_way, memory.write_latency_cycles)
     return work
@@ -107,24 +120,36 @@ def _units(step: StepFeatures, target: Target, physics: Physics) -> tuple[float,
     """The slower of MACs and output unit, in cycles."""
     macs, output = float(step.mac_cycles), float(step.output_cycles)
     if physics.counts_macs and step.padded_macs:
-        macs = step.padded_macs / target.npu.macs_per_cycle
+        macs = max(step.padded_macs / target.npu.macs_per_cycle, _decoding(step, target, physics))
         output *= ONE_UNIT_SHARE if step.is_one_unit else 1.0
     elif step.kind == "pool" and step.is_one_unit:
         macs, output = macs * ONE_UNIT_SHARE, output * ONE_UNIT_SHARE
-    macs += physics.block_cycles * step.areas * step.slices
     return (output, Bound.OUTPUT_UNIT) if output > macs else (macs, Bound.MACS)
+
+
+def _decoding(step: StepFeatures, target: Target, physics: Physics) -> float:
+    """Cycles to decode the weights, zeros included: what is left of dense layers when pruning has made them small."""
+    if not physics.decoded_weights:
+        return 0.0
+    streams = min(MOST_STREAMS, max(1, target.npu.macs_per_cycle // MACS_OF_STREAM))
+    return step.decoded_weights / (physics.decoded_weights * streams)
 
 
 def _outer_read(step: StepFeatures, transfer: Transfer, memory: Memory, target: Target, physics: Physics) -> float:
     """Cycles to read inputs, weights and scales from the memory behind the SRAM."""
-    bandwidth = memory.bytes_per_cycle(target.npu) * physics.memory_share
-    latency = memory.read_latency_cycles
-    under_way = (memory.max_reads or physics.requests) * physics.request_bytes
+    bandwidth, latency = memory.bytes_per_cycle(target.npu) * physics.memory_share, memory.read_latency_cycles
+    requests = memory.max_reads or physics.requests
     inputs = min(_inputs(step, transfer, target, physics), _counted(transfer))
     weights = transfer.weights + transfer.scales
-    return inputs / _reached(bandwidth, under_way, latency) + weights / _reached(
-        bandwidth, physics.decoder_bytes, latency
+    return inputs / _reached(bandwidth, requests * physics.request_bytes, latency) + weights / _reached(
+        bandwidth, requests * physics.weight_request_bytes, latency
     )
+
+
+def sram_read(step: StepFeatures, transfer: Transfer, target: Target, physics: Physics) -> float:
+    """Bytes that a step reads from the SRAM."""
+    inputs = _inputs(step, transfer, target, physics) if physics.kept_bytes else transfer.feature_map_read
+    return inputs + transfer.weights + transfer.scales
 
 
 def _inputs(step: StepFeatures, transfer: Transfer, target: Target, physics: Physics) -> float:
@@ -147,8 +172,16 @@ def _time(step: StepFeatures, work: _Work, physics: Physics) -> StepTime:
     if not longest:
         return StepTime(step.step, 0.0, 0.0, work.unit)
     first = physics.fill * (sum(both) - longest) / (step.areas * step.slices)
-    parts[work.outer] = max(work.read, work.written)
-    return StepTime(step.step, longest + first, work.units, max(parts, key=lambda bound: parts[bound]))
+    parts[work.outer] = max(work.read, work.written) + work.rest
+    parts[Bound.LATENCY] = work.latency
+    cycles = longest + first + work.rest + work.latency
+    return StepTime(step.step, cycles, work.units, max(parts, key=lambda bound: parts[bound]))
+
+
+def _copy_rate(memory: Memory, bandwidth: float, physics: Physics) -> float:
+    """Bytes per cycle of the DMA."""
+    requests = min(memory.max_reads or physics.requests, physics.copy_requests)
+    return _reached(bandwidth, requests * physics.weight_request_bytes, memory.read_latency_cycles)
 
 
 def _reached(bandwidth: float, under_way: float, latency: float) -> float:
