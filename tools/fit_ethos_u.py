@@ -5,7 +5,7 @@
 
 MODELS is a folder with the models of measurements.csv: kws_micronet_m.tflite, ad_medium_int8.tflite and
 single_operators/. They are compiled with the configurations of the measured runs. Prints the errors of the fit and of
-cross-validation: without one network, and without all operators of one shape. Needs SciPy (in the dev extra by Keras).
+cross-validation: without one network, and without all operators of one shape.
 
 Fitted are few parameters of each family (FREE), the others are set (SET): what no measurement of the family can tell
 is taken from another. The loss is the logarithm of estimate to measurement, robust against outliers.
@@ -25,22 +25,24 @@ better judge.
 
 import argparse
 import csv
+import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import asdict, replace
-from scipy.optimize import least_squares
 
 from mlia.backends.ethos_u import measurements as published
 from mlia.backends.ethos_u.coefficients import memories_of
 from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.ethos_u.fitting import Run, band, estimates, fit, mean_error_percent, unseen
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, compiled_for, measurements, ran_on
-from mlia.backends.ethos_u.timing import estimate_with, sram_read
+from mlia.backends.ethos_u.timing import sram_read
 from mlia.backends.vela_process import compile_model
 from mlia.targets.coefficients import Coefficients, Physics
 from mlia.targets.target import Target
@@ -84,8 +86,6 @@ READ_BYTES = 16
 KEPT = range(4000, 24001, 500)
 PROGRAMS = Path(__file__).with_name("measured_programs.json")
 WEIGHTS = {"network": 3.0, "operator": 0.3, "layer": 0.2}  # a family has few networks and many alike operators
-ROBUST = 0.05  # errors beyond this count less than by their square
-STEP = 1e-4
 UNMEASURED = ("int16", "LSTM", "transformers", "fully connected networks", "elementwise-bound networks")
 WITHOUT = {
     "ethos-u55": (*UNMEASURED, "single operators"),
@@ -108,47 +108,46 @@ class Program(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """A measurement, the program that it is of and where it ran; `steps` of the program, or all.
-
-    `features` are of today's program, `measured` and `measured_steps` of the one that ran.
-    """
+    """A measurement, and the program that it is of: as the Vela of today makes it, and the one that ran."""
 
     measurement: Measurement
-    target: Target
-    features: tuple[StepFeatures, ...]
-    steps: frozenset[str] | None
+    today: Run
+    ran: Run
     vela_cycles: int
-    measured: tuple[StepFeatures, ...]
-    measured_steps: frozenset[str] | None
-
-    @property
-    def group(self) -> str:
-        """What is left out together in cross-validation: a network, or a shape."""
-        name = self.measurement.model
-        return name.split("_")[1] if self.measurement.kind == "operator" else name
-
-    @property
-    def truth(self) -> float:
-        """Measured cycles; the middle of the grid, which starts some 70 cycles late for whole models."""
-        return self.measurement.cycles - self.measurement.grid / 2
 
 
 def read_cases(models: Path) -> list[Case]:
     """Every measurement with the features of its program."""
     ran = {each.key: each.features for each in msgspec.json.decode(PROGRAMS.read_bytes(), type=list[Program])}
     compiled: dict[tuple[str, str, int], tuple[tuple[StepFeatures, ...], int]] = {}
+    places: dict[tuple[str, str, int, str], Target] = {}
     cases = []
     for each in measurements():
         key = (each.model, each.system_config, each.macs)
         if key not in compiled:
             compiled[key] = compile_measured(each, models)
         features, vela_cycles = compiled[key]
-        measured = ran.get(key, features)
-        steps = layer(each, features)
-        if steps is not None:
-            vela_cycles = sum(step.total_cycles for step in features if step.step in steps)
-        cases.append(Case(each, ran_on(each), features, steps, vela_cycles, measured, layer(each, measured)))
+        place = places.setdefault((*key, each.memory), ran_on(each))
+        today = run_of(each, place, features)
+        if today.steps is not None:
+            vela_cycles = sum(step.total_cycles for step in features if step.step in today.steps)
+        cases.append(Case(each, today, run_of(each, place, ran.get(key, features)), vela_cycles))
     return cases
+
+
+def run_of(measurement: Measurement, place: Target, features: tuple[StepFeatures, ...]) -> Run:
+    """The measurement for the fit: the middle of the grid, which starts some 70 cycles late for whole models."""
+    cycles = measurement.cycles - measurement.grid / 2
+    name, is_layer = measurement.model, measurement.kind == "layer"
+    return Run(
+        target=place,
+        features=features,
+        cycles=cycles,
+        group=name.split("_")[1] if measurement.kind == "operator" else name,  # left out together: a network, a shape
+        weight=WEIGHTS[measurement.kind],
+        slack=math.log(1 + measurement.grid / 2 / cycles) if is_layer else 0.0,
+        steps=layer(measurement, features),
+    )
 
 
 def compile_measured(measurement: Measurement, models: Path) -> tuple[tuple[StepFeatures, ...], int]:
@@ -210,88 +209,39 @@ def without_copy(features: tuple[StepFeatures, ...]) -> tuple[StepFeatures, ...]
     return tuple(changed)
 
 
-def estimates(cases: Sequence[Case], physics: Physics, of_measured: bool = False) -> list[float]:
-    """Our cycles for each case: for today's program, or for the one that ran."""
-    known: dict[tuple[int, str], dict[str, float]] = {}
-    results = []
-    for case in cases:
-        features, steps = (case.measured, case.measured_steps) if of_measured else (case.features, case.steps)
-        key = (id(features), case.measurement.memory)
-        if key not in known:
-            known[key] = {each.step: each.cycles for each in estimate_with(features, case.target, physics)}
-        results.append(sum(value for step, value in known[key].items() if steps is None or step in steps))
-    return results
-
-
-def kept(cases: Sequence[Case], start: Physics) -> float:
+def kept(runs: Sequence[Run], start: Physics) -> float:
     """The bytes of a block's input that the NPU keeps, so that what is read from the SRAM is what was counted."""
     counted = [
-        (case, SRAM_READS[case.measurement.model, case.measurement.macs] * READ_BYTES)
-        for case in cases
-        if case.measurement.kind == "network"
+        (run, SRAM_READS[run.group, run.target.npu.macs_per_cycle] * READ_BYTES)
+        for run in runs
+        if run.steps is None and (run.group, run.target.npu.macs_per_cycle) in SRAM_READS
     ]
 
     def error(candidate: int) -> float:
         physics = replace(start, kept_bytes=candidate)
-        return sum(abs(math.log(_sram_reads(case, physics) / count)) for case, count in counted)
+        return sum(abs(math.log(_sram_reads(run, physics) / count)) for run, count in counted)
 
     return float(min(KEPT, key=error))
 
 
-def _sram_reads(case: Case, physics: Physics) -> float:
+def _sram_reads(run: Run, physics: Physics) -> float:
     return sum(
-        sram_read(step, transfer, case.target, physics)
-        for step in case.measured
+        sram_read(step, transfer, run.target, physics)
+        for step in run.features
         for transfer in step.transfers
         if step.kind != "none" and transfer.memory == "sram"
     )
 
 
-def fit(cases: Sequence[Case], family: str, start: Physics) -> Physics:
-    """The parameters that fit these cases best, rounded to three digits."""
-    free = FREE[family]
-    if start.counts_macs:
-        start = replace(start, kept_bytes=kept(cases, start))
-
-    def physics(point: Sequence[float]) -> Physics:
-        return replace(start, **{name: math.exp(value) for name, value in zip(free, point, strict=True)})
-
-    def residuals(point: Sequence[float]) -> list[float]:
-        found = estimates(cases, physics(point), of_measured=True)
-        return [
-            WEIGHTS[case.measurement.kind] * _error(case, cycles) for case, cycles in zip(cases, found, strict=True)
-        ]
-
-    low, high = (np.log([bounds[end] for bounds in free.values()]) for end in (0, 1))
-    first = np.clip(np.log([getattr(start, name) for name in free]), low + 1e-3, high - 1e-3)
-    best = least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP)
-    rounded = {name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)}
-    return replace(start, **rounded)
+def fit_to(runs: Sequence[Run], family: str, start: Physics) -> Physics:
+    """The parameters of a family that fit these runs best."""
+    known = replace(start, kept_bytes=kept(runs, start)) if start.counts_macs else start
+    return fit(runs, known, FREE[family])
 
 
-def _error(case: Case, cycles: float) -> float:
-    """The logarithm of estimate to measurement, less what the grid of a layer explains."""
-    error = math.log(max(cycles, 1) / case.truth)
-    if case.measurement.kind != "layer":
-        return error
-    slack = math.log(1 + case.measurement.grid / 2 / case.truth)
-    return math.copysign(max(0.0, abs(error) - slack), error)
-
-
-def unseen(cases: Sequence[Case], family: str, start: Physics) -> list[float]:
-    """Our cycles for each case, by a fit without its network or shape."""
-    results = [0.0] * len(cases)
-    for group in sorted({case.group for case in cases}):
-        physics = fit([case for case in cases if case.group != group], family, start)
-        inside = [number for number, case in enumerate(cases) if case.group == group]
-        for number, cycles in zip(inside, estimates([cases[n] for n in inside], physics), strict=True):
-            results[number] = cycles
-    return results
-
-
-def summary(cases: Sequence[Case], cycles: Sequence[float]) -> str:
+def summary(runs: Sequence[Run], cycles: Sequence[float]) -> str:
     """Mean absolute error, bias, worst and how many within 0.8 to 1.25 times."""
-    ratios = np.array([value / case.truth for case, value in zip(cases, cycles, strict=True)])
+    ratios = np.array([value / run.cycles for run, value in zip(runs, cycles, strict=True)])
     errors = 100 * (ratios - 1)
     inside = 100 * np.mean((ratios >= 0.8) & (ratios <= 1.25))
     worst = errors[np.argmax(np.abs(errors))]
@@ -299,29 +249,24 @@ def summary(cases: Sequence[Case], cycles: Sequence[float]) -> str:
 
 
 def describe(family: str, cases: list[Case], physics: Physics, held_out: list[float]) -> Coefficients:
-    """What is stored of a family; the band is twice the deviation of networks that the fit had not seen."""
-    chosen = [
-        (case, cycles) for case, cycles in zip(cases, held_out, strict=True) if case.measurement.kind == "network"
-    ]
-    logs = [math.log(case.truth / cycles) for case, cycles in chosen]
-    width = max(0.10 if len(chosen) < 8 else 0.05, 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
-    memories = {text for case in cases for text in memories_of(case.target)}
+    """What is stored of a family; errors and band are of networks that the fit had not seen."""
+    chosen = [number for number, case in enumerate(cases) if case.measurement.kind == "network"]
+    networks, cycles = [cases[number].today for number in chosen], [held_out[number] for number in chosen]
+    low, high = band(cycles, networks)
     kinds = [case.measurement.kind for case in cases]
     counted = {"network": "runs of 2 networks", "operator": "runs of single operators", "layer": "layers of networks"}
     return Coefficients(
         family=family,
         fitted_on=tuple(f"{kinds.count(kind)} {text}" for kind, text in counted.items() if kind in kinds),
         n=len(cases),
-        error_percent=round(100 * float(np.mean([abs(cycles / case.truth - 1) for case, cycles in chosen])), 1),
-        vela_error_percent=round(
-            100 * float(np.mean([abs(case.vela_cycles / case.truth - 1) for case, _ in chosen])), 1
-        ),
-        band_low=round(math.exp(-width), 2),
-        band_high=round(math.exp(width), 2),
+        error_percent=round(mean_error_percent(cycles, networks), 1),
+        vela_error_percent=round(mean_error_percent([float(cases[n].vela_cycles) for n in chosen], networks), 1),
+        band_low=low,
+        band_high=high,
         note="int8 convolutional networks on Arm's Corstone FVP. The form of the model was chosen with all of these"
         " measurements in sight, so networks of other kinds may be further off than the band says",
         without=WITHOUT[family],
-        measured_memories=tuple(sorted(memories)),
+        measured_memories=tuple(sorted({text for case in cases for text in memories_of(case.today.target)})),
         physics=physics,
     )
 
@@ -348,8 +293,18 @@ def rows(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> 
             source=case.measurement.source,
             fitted_cycles=round(cycles),
         )
-        for case, cycles, other in zip(cases, estimates(cases, physics), held_out, strict=True)
+        for case, cycles, other in zip(cases, estimates([case.today for case in cases], physics), held_out, strict=True)
     ]
+
+
+def tell(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> None:
+    """Print the errors of the fit, of what it had not seen, and of the compiler."""
+    today, ran = [case.today for case in cases], [case.ran for case in cases]
+    print("  fit   ", summary(today, estimates(today, physics)))
+    print("  unseen", summary(today, held_out))
+    if any(one.features is not other.features for one, other in zip(today, ran, strict=True)):
+        print("  fit, of what ran", summary(ran, estimates(ran, physics)))
+    print("  Vela  ", summary(today, [float(case.vela_cycles) for case in cases]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -368,23 +323,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         of_family = [case for case in everything if case.measurement.family == family]
         cases = [case for case in of_family if case.measurement.memory == "measured"]
         start = replace(shared, **SET.get(family, {}))
-        physics = fit(cases, family, start)
-        held_out = unseen(cases, family, start)
+        fitted = partial(fit_to, family=family, start=start)
+        ran, today = [case.ran for case in cases], [case.today for case in cases]
+        physics, held_out = fitted(ran), unseen(ran, fitted, today)
         if family == "ethos-u85":
             shared = physics
         for kind in WEIGHTS:
-            chosen = [number for number, case in enumerate(cases) if case.measurement.kind == kind]
-            if not chosen:
-                continue
-            part = [cases[number] for number in chosen]
-            print(f"{family} {kind} ({len(part)})")
-            print("  fit   ", summary(part, estimates(part, physics)))
-            print("  unseen", summary(part, [held_out[number] for number in chosen]))
-            if any(case.measured is not case.features for case in part):
-                print("  fit, of what ran", summary(part, estimates(part, physics, of_measured=True)))
-            print("  Vela  ", summary(part, [float(case.vela_cycles) for case in part]))
-        silent = [case for case in of_family if case.measurement.memory != "measured"]
-        if silent:
+            if chosen := [number for number, case in enumerate(cases) if case.measurement.kind == kind]:
+                print(f"{family} {kind} ({len(chosen)})")
+                tell([cases[number] for number in chosen], physics, [held_out[number] for number in chosen])
+        if silent := [case.today for case in of_family if case.measurement.memory != "measured"]:
             print(f"{family} zero latency, never fitted ({len(silent)})")
             print("  ours  ", summary(silent, estimates(silent, physics)))
         print("  ", {name: getattr(physics, name) for name in (*FREE[family], "kept_bytes")})

@@ -96,8 +96,8 @@ class Refinement(Struct, frozen=True):
     """The answer to `mlia calibrate`. Errors are mean absolute ones over the runs, in percent.
 
     `unseen_percent` is the error of each model by a fit to the others: what to expect of a model that was not measured.
-    `is_kept` when the parameters stayed as they were, because the fit did not help models that it had not seen.
-    `file` is where the profile was written; empty for nowhere.
+    `is_kept` when the parameters stayed as they were, because no fit helped models that it had not seen.
+    `hint` says what else may be wrong. `file` is where the profile was written; empty for nowhere.
     """
 
     schema_version: str
@@ -114,4 +114,5 @@ class Refinement(Struct, frozen=True):
     band_high: float
     is_kept: bool
     parameters: tuple[FittedParameter, ...]
+    hint: str
     file: str

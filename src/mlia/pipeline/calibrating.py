@@ -1,8 +1,10 @@
 """calibrate(): measured runs and a target in, a target with coefficients of its own out."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -34,8 +36,13 @@ FREE = {
     "sram_share": (0.05, 1.0), "memory_share": (0.02, 4.0), "request_bytes": (1.0, 256.0), "fill": (0.01, 1.0),
     "weight_request_bytes": (4.0, 4096.0), "start_latencies": (0.01, 100.0),
 }  # fmt: skip
-DOUBT = 0.05  # to change a parameter e-fold costs as much as an error of 5 % in one run
-KEPT = "the parameters are those that ship: a fit to these runs was worse for models that it had not seen"
+# Few runs can tell few parameters: of these choices that is taken which does best for models that it had not seen.
+CHOICES = (("memory_share",), ("sram_share",), ("memory_share", "sram_share"), tuple(FREE))
+VALLEYS = {"memory_share": (1.0, 0.6, 0.3, 0.1), "sram_share": (1.0, 0.5)}  # a latency may hide how slow a memory is
+DOUBT = 0.02  # to change a parameter e-fold costs as much as an error of 2 % in one run
+WORTH = 0.9  # of the error as it was: what a fit must come below, for the best of four choices is better by chance too
+KEPT = "the parameters are those that ship: no fit to these runs was better for models that it had not seen"
+FAR, ALIKE = 0.1, 0.05  # of all estimates from what was measured, and of one from another
 BEYOND = 100  # times the estimate: no memory is so slow, and what is measured is something else
 
 
@@ -181,17 +188,20 @@ def _check_likely(run: MeasuredRun, cycles: float, estimated: float) -> None:
 
 
 def _fits(runs: "Sequence[Run]", vela: list[float], start: Physics) -> _Fits:
-    """The parameters as they are and fitted; they stay where the fit is worse for models that it had not seen."""
+    """The parameters as they are and fitted; they stay where no fit is better for models that it had not seen."""
     from mlia.backends.ethos_u.fitting import estimates, fit, mean_error_percent, unseen
 
-    free = {name: bounds for name, bounds in FREE.items() if getattr(start, name) > 0}
+    def fitted(names: Sequence[str], chosen: "Sequence[Run]") -> Physics:
+        free = {name: FREE[name] for name in names if getattr(start, name) > 0}
+        return fit(chosen, start, free, DOUBT, VALLEYS) if chosen else start
 
-    def fitted(chosen: "Sequence[Run]") -> Physics:
-        return fit(chosen, start, free, doubt=DOUBT) if chosen else start
-
-    before, others = estimates(runs, start), unseen(runs, fitted)
-    is_kept = mean_error_percent(others, runs) > mean_error_percent(before, runs)
-    physics = start if is_kept else fitted(runs)
+    before = estimates(runs, start)
+    tried = [(unseen(runs, partial(fitted, names)), names) for names in CHOICES]
+    others, names = min(tried, key=lambda each: mean_error_percent(each[0], runs))  # the first of equals: the simplest
+    is_kept = mean_error_percent(others, runs) > WORTH * mean_error_percent(before, runs)
+    if len({run.group for run in runs}) == 1:  # there is none that it had not seen
+        names, is_kept = CHOICES[-1], False
+    physics = start if is_kept else fitted(names, runs)
     return _Fits(vela, before, estimates(runs, physics), others, start, physics, is_kept)
 
 
@@ -249,5 +259,17 @@ def _report(
         band_high=found.band_high,
         is_kept=fits.is_kept,
         parameters=tuple(FittedParameter(name, old[name], new[name]) for name in FREE if old[name] > 0),
+        hint=_hint([after / run.cycles for after, run in zip(fits.after, runs, strict=True)]),
         file="",
+    )
+
+
+def _hint(ratios: Sequence[float]) -> str:
+    """What is wrong with a profile where all runs are off alike, which no memory does; empty where they are not."""
+    middle = median(ratios)
+    if len(ratios) < 2 or abs(middle - 1) < FAR or any(abs(ratio / middle - 1) > ALIKE for ratio in ratios):
+        return ""
+    return (
+        f"all runs took about {1 / middle:.2f} times what is estimated: are the clock and the MACs those of the profile,"
+        " and are the cycles those in which the NPU was active?"
     )

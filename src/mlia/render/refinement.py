@@ -48,10 +48,11 @@ def _lines(found: Refinement) -> list[tuple[str, str]]:
         ("band", f"{100 * (found.band_low - 1):+.0f}..{100 * (found.band_high - 1):+.0f} %"),
         (
             "parameters",
-            "as they were: the fit was worse for models that it had not seen"
+            "as they were: no fit was better for models that it had not seen"
             if found.is_kept
             else ", ".join(changed) or NOTHING,
         ),
+        *([("hint", found.hint)] if found.hint else []),
         ("profile", found.file or "not written"),
     ]
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from msgspec import Struct
@@ -15,6 +16,7 @@ from mlia.targets.target import Target
 
 ROBUST = 0.05  # errors beyond this count less than by their square
 STEP = 1e-4  # of a logarithm, to differentiate with
+ENOUGH = 8  # networks, for their deviation to say something of others
 WITHIN = 1e-3  # a start lies this far inside of its bounds
 
 
@@ -50,14 +52,14 @@ def fit(
     runs: Sequence[Run],
     start: Physics,
     free: Mapping[str, tuple[float, float]],
-    valleys: Mapping[str, Sequence[float]] | None = None,
     doubt: float | None = None,
+    valleys: Mapping[str, Sequence[float]] | None = None,
 ) -> Physics:
     """The parameters in `free`, each within its bounds, that fit the runs best; three digits.
 
-    The loss is the logarithm of estimate to measurement, robust against outliers. `valleys` are values to start from as
-    well, of parameters with more than one minimum. With `doubt`, to change a parameter e-fold costs as much as an error
-    of so much (0.1 is about 10 %) in one run: few measurements then change little.
+    The loss is the logarithm of estimate to measurement, robust against outliers. With `doubt`, to change a parameter
+    e-fold costs as much as an error of so much (0.1 is about 10 %) in one run: few measurements then change little.
+    `valleys` are shares of a parameter to start from, because a small step from where it is may change nothing.
     """
     origin = np.log([getattr(start, name) for name in free])
 
@@ -72,10 +74,10 @@ def fit(
         return [*errors, *prior]
 
     low, high = (np.log([bounds[end] for bounds in free.values()]) for end in (0, 1))
-    starts = [replace(start, **{name: value}) for name, values in (valleys or {}).items() for value in values]
+    starts = product(*((valleys or {}).get(name, (1.0,)) for name in free))
     found = []
-    for each in starts or [start]:
-        first = np.clip(np.log([getattr(each, name) for name in free]), low + WITHIN, high - WITHIN)
+    for shares in starts:
+        first = np.clip(origin + np.log(shares), low + WITHIN, high - WITHIN)
         found.append(
             least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP)
         )
@@ -83,13 +85,15 @@ def fit(
     return replace(start, **{name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)})
 
 
-def unseen(runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics]) -> list[float]:
-    """NPU cycles of each run, by a fit to the runs of all other groups."""
+def unseen(
+    runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics], asked: Sequence[Run] | None = None
+) -> list[float]:
+    """NPU cycles of each run, or of that of `asked` in its place, by a fit to the runs of all other groups."""
     results = [0.0] * len(runs)
     for group in sorted({run.group for run in runs}):
         physics = fit_to([run for run in runs if run.group != group])
         inside = [number for number, run in enumerate(runs) if run.group == group]
-        for number, cycles in zip(inside, estimates([runs[n] for n in inside], physics), strict=True):
+        for number, cycles in zip(inside, estimates([(asked or runs)[n] for n in inside], physics), strict=True):
             results[number] = cycles
     return results
 
@@ -100,12 +104,14 @@ def mean_error_percent(cycles: Sequence[float], runs: Sequence[Run]) -> float:
 
 
 def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
-    """Between which multiples of an estimate a measurement should be: twice the deviation of unseen ones.
+    """Between which multiples of an estimate a measurement should be.
 
-    Few measurements tell little of that: the band is 5 % wide at least, and 10 % with fewer than eight of them.
+    That is twice the deviation of the estimates, which had not seen what they estimate, and at least the worst of them.
+    Few networks tell little of others: the band is 5 % wide at least, and 10 % with fewer than eight of them.
     """
     logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
-    width = max(0.10 if len(runs) < 8 else 0.05, 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
+    least = 0.10 if len({run.group for run in runs}) < ENOUGH else 0.05
+    width = max(least, max(map(abs, logs)), 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
     return round(math.exp(-width), 2), round(math.exp(width), 2)
 
 
