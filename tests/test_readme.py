@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+FITTED = ("mlia optimize", "mlia calibrate")
 BIN = Path(sys.executable).parent
 
 
@@ -45,7 +46,7 @@ def test_command(command: str, expected: list[str], tmp_path: Path) -> None:
     printed = run(command, tmp_path)
     if expected:
         # The last digits of what is fitted to samples depend on the processor's arithmetic.
-        as_pattern = with_any_figures if command.startswith("mlia optimize") else re.escape
+        as_pattern = with_any_figures if command.startswith(FITTED) else re.escape
         pattern = "\n".join(r"(?:.*\n)*?.*" if line == "…" else as_pattern(line) for line in expected)
         assert re.fullmatch(pattern + r"\n?", printed)
 

@@ -270,6 +270,6 @@ def _hint(ratios: Sequence[float]) -> str:
     if len(ratios) < 2 or abs(middle - 1) < FAR or any(abs(ratio / middle - 1) > ALIKE for ratio in ratios):
         return ""
     return (
-        f"all runs took about {1 / middle:.2f} times what is estimated: are the clock and the MACs those of the profile,"
+        f"all runs took about {1 / middle:.2f} times what is estimated: are clock and MACs those of the profile,"
         " and are the cycles those in which the NPU was active?"
     )
