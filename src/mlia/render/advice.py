@@ -7,7 +7,7 @@ from mlia.render.text import LABEL, NOTHING, Page, identity, kibibytes, millisec
 from mlia.report import Fixed, Report
 from mlia.results import Figures, OperatorId, Skipped
 
-SHOWN = 5  # so that advice fits on one screen
+SHOWN, LINES_SHOWN = 5, 44  # so that advice fits on one screen, with what is left out
 OPERATORS_SHOWN = 8
 SHOWN_ATTEMPTS = 3
 HANG = 4
@@ -17,7 +17,7 @@ def show_advice(page: Page, advised: Advised, everything: bool) -> None:
     """All advice for one target, the most useful first."""
     page.heading("Advice")
     page.paragraph(_counts(advised, everything))
-    shown = advised.advice if everything else advised.advice[:SHOWN]
+    shown = advised.advice if everything else _fitting(page, advised.advice[:SHOWN])
     for advice in shown:
         page.gap()
         _show_one(page, advice, everything)
@@ -27,6 +27,17 @@ def show_advice(page: Page, advised: Advised, everything: bool) -> None:
         page.paragraph(f"and {len(rest)} more: {codes} (--all-advice shows them)")
     if everything:
         _show_silent(page, advised)
+
+
+def _fitting(page: Page, advice: Sequence[Advice]) -> Sequence[Advice]:
+    """As much of the advice as one screen has room for; one piece at least."""
+    measure = Page(page.width, color=False)
+    for number, each in enumerate(advice):
+        measure.gap()
+        _show_one(measure, each, False)
+        if number and measure.height > LINES_SHOWN:
+            return advice[:number]
+    return advice
 
 
 def advice_by_target(report: Report) -> dict[Advice, list[str]]:

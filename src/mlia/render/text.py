@@ -153,6 +153,11 @@ class Page:
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
 
+    @property
+    def height(self) -> int:
+        """In lines."""
+        return len(self._lines)
+
     def title(self, text: str) -> None:
         self._lines.append(f"{_BOLD}{printable(text)}{_END}" if self.color else printable(text))
 
