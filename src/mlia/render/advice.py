@@ -7,7 +7,7 @@ from mlia.render.text import LABEL, NOTHING, Page, identity, kibibytes, millisec
 from mlia.report import Fixed, Report
 from mlia.results import Figures, OperatorId, Skipped
 
-SHOWN, LINES_SHOWN = 5, 44  # so that advice fits on one screen, with what is left out
+SHOWN, LINES_SHOWN = 5, 41  # so that advice fits on one screen, with what is left out
 OPERATORS_SHOWN = 8
 SHOWN_ATTEMPTS = 3
 HANG = 4
