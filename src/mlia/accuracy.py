@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from mlia.targets.coefficients import Coefficients
+
 
 class AccuracyRow(Struct, frozen=True):
     """One measurement beside Vela's estimate and the calibrated one, in cycles in which the NPU was active.
@@ -97,22 +99,21 @@ class Refinement(Struct, frozen=True):
 
     `unseen_percent` is the error of each model by a fit to the others: what to expect of a model that was not measured.
     `is_kept` when the parameters stayed as they were, because no fit helped models that it had not seen.
-    `hint` says what else may be wrong. `file` is where the profile was written; empty for nowhere.
+    `coefficients` are what the profile gets. `hint` says what else may be wrong. `file` is where the profile was
+    written; empty for nowhere.
     """
 
     schema_version: str
     mlia_version: str
     target: str
-    family: str
     runs: tuple[FittedRun, ...]
     models: int
     vela_percent: float
     before_percent: float
     after_percent: float
     unseen_percent: float
-    band_low: float
-    band_high: float
     is_kept: bool
     parameters: tuple[FittedParameter, ...]
+    coefficients: Coefficients
     hint: str
     file: str

@@ -12,12 +12,11 @@ class Estimator(StrEnum):
     VELA = "vela"
 
 
-class Calibration(Struct, frozen=True):
-    """What a calibrated estimate rests on.
+class Evidence(Struct, frozen=True):
+    """How good a calibrated estimate is, as far as measurements tell.
 
     What is measured should be band_low..band_high times the estimate; `n` measurements were fitted. The errors are
-    mean absolute ones of networks that the fit had not seen. `not_measured` is what this model or target has that no
-    measurement had: with any of it, nobody knows whether the band holds.
+    mean absolute ones of networks that the fit had not seen.
     """
 
     fitted_on: tuple[str, ...]
@@ -26,5 +25,14 @@ class Calibration(Struct, frozen=True):
     vela_error_percent: float
     band_low: float
     band_high: float
-    not_measured: tuple[str, ...]
     note: str
+
+
+class Calibration(Evidence, frozen=True):
+    """What the estimate of one model on one target rests on.
+
+    `not_measured` is what this model or target has that no measurement had: with any of it, nobody knows whether the
+    band holds.
+    """
+
+    not_measured: tuple[str, ...]

@@ -29,7 +29,7 @@ def test_a_profile_is_refined_in_its_place(board: Path) -> None:
     assert "profile     " in done.stdout
     assert board.read_text().startswith(before.rstrip())
     shown = mlia("target", "show", board).stdout
-    assert "NPU estimate   Vela, calibrated on 1 measurements: 1 run of 1 model on ethos-u55-128" in shown
+    assert "NPU estimate   Vela, calibrated on 1 run of 1 model on ethos-u55-128" in shown
     checked = mlia("check", SAMPLE, "-t", board, "--performance", "--no-try").stdout
     assert "calibrated  on 1 run of 1 model on ethos-u55-128" in checked
     assert sorted(path.name for path in board.parent.iterdir()) == ["board.toml", "runs.csv"]

@@ -18,7 +18,7 @@ from mlia.backends.vela_output import (
     whole_traffic,
 )
 from mlia.backends.vela_process import Compilation
-from mlia.estimates import Calibration
+from mlia.estimates import Calibration, Evidence
 from mlia.graph.cost import weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import (
@@ -116,16 +116,9 @@ def performance_of(
 
 def _calibration(graph: Graph, programs: list[Program], target: Target) -> Calibration:
     found = coefficients_for(target)
-    return Calibration(
-        fitted_on=found.fitted_on,
-        n=found.n,
-        error_percent=found.error_percent,
-        vela_error_percent=found.vela_error_percent,
-        band_low=found.band_low,
-        band_high=found.band_high,
-        not_measured=not_measured(graph, [step for program in programs for step in program.features], target),
-        note=found.note,
-    )
+    features = [step for program in programs for step in program.features]
+    evidence = {name: getattr(found, name) for name in Evidence.__struct_fields__}
+    return Calibration(**evidence, not_measured=not_measured(graph, features, target))
 
 
 class _Costs(Struct, frozen=True):

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mlia.cli.main import progress_line, refuse_overwriting, seconds, terminal_width, write_output
+from mlia.cli.main import TARGET, progress_line, refuse_overwriting, seconds, terminal_width, write_output
 
 EPILOG = """examples:
   mlia calibrate --measured runs.csv -t my_board.toml
@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--measured", metavar="RUNS", action="append", required=True, help="a table of runs, or MODEL=LOG; repeatable"
     )
     parser.add_argument(
-        "-t",
-        "--target",
-        "--target-profile",
+        *TARGET,
         dest="target",
         metavar="TARGET",
         required=True,

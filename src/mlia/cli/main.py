@@ -30,6 +30,7 @@ VERBS = {
     "backend": "list what mlia works with, or install a converter",
     "schema": "print the JSON Schema of the JSON report",
 }
+TARGET = ("-t", "--target", "--target-profile")  # one option
 EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
 EXAMPLE = """examples:
   mlia check model.tflite -t ethos-u55-256
@@ -175,9 +176,7 @@ def progress_line() -> Iterator[Callable[[str], None]]:
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the targets, how long the compiler may take for each, and who estimates the time."""
     parser.add_argument(
-        "-t",
-        "--target",
-        "--target-profile",
+        *TARGET,
         dest="targets",
         metavar="TARGET",
         action="append",
@@ -199,9 +198,7 @@ def add_npu_option(parser: argparse.ArgumentParser) -> None:
     """Add the model, the one target that it is executed for, and what is needed to compile it."""
     parser.add_argument("model", metavar="MODEL", help="any format that `mlia check` takes, or what Vela has compiled")
     parser.add_argument(
-        "-t",
-        "--target",
-        "--target-profile",
+        *TARGET,
         dest="target",
         metavar="TARGET",
         help="an Ethos-U target (`mlia target list`) or a TOML profile; a compiled model needs none",

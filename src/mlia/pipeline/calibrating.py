@@ -237,7 +237,6 @@ def _report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         target=target.name,
-        family=target.npu.family,
         runs=tuple(
             FittedRun(
                 model=name_of(run.model),
@@ -255,10 +254,9 @@ def _report(
         before_percent=mean_error_percent(fits.before, runs),
         after_percent=mean_error_percent(fits.after, runs),
         unseen_percent=mean_error_percent(fits.others, runs),
-        band_low=found.band_low,
-        band_high=found.band_high,
         is_kept=fits.is_kept,
         parameters=tuple(FittedParameter(name, old[name], new[name]) for name in FREE if old[name] > 0),
+        coefficients=found,
         hint=_hint([after / run.cycles for after, run in zip(fits.after, runs, strict=True)]),
         file="",
     )

@@ -1,6 +1,7 @@
 """Refinement -> text: what was measured beside the estimates, before and after."""
 
 from mlia.accuracy import FittedRun, Refinement
+from mlia.render.calibration import band_text
 from mlia.render.text import LABEL, NOTHING, Column, Page, count, plural
 
 _RUNS = (
@@ -45,7 +46,7 @@ def _lines(found: Refinement) -> list[tuple[str, str]]:
         ("before", f"{found.before_percent:.1f} %"),
         ("after", f"{found.after_percent:.1f} %"),
         ("unseen", unseen),
-        ("band", f"{100 * (found.band_low - 1):+.0f}..{100 * (found.band_high - 1):+.0f} %"),
+        ("band", band_text(found.coefficients)),
         (
             "parameters",
             "as they were: no fit was better for models that it had not seen"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlia.render.calibration import band_text, evidence_text
 from mlia.render.text import Column, render_table
 from mlia.targets.coefficients import Coefficients
 from mlia.targets.target import STRATEGIES, AnyTarget, CpuTarget, Target
@@ -37,14 +38,8 @@ def _labeled(lines: Sequence[str], label: str = "CPU estimate") -> list[str]:
 
 
 def _rests_on(found: Coefficients) -> list[str]:
-    band = f"{100 * (found.band_low - 1):+.0f} to {100 * (found.band_high - 1):+.0f} %"
     lacks = [f"nothing measured: {', '.join(found.without)}"] if found.without else []
-    return [
-        f"Vela, calibrated on {found.n} measurements: {', '.join(found.fitted_on)}",
-        f"band: {band}; networks that it had not seen were {found.error_percent:g} % off,"
-        f" Vela {found.vela_error_percent:g} %",
-        *lacks,
-    ]
+    return [f"Vela, calibrated {evidence_text(found)}", f"band: {band_text(found)}", *lacks]
 
 
 def _npu_lines(target: Target) -> list[str]:

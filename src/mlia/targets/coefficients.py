@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from mlia.errors import TargetError
+from mlia.estimates import Evidence
 
 
 class Physics(Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,21 +40,13 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     memory_share: float = 1.0
 
 
-class Coefficients(Struct, frozen=True, forbid_unknown_fields=True):
-    """Of one family. The true figure is expected between band_low and band_high times the estimate.
+class Coefficients(Evidence, frozen=True, forbid_unknown_fields=True):
+    """Of one family, or of one board with an NPU of that family.
 
-    `n` rows of measurements; `error_percent` is the mean absolute error of networks that the fit had not seen, and
-    `vela_error_percent` that of Vela's own estimate; `without` are kinds of work of which nothing was measured.
+    `without` are kinds of work of which nothing was measured.
     """
 
     family: str
-    fitted_on: tuple[str, ...]
-    n: int
-    error_percent: float
-    vela_error_percent: float
-    band_low: float
-    band_high: float
-    note: str
     without: tuple[str, ...]
     measured_memories: tuple[str, ...]
     physics: Physics
