@@ -85,15 +85,13 @@ def fit(
     return replace(start, **{name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)})
 
 
-def unseen(
-    runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics], asked: Sequence[Run] | None = None
-) -> list[float]:
-    """NPU cycles of each run, or of that of `asked` in its place, by a fit to the runs of all other groups."""
+def unseen(runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics]) -> list[float]:
+    """NPU cycles of each run, by a fit to the runs of all other groups."""
     results = [0.0] * len(runs)
     for group in sorted({run.group for run in runs}):
         physics = fit_to([run for run in runs if run.group != group])
         inside = [number for number, run in enumerate(runs) if run.group == group]
-        for number, cycles in zip(inside, estimates([(asked or runs)[n] for n in inside], physics), strict=True):
+        for number, cycles in zip(inside, estimates([runs[n] for n in inside], physics), strict=True):
             results[number] = cycles
     return results
 
