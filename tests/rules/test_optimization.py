@@ -1,5 +1,6 @@
 """What the examples cannot say of the rules about weights and the size of the NPU: real models, and their words."""
 
+import re
 from pathlib import Path
 
 from mlia.rules.memory import WaitsForWeights
@@ -14,7 +15,7 @@ def test_an_npu_that_waits_for_first_data_is_not_said_to_compute(shared: Path) -
     lstm = (shared / "tflite_micro/trained_lstm_int8.tflite").read_bytes()
     assert advise_one(CompressionIsNoHelp, lstm, U85) == []
     (finding,) = advise_one(WaitsForWeights, lstm, U85)
-    assert finding.evidence.startswith("96 % of the NPU's cycles are in steps that wait for data")
+    assert re.match(r"9\d % of the NPU's cycles are in steps that wait for data", finding.evidence)
 
 
 def test_nothing_is_said_of_the_npu_where_the_host_has_most_of_the_time() -> None:

@@ -22,7 +22,7 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     moves `request_bytes` and one for weights `weight_request_bytes`. The decoder of weights has all of them under way,
     the DMA that copies weights into a buffer `copy_requests` at most.
     `decoded_weights` are what the decoder gives in a cycle from each stream, zeros included; 0 for no limit.
-    `start_latencies` are the latencies that a step takes to begin when its weights are in the memory behind the SRAM.
+    `start_latencies` are how many latencies a step takes to begin when its weights are in the memory behind the SRAM.
     `fill` is the share of one block's work that nothing overlaps. Of the input of a block, `kept_bytes` stay in the
     NPU for the next slice of output channels and the rest is read again; 0 for what Vela counts.
     """

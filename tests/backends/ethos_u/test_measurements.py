@@ -48,6 +48,21 @@ def test_fitted_networks_are_nearer_than_the_compilers(family: str) -> None:
     assert ours < theirs
 
 
+@pytest.mark.parametrize(("family", "most"), [("ethos-u55", 4), ("ethos-u65", 10), ("ethos-u85", 10)])
+def test_networks_that_were_not_seen_are_near_and_nearer_than_the_compilers(family: str, most: float) -> None:
+    networks = [row for row in ledger() if row.family == family and row.kind == "network"]
+    ours, theirs = (
+        sum(map(abs, errors)) / len(networks)
+        for errors in ([row.calibrated_percent for row in networks], [row.vela_percent for row in networks])
+    )
+    assert ours <= min(most, theirs)
+
+
+def test_single_operators_that_were_not_seen_are_near() -> None:
+    ratios = [row.calibrated_cycles / row.measured_cycles for row in ledger() if row.kind == "operator"]
+    assert sum(0.8 <= ratio <= 1.25 for ratio in ratios) >= 0.85 * len(ratios)
+
+
 def test_configurations_keep_their_rank() -> None:
     networks = defaultdict(list)
     for row in ledger():

@@ -10,8 +10,8 @@ behind it. Each has its time:
   leaves that memory alone, and their own step waits for the rest of them.
 
 The time of the step is the longest of them, plus a share of what the others take for one block, because the first
-block has nothing to overlap with. A step whose weights come from the other memory also begins with reads that depend on
-each other: a few latencies whatever its size, and what short steps of large NPUs spend much of their time on. A copy
+block has nothing to overlap with. A step whose weights come from the other memory also begins with reads that it must
+wait for: a share of the latency whatever its size, which short steps of large NPUs spend much of their time on. A copy
 that was made ahead saves none of that, for the NPU takes up the step only when the copy has ended.
 
 Fitted by tools/fit_ethos_u.py; no module here needs numpy.
