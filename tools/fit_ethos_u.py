@@ -11,8 +11,8 @@ is taken from another. The loss is the logarithm of estimate to measurement, rob
 
 What was measured is what Vela 5.0.0 compiled, and for Ethos-U85 that is not quite the program of the Vela of today,
 which copies other weights. The fit is to the programs of today, because that is what users get: what of the difference
-is systematic, the parameters take up. Fitted to the programs of 5.0.0, the same form estimates today's 4 % too long on the
-whole, and layers worse.
+is systematic, the parameters take up. Fitted to the programs of 5.0.0, the same form estimates those of today 4 % too
+long on the whole, and layers worse.
 
 What cross-validation does not show: the form of the model was found by looking at all of these measurements. Of some
 ten choices of FREE and SET for Ethos-U55 and -U65 one was taken that does well in it, and of some sixty forms for
