@@ -33,11 +33,13 @@ from msgspec.structs import asdict, replace
 
 from mlia.backends.ethos_u import measurements as published
 from mlia.backends.ethos_u.coefficients import memories_of
+from mlia.backends.ethos_u.coverage import KINDS, kinds_of
 from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.ethos_u.fitting import Run, band, estimates, fit, mean_error_percent, unseen
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, compiled_for, measurements, ran_on
 from mlia.backends.ethos_u.timing import sram_read
 from mlia.backends.vela_process import compile_model
+from mlia.graph.tflite import read_tflite
 from mlia.targets.coefficients import Coefficients, Physics
 from mlia.targets.target import Target
 from mlia.targets.writing import write_coefficients
@@ -76,37 +78,32 @@ SRAM_READS = {
 READ_BYTES = 16
 KEPT = range(4000, 24001, 500)
 WEIGHTS = {"network": 3.0, "operator": 0.3, "layer": 0.2}  # a family has few networks and many alike operators
-UNMEASURED = ("int16", "LSTM", "transformers", "fully connected networks", "elementwise-bound networks")
-WITHOUT = {
-    "ethos-u55": (*UNMEASURED, "single operators"),
-    "ethos-u65": (*UNMEASURED, "single operators", "feature maps in DRAM"),
-    "ethos-u85": (*UNMEASURED, "2:4 sparse weights", "resize and transpose"),
-}
 
 
 class Case(Struct, frozen=True):
-    """A measurement with the program that it is of, and Vela's cycles for that."""
+    """A measurement with the program that it is of, Vela's cycles for that, and what kinds of work it has."""
 
     measurement: Measurement
     run: Run
     vela_cycles: int
+    kinds: tuple[str, ...]
 
 
 def read_cases(models: Path) -> list[Case]:
     """Every measurement with the features of its program."""
-    compiled: dict[tuple[str, str, int], tuple[tuple[StepFeatures, ...], int]] = {}
+    compiled: dict[tuple[str, str, int], tuple[tuple[StepFeatures, ...], int, tuple[str, ...]]] = {}
     places: dict[tuple[str, str, int, str], Target] = {}
     cases = []
     for each in measurements():
         key = (each.model, each.system_config, each.macs)
         if key not in compiled:
             compiled[key] = compile_measured(each, models)
-        features, vela_cycles = compiled[key]
+        features, vela_cycles, kinds = compiled[key]
         place = places.setdefault((*key, each.memory), ran_on(each))
         run = run_of(each, place, features)
         if run.steps is not None:
             vela_cycles = sum(step.total_cycles for step in features if step.step in run.steps)
-        cases.append(Case(each, run, vela_cycles))
+        cases.append(Case(each, run, vela_cycles, kinds))
     return cases
 
 
@@ -125,15 +122,16 @@ def run_of(measurement: Measurement, place: Target, features: tuple[StepFeatures
     )
 
 
-def compile_measured(measurement: Measurement, models: Path) -> tuple[tuple[StepFeatures, ...], int]:
-    """The steps of the measured model, as the installed Vela compiles it, and Vela's cycles for it."""
+def compile_measured(measurement: Measurement, models: Path) -> tuple[tuple[StepFeatures, ...], int, tuple[str, ...]]:
+    """The steps of the measured model, as the installed Vela compiles it, Vela's cycles, and its kinds of work."""
     folder = models / "single_operators" if measurement.kind == "operator" else models
     target = compiled_for(measurement)
-    whole = compile_model((folder / f"{measurement.model}.tflite").read_bytes(), target, 600)
+    content = (folder / f"{measurement.model}.tflite").read_bytes()
+    whole = compile_model(content, target, 600)
     features = features_of(whole, target)
     if measurement.kind == "operator":
         features = without_copy(features)
-    return features, whole.report["total_cycles"]
+    return features, whole.report["total_cycles"], kinds_of(read_tflite(content), features)
 
 
 def layer(measurement: Measurement, features: tuple[StepFeatures, ...]) -> frozenset[str] | None:
@@ -214,6 +212,7 @@ def describe(family: str, cases: list[Case], physics: Physics, held_out: list[fl
     return Coefficients(
         family=family,
         fitted_on=tuple(f"{kinds.count(kind)} {text}" for kind, text in counted.items() if kind in kinds),
+        judged_on="networks left out of the fit",
         n=len(cases),
         error_percent=round(mean_error_percent(cycles, networks), 1),
         vela_error_percent=round(mean_error_percent([float(cases[n].vela_cycles) for n in chosen], networks), 1),
@@ -221,7 +220,7 @@ def describe(family: str, cases: list[Case], physics: Physics, held_out: list[fl
         band_high=high,
         note="int8 convolutional networks on Arm's Corstone FVP. The form of the model was chosen with all of these"
         " measurements in sight, so networks of other kinds may be further off than the band says",
-        without=WITHOUT[family],
+        without=tuple(kind for kind in KINDS if kind not in {each for case in cases for each in case.kinds}),
         measured_memories=tuple(sorted({text for case in cases for text in memories_of(case.run.target)})),
         physics=physics,
     )
@@ -244,6 +243,7 @@ def rows(cases: Sequence[Case], physics: Physics, held_out: Sequence[float]) -> 
             model=case.measurement.model,
             what=case.measurement.what,
             measured_cycles=case.measurement.cycles,
+            grid_cycles=case.measurement.grid,
             vela_cycles=case.vela_cycles,
             calibrated_cycles=round(other),
             source=case.measurement.source,

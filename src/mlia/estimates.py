@@ -15,11 +15,12 @@ class Estimator(StrEnum):
 class Evidence(Struct, frozen=True):
     """How good a calibrated estimate is, as far as measurements tell.
 
-    What is measured should be band_low..band_high times the estimate; `n` measurements were fitted. The errors are
-    mean absolute ones of networks that the fit had not seen.
+    What is measured should be band_low..band_high times the estimate. The errors are mean absolute ones on what
+    `judged_on` says, as a rule networks that the fit had not seen; `n` measurements were fitted, or judge it.
     """
 
     fitted_on: tuple[str, ...]
+    judged_on: str
     n: int
     error_percent: float
     vela_error_percent: float

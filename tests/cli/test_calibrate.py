@@ -31,7 +31,7 @@ def test_a_profile_is_refined_in_its_place(board: Path) -> None:
     shown = mlia("target", "show", board).stdout
     assert "NPU estimate   Vela, calibrated on 1 run of 1 model on ethos-u55-128" in shown
     checked = mlia("check", SAMPLE, "-t", board, "--performance", "--no-try").stdout
-    assert "calibrated  on 1 run of 1 model on ethos-u55-128" in checked
+    assert "calibrated  on 1 run of 1 model on ethos-u55-128; off by" in checked
     assert sorted(path.name for path in board.parent.iterdir()) == ["board.toml", "runs.csv"]
 
 
@@ -46,6 +46,14 @@ def test_elsewhere_nowhere_and_json(board: Path) -> None:
     dry = mlia("calibrate", "--measured", runs, "-t", board, "--dry-run")
     assert "profile     not written" in dry.stdout
     assert board.read_text() == before
+
+
+def test_the_words_of_a_profile_are_kept_beside_it_too(board: Path) -> None:
+    runs = board.parent / "runs.csv"
+    board.write_text(f"# mine\n{board.read_text()}")
+    for place in (board.parent / "new.toml", board.parent / "." / "board.toml"):
+        assert mlia("calibrate", "--measured", runs, "-t", board, "-o", place).returncode == 0
+        assert place.read_text().startswith("# mine\n")
 
 
 def test_a_log(board: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, wake_words
 from msgspec.structs import replace
 
 import mlia
@@ -70,9 +70,9 @@ def test_a_board_with_slower_memories_is_learned(name: str, tmp_path: Path) -> N
     models = networks(tmp_path)
     made = mlia.calibrate(str(measured(tmp_path, place, slow_memory, models[1:])), place)
     report = made.report
-    assert report.before_percent > 2
-    assert report.after_percent < report.before_percent / 2
-    assert report.unseen_percent < report.before_percent
+    assert report.shipped_percent > 2
+    assert report.fitted_percent < report.shipped_percent / 2
+    assert report.unseen_percent < report.shipped_percent
     assert (len(report.runs), report.models, report.is_kept, report.file) == (3, 3, False, "")
     # A model that was not measured gains as well.
     features = features_of(compile_model(models[0].read_bytes(), place, 60), place)
@@ -90,7 +90,7 @@ def test_runs_that_are_as_estimated_change_nothing(tmp_path: Path) -> None:
     made = mlia.calibrate(str(measured(tmp_path, place, lambda physics: physics)), place)
     assert made.report.unseen_percent < 1
     for each in made.report.parameters:
-        assert each.after == pytest.approx(each.before, rel=0.05)
+        assert each.fitted == pytest.approx(each.shipped, rel=0.05)
 
 
 def test_a_fit_that_does_not_help_is_not_taken(tmp_path: Path) -> None:
@@ -107,9 +107,12 @@ def test_a_fit_that_does_not_help_is_not_taken(tmp_path: Path) -> None:
     found = made.target.coefficients
     assert found is not None
     assert found.physics == load_coefficients("ethos-u55").physics
-    assert found.error_percent == pytest.approx(made.report.before_percent, abs=0.06)
+    assert found.error_percent == pytest.approx(made.report.shipped_percent, abs=0.06)
+    assert made.report.unseen_percent == made.report.fitted_percent == made.report.shipped_percent
+    assert found.fitted_on == load_coefficients("ethos-u55").fitted_on
+    assert found.judged_on == "4 runs of 4 models on ethos-u55-128"
     assert found.band_high > 1.4
-    assert "no fit to these runs was better" in found.note
+    assert "no fit to the runs of this board was better" in found.note
 
 
 def test_a_clock_that_is_wrong_is_suspected(tmp_path: Path) -> None:
@@ -127,8 +130,8 @@ def test_one_run_is_used_and_promises_no_more_than_before(tmp_path: Path) -> Non
     place = target("ethos-u55-128")
     made = mlia.calibrate(str(measured(tmp_path, place, slow_memory, [SAMPLE])), place)
     assert made.report.models == 1
-    assert made.report.after_percent < made.report.before_percent
-    assert made.report.unseen_percent == made.report.before_percent
+    assert made.report.fitted_percent < made.report.shipped_percent
+    assert made.report.unseen_percent == made.report.shipped_percent
     assert made.target.coefficients is not None
     assert made.target.coefficients.fitted_on == ("1 run of 1 model on ethos-u55-128",)
 
@@ -154,7 +157,7 @@ def test_a_profile_keeps_its_own_words_and_states_what_it_rests_on(tmp_path: Pat
     assert isinstance(performance, Performance)
     assert performance.calibration is not None
     assert (performance.calibration.n, performance.calibration.fitted_on) == (4, ("4 runs of 4 models on board",))
-    assert performance.total_cycles == pytest.approx(again.report.runs[0].after_cycles, abs=10)  # rounded by step
+    assert performance.total_cycles == pytest.approx(again.report.runs[0].fitted_cycles, abs=10)  # rounded by step
     assert performance.vela_total_cycles == again.report.runs[0].vela_cycles
 
 
@@ -208,6 +211,47 @@ def test_a_time_is_of_the_npus_clock(tmp_path: Path) -> None:
     table = tmp_path / "runs.csv"
     table.write_text(f"model,ms\n{SAMPLE},0.2\n")
     assert mlia.calibrate(str(table), place).report.runs[0].measured_cycles == 100_000
+
+
+def test_what_runs_once_is_no_part_of_an_inference(tmp_path: Path) -> None:
+    place = target("ethos-u85-256")
+    model = wake_words()[0]
+    performance = mlia.check(model, place, try_remedies=False).targets[0].results[0].performance
+    assert isinstance(performance, Performance)
+    assert performance.inference_cycles is not None
+    assert performance.inference_cycles < (performance.total_cycles or 0)
+    (tmp_path / "runs.csv").write_text(f"model,cycles\n{model},{performance.inference_cycles}\n")
+    (run,) = mlia.calibrate(str(tmp_path / "runs.csv"), place).report.runs
+    assert run.shipped_cycles == pytest.approx(run.measured_cycles, rel=0.01)
+    assert run.vela_cycles < (performance.vela_total_cycles or 0)
+
+
+@pytest.mark.parametrize("factor", [0.12, 8.0])
+def test_whatever_is_written_can_be_read(factor: float, tmp_path: Path) -> None:
+    place = target("ethos-u55-128")
+    head, *rows = measured(tmp_path, place, lambda physics: physics, [SAMPLE]).read_text().splitlines()
+    model, cycles = rows[0].split(",")
+    (tmp_path / "runs.csv").write_text(f"{head}\n{model},{float(cycles) * factor:.0f}\n")
+    made = mlia.calibrate(str(tmp_path / "runs.csv"), place)
+    made.save(str(tmp_path / "board.toml"))
+    assert target(str(tmp_path / "board.toml")).coefficients == made.target.coefficients
+
+
+def test_a_float_model_is_not_what_ran(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(f"model,cycles\n{SAMPLE.parent / 'ds_cnn_small_float.tflite'},60000\n")
+    with pytest.raises(MeasurementError, match="computes in float"):
+        mlia.calibrate(str(tmp_path / "runs.csv"), "ethos-u55-128")
+
+
+def test_comments_and_line_ends_stay() -> None:
+    found = load_coefficients("ethos-u55")
+    profile = write_profile(replace(target("ethos-u55-128"), coefficients=found))
+    with_words = profile.replace("[coefficients.physics]", "# mine\n\n[coefficients.physics]") + "# keep me\n"
+    again = with_coefficients(with_words.replace("\n", "\r\n"), replace(found, n=77))
+    assert "# mine" in again
+    assert "# keep me" in again
+    assert "\r\nn = 77\r\n" in again
+    assert again.count("[coefficients]") == 1
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:

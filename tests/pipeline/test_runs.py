@@ -41,6 +41,7 @@ I [executorch:arm_perf_monitor.cpp:178] Ethos-U PMU Events:[ETHOSU_PMU_EXT0_RD_D
         (EXECUTORCH, 5_920_305 - 503),
         ("Ethos-U PMU report:\nethosu_pmu_cycle_cntr : 134869\nethosu_pmu_cntr0 : 133577\n", 134_869),
         ("ethosu_pmu_cycle_cntr : 495106 (247553.00 per inference)\n", 247_553),
+        ("INFO - NPU ACTIVE cycles: 1,812,600\n", 1_812_600),
         ("ethosu_pmu_cntr0 : 1\nethosu_pmu_cycle_cntr : 777 cycles\n", 777),
     ],
 )
@@ -77,6 +78,9 @@ def test_a_table(tmp_path: Path) -> None:
         ("model,cycles\na,\n", "and not 0 of them"),
         ("model,cycles\na,many\n", "'many' is no number above zero"),
         ("model,cycles\na,-5\n", "'-5' is no number above zero"),
+        ("model,cycles\na,812,600\n", "more figures than columns; a number has no commas here"),
+        ("model,cycles,cycles\na,5,6\n", "two columns have the same name"),
+        ("model,cycles\na\0b,5\n", "no model is named|is no table"),
         ("model,ms\na,nan\n", "'nan' is no number above zero"),
         ("model,ms\na,inf\n", "'inf' is no number above zero"),
         ("model,log\na,missing.log\n", "cannot read missing.log"),
@@ -91,12 +95,30 @@ def test_what_is_no_table_is_refused(text: str, message: str, tmp_path: Path) ->
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.log").write_text("INFO - NPU ACTIVE cycles: 0\n")
-    with pytest.raises(MeasurementError, match="has neither 'NPU ACTIVE cycles' nor 'ethosu_pmu_cycle_cntr'"):
-        read_runs(f"a.tflite={tmp_path / 'empty.log'}")
+    log = tmp_path / "bad.log"
+    for text, message in (
+        ("nothing\n", "has neither 'NPU ACTIVE cycles' nor 'ethosu_pmu_cycle_cntr'"),
+        ("NPU ACTIVE cycles: 0\n", "in which the NPU was never active"),
+        ("NPU ACTIVE cycles: 500\nNPU ACTIVE cycles: 0\n", "in which the NPU was never active"),
+        (f"NPU ACTIVE cycles: {'9' * 400}\n", "is no number of cycles"),
+        (f"NPU ACTIVE cycles: {'9' * 5000}\n", "is no number of cycles"),
+        ("ethosu_pmu_cycle_cntr : 100000 (1.2.3 per inference)\n", "'1.2.3' is no number of cycles"),
+        ("NPU TOTAL cycles: 5\nNPU TOTAL cycles: 6\nNPU IDLE cycles: 1\n", "NPU TOTAL 2 times and NPU IDLE 1 times"),
+    ):
+        log.write_text(text)
+        with pytest.raises(MeasurementError, match=message):
+            read_runs(f"a.tflite={log}")
     (tmp_path / "binary.log").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MeasurementError, match="it is not text"):
         read_runs(f"a.tflite={tmp_path / 'binary.log'}")
+
+
+@given(value=st.text("0123456789.,_ e-()", max_size=30))
+def test_no_digits_are_more_than_an_error(value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("runs") / "run.log"
+    path.write_text(f"NPU ACTIVE cycles: {value}\nethosu_pmu_cycle_cntr : {value} ({value} per inference)\n")
+    with suppress(MeasurementError):
+        assert read_runs(f"m={path}")
 
 
 @given(text=st.text(max_size=300))

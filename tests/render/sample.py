@@ -62,6 +62,7 @@ CPU_COSTS = (
 )
 CALIBRATION = Calibration(
     fitted_on=("8 runs of 2 networks",),
+    judged_on="networks left out of the fit",
     n=8,
     error_percent=1.3,
     vela_error_percent=2.4,

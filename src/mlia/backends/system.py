@@ -33,6 +33,7 @@ LINE_CYCLES = (8, 4, 30)
 LINE_BYTES = 32
 ASSUMED = Source(Origin.ESTIMATED, "constants that are assumed", "2026-11-21")
 WITH_CACHE = ("cortex-m7", "cortex-m55", "cortex-m85")
+NO_BAND = "Vela gives no band of its own: what stands in brackets leaves out how far it may be off"
 NOTE = (
     "hand-over: starting the NPU and looking after the host's data cache, by constants that are assumed and not"
     " measured; nothing is copied, because host and NPU share the arena"
@@ -109,7 +110,7 @@ def _system(
         cpu_source=source_of(core),
         handover_source=ASSUMED,
         stack=core.stack,
-        note=NOTE if segments else "",
+        note="; ".join(([NOTE] if band else [NO_BAND, NOTE]) if segments else []),
     )
 
 

@@ -1,6 +1,7 @@
 """Compiled steps -> what the model and each of its operators cost."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -219,19 +220,24 @@ def _with_known_weights(
     )
 
 
-def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
-    called_once = {
+def called_once(programs: Sequence[Program]) -> set[int]:
+    """The subgraphs that run once, at the start."""
+    return {
         operator.number("init_subgraph_index", -1)
         for program in programs
         for operator in program.subgraph.operators
         if operator.kind == "CALL_ONCE"
     }
+
+
+def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
+    once = called_once(programs)
     return tuple(
         SubgraphCost(
             subgraph=program.subgraph.index,
             name=program.subgraph.name,
             total_cycles=sum(step.total_cycles for steps in program.steps.values() for step in steps),
-            runs=ONCE if program.subgraph.index in called_once else "when called",
+            runs=ONCE if program.subgraph.index in once else "when called",
         )
         for program in programs[1:]
     )

@@ -55,8 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             made = calibrate(arguments.measured, arguments.target, timeout_s=arguments.timeout, progress=progress)
     finally:
         vela_process.abandon()
-    is_in_place = place == arguments.target
-    report = made.save(place, arguments.target if is_in_place else None) if place else made.report
+    report = made.save(place, _to_change(arguments.target, place)) if place else made.report
     if arguments.format == "json":
         from mlia.render.json import render_json
 
@@ -75,9 +74,17 @@ def _place(arguments: argparse.Namespace) -> str:
         if not arguments.output:
             arguments.parser.error("--output needs a name")
         return str(arguments.output)
-    if not os.path.isfile(arguments.target):
-        from mlia.targets.profiles import load_target
+    from mlia.targets.profiles import is_path, load_target
 
-        load_target(arguments.target)  # a name that there is not is the greater mistake
+    load_target(arguments.target)  # one that there is not is the greater mistake
+    if not is_path(arguments.target):
         arguments.parser.error(f"{arguments.target} is built in: say with --output which profile to write")
     return str(arguments.target)
+
+
+def _to_change(target: str, place: str) -> str | None:
+    """The profile whose words are kept; None for a built-in one, or where its words mean another file."""
+    from mlia.targets.profiles import is_path
+
+    is_near = os.path.dirname(os.path.realpath(target)) == os.path.dirname(os.path.realpath(place))
+    return target if is_path(target) and is_near else None

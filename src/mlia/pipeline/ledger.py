@@ -1,5 +1,6 @@
 """accuracy(): the published measurements that ship with the project, beside the estimates."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import convert
@@ -7,7 +8,7 @@ from msgspec import convert
 import mlia
 from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary, FamilyAccuracy, Unmeasured
 from mlia.backends.ethos_u.coefficients import load_coefficients
-from mlia.backends.ethos_u.measurements import ledger
+from mlia.backends.ethos_u.measurements import ledger, measurements
 from mlia.report import SCHEMA_VERSION
 from mlia.targets.target import LEGAL_MACS
 
@@ -27,8 +28,17 @@ def accuracy() -> Accuracy:
         mlia_version=mlia.__version__,
         families=tuple(families),
         unmeasured=tuple(Unmeasured(family, load_coefficients(family).without) for family in LEGAL_MACS),
+        left_out=_left_out(),
         sources=tuple(dict.fromkeys(row.source for row in rows)),
         rows=rows,
+    )
+
+
+def _left_out() -> tuple[str, ...]:
+    families = Counter(each.family for each in measurements() if each.memory != "measured")
+    return tuple(
+        f"{number} runs on {family} with memories that answer at once, which no board has and no compiler was told of"
+        for family, number in families.items()
     )
 
 

@@ -13,10 +13,10 @@ from mlia.errors import MeasurementError
 CYCLES, TIMES, LOG = ("cycles", "npu_cycles"), ("ms", "latency_ms"), "log"
 COLUMNS = "model, and one of cycles, ms or log"
 # What the Arm ML embedded evaluation kit prints after an inference, in the older and the newer form.
-_KIT = re.compile(r"NPU:?\s+(?P<what>ACTIVE|IDLE|TOTAL)(?:\s+cycles)?\s*:\s*(?P<value>\d+)", re.IGNORECASE)
+_KIT = re.compile(r"NPU:?\s+(?P<what>ACTIVE|IDLE|TOTAL)(?:\s+cycles)?\s*:\s*(?P<value>[\d,._]+)", re.IGNORECASE)
 # What ExecuTorch's runner, Zephyr's sample and Arm's core software print.
 _COUNTER = re.compile(
-    r"ethosu_pmu_(?P<name>cycle_cntr|cntr\d+)\s*:\s*(?P<value>\d+)(?:.*?\((?P<each>[\d.]+) per inference)?"
+    r"ethosu_pmu_(?P<name>cycle_cntr|cntr\d+)\s*:\s*(?P<value>[\d,._]+)(?:.*?\((?P<each>\S+) per inference)?"
 )
 _EVENTS = re.compile(r"PMU Events:\s*\[(?P<names>[^\]]*)\]")
 _IDLE = "NPU_IDLE"
@@ -50,6 +50,8 @@ def read_runs(given: str) -> tuple[MeasuredRun, ...]:
         rows = csv.DictReader(text.splitlines())
         names = [(name or "").strip().lower() for name in rows.fieldnames or ()]
         rows.fieldnames = names
+        if len({*names}) < len(names):
+            raise MeasurementError(f"{given}: two columns have the same name")
         table = [row for row in rows if any(row.values())]
     except csv.Error as error:
         raise MeasurementError(f"{given} is no table: {error}") from None
@@ -67,23 +69,28 @@ def cycles_of_log(path: str) -> float:
         MeasurementError: the log cannot be read, or has none.
     """
     text = _read(path)
-    found = _kit(text) or _counters(text)
+    found = _kit(text, path) or _counters(text, path)
     if not found:
         raise MeasurementError(f"{path} has neither 'NPU ACTIVE cycles' nor 'ethosu_pmu_cycle_cntr' of an inference")
+    if min(found) <= 0:
+        raise MeasurementError(f"{path} has an inference in which the NPU was never active")
     return float(median(found))
 
 
-def _kit(text: str) -> list[float]:
+def _kit(text: str, path: str) -> list[float]:
     """Active cycles of each inference; where only the total is told, that less the idle ones."""
-    figures: dict[str, list[int]] = {"ACTIVE": [], "IDLE": [], "TOTAL": []}
+    figures: dict[str, list[float]] = {"ACTIVE": [], "IDLE": [], "TOTAL": []}
     for match in _KIT.finditer(text):
-        figures[match["what"].upper()].append(int(match["value"]))
+        figures[match["what"].upper()].append(_counted(match["value"], path))
     totals, idle = figures["TOTAL"], figures["IDLE"]
-    rest = [total - wait for total, wait in zip(totals, idle or [0] * len(totals), strict=False)]
-    return [float(value) for value in figures["ACTIVE"] or rest if value > 0]
+    if figures["ACTIVE"] or not totals:
+        return figures["ACTIVE"]
+    if idle and len(idle) != len(totals):
+        raise MeasurementError(f"{path} tells NPU TOTAL {len(totals)} times and NPU IDLE {len(idle)} times")
+    return [total - wait for total, wait in zip(totals, idle or [0.0] * len(totals), strict=True)]
 
 
-def _counters(text: str) -> list[float]:
+def _counters(text: str, path: str) -> list[float]:
     """Cycles of each report of counters, less those of the counter that is said to count idle ones."""
     events = _EVENTS.search(text)
     names = [name.strip() for name in events["names"].split(",")] if events else []
@@ -91,20 +98,32 @@ def _counters(text: str) -> list[float]:
     found: list[float] = []
     idle: list[float] = []
     for match in _COUNTER.finditer(text):
-        value = float(match["each"] or match["value"])
         if match["name"] == "cycle_cntr":
-            found.append(value)
+            found.append(_counted(match["each"] or match["value"], path))
         elif match["name"] == waiting:
-            idle.append(value)
-    if len(idle) == len(found):
-        found = [value - wait for value, wait in zip(found, idle, strict=True)]
-    return [value for value in found if value > 0]
+            idle.append(_counted(match["each"] or match["value"], path))
+    if idle and len(idle) != len(found):
+        raise MeasurementError(f"{path} tells cycles {len(found)} times and idle ones {len(idle)} times")
+    return [value - wait for value, wait in zip(found, idle or [0.0] * len(found), strict=True)]
+
+
+def _counted(text: str, path: str) -> float:
+    """A figure of a log; a comma may separate its thousands."""
+    try:
+        value = float(re.sub(r",(?=\d{3}(?!\d))", "", text.rstrip(".,")))
+    except ValueError:
+        value = math.nan
+    if not value < math.inf:
+        raise MeasurementError(f"{path}: '{text[:40]}' is no number of cycles")
+    return value
 
 
 def _run(row: dict[str, str], path: str, number: int) -> MeasuredRun:
     where = f"{path}, run {number}"
+    if None in row:
+        raise MeasurementError(f"{where}: more figures than columns; a number has no commas here")
     model = (row.get("model") or "").strip()
-    if not model:
+    if not model or not model.isprintable():
         raise MeasurementError(f"{where}: no model is named")
     given = [(name, (row.get(name) or "").strip()) for name in (*CYCLES, *TIMES, LOG)]
     said = [(name, text) for name, text in given if text]

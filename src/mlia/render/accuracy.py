@@ -48,6 +48,8 @@ def render_accuracy(found: Accuracy, width: int, all_rows: bool) -> str:
     )
     for each in found.unmeasured:
         page.paragraph(f"No measurements on {each.family} of: {', '.join(each.what)}.")
+    for left_out in found.left_out:
+        page.paragraph(f"Left out: {left_out}.")
     for number, source in enumerate(found.sources, start=1):
         page.paragraph(f"Source [{number}]: {source}.")
     if all_rows:

@@ -11,8 +11,8 @@ def band_text(rests: Evidence) -> str:
 
 def evidence_text(rests: Evidence) -> str:
     """What was fitted, and how far off that was elsewhere."""
-    unseen = f"networks that it had not seen were {rests.error_percent:g} % off, Vela {rests.vela_error_percent:g} %"
-    return f"on {', '.join(rests.fitted_on)}: {unseen}"
+    vela = f"Vela by {rests.vela_error_percent:g} %"
+    return f"on {', '.join(rests.fitted_on)}; off by {rests.error_percent:g} % on {rests.judged_on}, {vela}"
 
 
 def calibration_lines(rests: Calibration) -> list[tuple[str, str]]:

@@ -2,18 +2,18 @@
 
 from mlia.accuracy import FittedRun, Refinement
 from mlia.render.calibration import band_text
-from mlia.render.text import LABEL, NOTHING, Column, Page, count, plural
+from mlia.render.text import LABEL, Column, Page, count, plural
 
 _RUNS = (
     Column("model", align_right=False, flexible=True),
     Column("measured"),
     Column("Vela"),
     Column("%"),
-    Column("before"),
+    Column("shipped"),
     Column("%"),
     Column("unseen"),
     Column("%"),
-    Column("after"),
+    Column("fitted"),
     Column("%"),
 )
 
@@ -32,33 +32,29 @@ def render_refinement(found: Refinement, width: int) -> str:
 
 
 def _lines(found: Refinement) -> list[tuple[str, str]]:
-    alone = found.models == 1
-    unseen = (
-        "with one model there is no other to judge by: the error is that of before"
-        if alone
-        else f"{found.unseen_percent:.1f} %, each model by a fit to the others: expect that of further models"
-    )
     changed = [
-        f"{each.name} {each.before:g} -> {each.after:g}" for each in found.parameters if each.before != each.after
+        f"{each.name} {each.shipped:g} -> {each.fitted:g}" for each in found.parameters if each.shipped != each.fitted
     ]
+    kept = "those that ship: no fit was better for models that it had not seen"
     return [
         ("Vela", f"{found.vela_percent:.1f} % off in the mean"),
-        ("before", f"{found.before_percent:.1f} %"),
-        ("after", f"{found.after_percent:.1f} %"),
-        ("unseen", unseen),
+        ("shipped", f"{found.shipped_percent:.1f} %, by the parameters that ship for this family"),
+        ("unseen", f"{found.unseen_percent:.1f} %, {_unseen(found)}: expect that of further models"),
+        ("fitted", f"{found.fitted_percent:.1f} %"),
         ("band", band_text(found.coefficients)),
-        (
-            "parameters",
-            "as they were: no fit was better for models that it had not seen"
-            if found.is_kept
-            else ", ".join(changed) or NOTHING,
-        ),
+        ("parameters", kept if found.is_kept else ", ".join(changed)),
         *([("hint", found.hint)] if found.hint else []),
         ("profile", found.file or "not written"),
     ]
 
 
+def _unseen(found: Refinement) -> str:
+    if found.models == 1:
+        return "by those as well, for there is no other model"
+    return "by those as well" if found.is_kept else "each model by a fit to the others"
+
+
 def _row(run: FittedRun) -> tuple[str, ...]:
-    figures = (run.vela_cycles, run.before_cycles, run.unseen_cycles, run.after_cycles)
+    figures = (run.vela_cycles, run.shipped_cycles, run.unseen_cycles, run.fitted_cycles)
     cells = [cell for cycles in figures for cell in (count(cycles), f"{100 * (cycles / run.measured_cycles - 1):+.1f}")]
     return run.model, count(run.measured_cycles), *cells

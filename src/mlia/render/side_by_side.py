@@ -14,6 +14,8 @@ COLUMNS = (
     Column("NPU MACs %", rank=3),
     Column("segments", rank=5),
     Column("cycles"),
+    Column("band"),
+    Column("by Vela", rank=3),
     Column("ms"),
     Column("MAC use %", rank=4),
     Column("SRAM KiB"),
@@ -47,9 +49,8 @@ def show_side_by_side(page: Page, report: Report) -> None:
     page.gap()
     for source in sources:
         page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed, with flash as used.")
-    bands = {_band(entry, result): None for entry in report.targets for result in entry.results}
-    for band in filter(None, bands):
-        page.paragraph(band)
+    for text, names in _unlike(report).items():
+        page.paragraph(f"The band may not hold on {', '.join(names)}: there is no data for {text}.")
     for source in sorted({text for found in performances for text in _cpu_sources(found)}):
         page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}; its flash is the model's file.")
     page.paragraph(
@@ -57,14 +58,15 @@ def show_side_by_side(page: Page, report: Report) -> None:
     )
 
 
-def _band(entry: TargetReport, result: Result) -> str:
-    """How far a measurement may be from the cycles, and what nothing was measured of; targets of a family alike."""
-    found = result.performance
-    if not isinstance(found, Performance) or found.calibration is None:
-        return ""
-    unlike = "; ".join(found.calibration.not_measured)
-    beyond = f"; there is no data for {unlike}, where it may not hold" if unlike else ""
-    return f"Band of {entry.target.npu} cycles: {band_text(found.calibration)}{beyond}."
+def _unlike(report: Report) -> dict[str, list[str]]:
+    """What nothing was measured of, and the targets on which the model has it."""
+    found: dict[str, list[str]] = {}
+    for entry in report.targets:
+        for result in entry.results:
+            rests = result.performance.calibration if isinstance(result.performance, Performance) else None
+            if rests is not None and rests.not_measured:
+                found.setdefault("; ".join(rests.not_measured), []).append(entry.target.name)
+    return found
 
 
 def _cpu_sources(found: object) -> tuple[str, ...]:
@@ -88,6 +90,8 @@ def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
         percent(placed.npu_mac_percent if placed else None),
         count(placed.npu_segments if placed else None),
         count(cost.total_cycles if cost else None),
+        band_text(cost.calibration) if cost and cost.calibration else NOTHING,
+        count(cost.vela_total_cycles if cost else None),
         milliseconds(_latency_ms(cost)),
         fraction(cost.mac_utilization if cost else None),
         *(kibibytes(size) if size else NOTHING for size in sizes),
@@ -117,6 +121,8 @@ def _cpu_row(entry: TargetReport, cost: CpuPerformance) -> tuple[str, ...]:
     time = None if cost.unsupported_operators else cost.time
     figures = (
         count(time.cycles if time else None),
+        NOTHING,
+        NOTHING,
         milliseconds(time.latency_ms if time else None),
         NOTHING,
         ram,

@@ -39,7 +39,7 @@ def _labeled(lines: Sequence[str], label: str = "CPU estimate") -> list[str]:
 
 def _rests_on(found: Coefficients) -> list[str]:
     lacks = [f"nothing measured: {', '.join(found.without)}"] if found.without else []
-    return [f"Vela, calibrated {evidence_text(found)}", f"band: {band_text(found)}", *lacks]
+    return [f"Vela, calibrated {evidence_text(found)}", f"band: {band_text(found)}", found.note, *lacks]
 
 
 def _npu_lines(target: Target) -> list[str]:

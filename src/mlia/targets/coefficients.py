@@ -52,7 +52,7 @@ class Coefficients(Evidence, frozen=True, forbid_unknown_fields=True):
     physics: Physics
 
 
-# What a fit may find for each parameter that it changes, and what a profile may say.
+# What each parameter can be, in a profile and for a fit.
 BOUNDS = {
     "sram_share": (0.05, 1.0),
     "memory_share": (0.02, 4.0),
@@ -83,5 +83,5 @@ def check_coefficients(found: Coefficients, family: str) -> None:
         raise TargetError("coefficients: the band must have 1 in it, from band_low above 0 to band_high")
     if not 0 <= found.error_percent < math.inf or not 0 <= found.vela_error_percent < math.inf:
         raise TargetError("coefficients: an error in percent cannot be negative or without an end")
-    if found.n < 1:
-        raise TargetError("coefficients: n is the number of measurements, and must be at least 1")
+    if found.n < 1 or not found.fitted_on or not found.judged_on:
+        raise TargetError("coefficients: they must say on how many measurements (n) they rest (fitted_on, judged_on)")

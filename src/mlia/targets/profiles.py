@@ -122,6 +122,11 @@ def target_names() -> list[str]:
     return [*ordered, *(core for core in CORES if core in names)]
 
 
+def is_path(name: str) -> bool:
+    """Whether a target is named by the path of its profile."""
+    return "/" in name or "\\" in name or name.endswith(".toml")
+
+
 def load_target(name: str) -> AnyTarget:
     """The target of a built-in profile's name, or of the path of a TOML profile.
 
@@ -129,7 +134,7 @@ def load_target(name: str) -> AnyTarget:
         TargetError: no such profile, a profile that cannot be read, or hardware that cannot exist.
     """
     path = os.path.join(BUILT_IN, f"{name}.toml")
-    if "/" in name or "\\" in name or name.endswith(".toml"):
+    if is_path(name):
         path = name
     elif name not in target_names():
         family, _, number = name.rpartition("-")

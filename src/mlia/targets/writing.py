@@ -46,13 +46,14 @@ def with_coefficients(profile: str, found: Coefficients) -> str:
     Raises:
         TargetError: the profile is written in a way in which they cannot be told from the rest.
     """
+    end = "\r\n" if "\r\n" in profile else "\n"
     kept, is_ours = [], False
     for line in profile.splitlines():
         if re.match(r"\s*\[", line):
             is_ours = re.match(r"\s*\[\s*coefficients\s*(\.[^]]*)?\]", line) is not None
-        if not is_ours:
+        if not is_ours or not line.strip() or line.lstrip().startswith("#"):
             kept.append(line)
-    text = "\n".join([*"\n".join(kept).rstrip().splitlines(), "", *write_coefficients(found), ""])
+    text = end.join([*"\n".join(kept).rstrip().splitlines(), "", *write_coefficients(found), ""])
     try:
         before, after = (tomllib.loads(each) for each in (profile, text))
     except tomllib.TOMLDecodeError:

@@ -9,31 +9,37 @@ from mlia.targets.target import Target
 
 INT16, LSTM, TRANSFORMERS, SPARSE = "int16", "LSTM", "transformers", "2:4 sparse weights"
 CONNECTED, ELEMENTWISE = "fully connected networks", "elementwise-bound networks"
-MOVED, SINGLE, IN_DRAM = "resize and transpose", "single operators", "feature maps in DRAM"
-KINDS = (INT16, LSTM, TRANSFORMERS, CONNECTED, ELEMENTWISE, SPARSE, MOVED, SINGLE, IN_DRAM)
-CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D"}
+MOVED, SINGLE = "resize and transpose", "single operators"
+IN_DRAM, IN_SRAM = "feature maps in DRAM", "weights in SRAM"
+KINDS = (INT16, LSTM, TRANSFORMERS, CONNECTED, ELEMENTWISE, SPARSE, MOVED, SINGLE, IN_DRAM, IN_SRAM)
+# By the names of TFLite and of TOSA.
+CONVOLUTIONS = {
+    "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D",
+    "CONV2D", "DEPTHWISE_CONV2D", "TRANSPOSE_CONV2D", "CONV3D",
+}  # fmt: skip
+PRODUCTS, MOVES = {"BATCH_MATMUL", "MATMUL"}, {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RESIZE", "TRANSPOSE"}
 MOST = 0.5  # of Vela's cycles: what more than half of the time goes to is what a network is
 
 
 def kinds_of(graph: Graph, features: Sequence[StepFeatures]) -> tuple[str, ...]:
     """Which of KINDS a model has, as its steps were compiled."""
     operators = [operator for subgraph in graph.subgraphs for operator in subgraph.operators]
+    activations = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors if not tensor.is_constant]
     kinds = {operator.kind for operator in operators}
+    near = [transfer for step in features for transfer in step.transfers if transfer.memory == "sram"]
+    far = [transfer for step in features for transfer in step.transfers if transfer.memory != "sram"]
     elementwise = sum(step.total_cycles for step in features if step.kind == "elementwise")
     has = {
-        INT16: any(each.dtype == "int16" and not each.is_constant for each in graph.main.tensors),
+        INT16: any(tensor.dtype == "int16" for tensor in activations),
         LSTM: any(kind.endswith("SEQUENCE_LSTM") for kind in kinds),
-        TRANSFORMERS: "BATCH_MATMUL" in kinds,
+        TRANSFORMERS: bool(kinds & PRODUCTS),
         CONNECTED: "FULLY_CONNECTED" in kinds and not kinds & CONVOLUTIONS,
         ELEMENTWISE: elementwise > MOST * sum(step.total_cycles for step in features),
         SPARSE: any(step.is_sparse for step in features),
-        MOVED: any(kind.startswith("RESIZE_") or kind == "TRANSPOSE" for kind in kinds),
+        MOVED: bool(kinds & MOVES),
         SINGLE: len(operators) == 1,
-        IN_DRAM: any(
-            transfer.memory == "dram" and transfer.feature_map_read + transfer.feature_map_written
-            for step in features
-            for transfer in step.transfers
-        ),
+        IN_DRAM: any(each.memory == "dram" and each.feature_map_read + each.feature_map_written for each in far),
+        IN_SRAM: any(each.weights for each in near) and not any(each.weights + each.copied for each in far),
     }
     return tuple(kind for kind in KINDS if has[kind])
 

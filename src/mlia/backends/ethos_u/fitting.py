@@ -75,14 +75,13 @@ def fit(
 
     low, high = (np.log([bounds[end] for bounds in free.values()]) for end in (0, 1))
     starts = product(*((valleys or {}).get(name, (1.0,)) for name in free))
-    found = []
+    ends = []
     for shares in starts:
         first = np.clip(origin + np.log(shares), low + WITHIN, high - WITHIN)
-        found.append(
-            least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP)
-        )
-    best = min(found, key=lambda each: each.cost)
-    return replace(start, **{name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)})
+        ends.append(least_squares(residuals, first, bounds=(low, high), loss="soft_l1", f_scale=ROBUST, diff_step=STEP))
+    best = min(ends, key=lambda each: each.cost)
+    found = {name: float(f"{math.exp(value):.3g}") for name, value in zip(free, best.x, strict=True)}
+    return replace(start, **{name: min(max(value, free[name][0]), free[name][1]) for name, value in found.items()})
 
 
 def unseen(runs: Sequence[Run], fit_to: Callable[[Sequence[Run]], Physics]) -> list[float]:
@@ -110,7 +109,7 @@ def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
     logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
     least = 0.10 if len({run.group for run in runs}) < ENOUGH else 0.05
     width = max(least, max(map(abs, logs)), 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
-    return round(math.exp(-width), 2), round(math.exp(width), 2)
+    return float(f"{math.exp(-width):.2g}"), float(f"{math.exp(width):.3g}")
 
 
 def _error(run: Run, cycles: float) -> float:
