@@ -8,7 +8,7 @@ from mlia.recipe import Recipe
 from mlia.results import Change, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "3.0"
+SCHEMA_VERSION = "3.1"
 
 
 class TensorSummary(Struct, frozen=True):
@@ -35,6 +35,21 @@ class Conversion(Struct, frozen=True):
     fidelity: Fidelity | None = None
 
 
+class OperatorSummary(Struct, frozen=True):
+    """One operator of the model: what it reads and makes, constants left out.
+
+    `reads_from` are the operators of its subgraph that make its inputs, each once.
+    """
+
+    subgraph: int
+    index: int
+    kind: str
+    name: str
+    reads_from: tuple[int, ...]
+    inputs: tuple[TensorSummary, ...]
+    outputs: tuple[TensorSummary, ...]
+
+
 class ModelSummary(Struct, frozen=True):
     """The user's model. Size and hash are of the TFLite file that was analyzed, which `conversion` may have made."""
 
@@ -47,6 +62,7 @@ class ModelSummary(Struct, frozen=True):
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     conversion: Conversion | None = None
+    graph: tuple[OperatorSummary, ...] = ()
 
 
 class MemorySummary(Struct, frozen=True):
@@ -104,6 +120,32 @@ class Fixed(Struct, frozen=True, tag_field="type", tag="fixed"):
     file: str
 
 
+class Blamed(Struct, frozen=True):
+    """An operator that has much of a figure, and how much of it, in the figure's unit."""
+
+    subgraph: int
+    index: int
+    kind: str
+    name: str
+    value: float
+
+
+class Budget(Struct, frozen=True):
+    """One limit that was set for a target: what it allows, what there is, and what to blame for a miss.
+
+    `figure` is latency_ms, sram_kib, flash_kib, npu_percent or regression_percent; npu_percent may not be below its
+    limit, the others not above. `value` is None where it is not known, which is a miss: `reason` says why.
+    """
+
+    target: str
+    figure: str
+    limit: float
+    value: float | None
+    is_kept: bool
+    reason: str
+    blamed: tuple[Blamed, ...]
+
+
 class Report(Struct, frozen=True):
     """The answer to one `mlia check`."""
 
@@ -113,6 +155,7 @@ class Report(Struct, frozen=True):
     targets: tuple[TargetReport, ...]
     notes: tuple[str, ...]
     fixed: Fixed | Skipped | None = None
+    budgets: tuple[Budget, ...] = ()
 
 
 class Comparison(Struct, frozen=True):

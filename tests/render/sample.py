@@ -2,7 +2,18 @@
 
 from mlia.advice import Advice, Advised, Attempt, Safety, Severity
 from mlia.estimates import Calibration
-from mlia.report import Fixed, MemorySummary, ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.report import (
+    Blamed,
+    Budget,
+    Fixed,
+    MemorySummary,
+    ModelSummary,
+    OperatorSummary,
+    Report,
+    TargetReport,
+    TargetSummary,
+    TensorSummary,
+)
 from mlia.results import (
     ArenaUse,
     Bound,
@@ -256,6 +267,13 @@ ADVISED = Advised(
     ),
     rejected=(Skipped("PER004", "a TRANSPOSE in 'flatten'; it was tried and brings nothing"),),
 )
+
+
+def operator(index: int, kind: str, name: str, reads: tuple[int, ...], shape: tuple[int, ...]) -> OperatorSummary:
+    made = (TensorSummary(f"{name}:0", shape, "int8"),)
+    return OperatorSummary(0, index, kind, name, reads, (TensorSummary("image", (-1, 96, 96, 3), "int8"),), made)
+
+
 NOTHING_ADVISED = Advised((), ("CMP001",), (), ())
 FIXED = Fixed(
     model=ModelSummary("better.tflite", "tflite", 43_900, "11" * 32, 5, 1, (), ()),
@@ -278,8 +296,19 @@ SAMPLE_REPORT = Report(
         subgraphs=1,
         inputs=(TensorSummary("image", (-1, 96, 96, 3), "int8"),),
         outputs=(TensorSummary("classes", (1, 2), "int8"),),
+        graph=(
+            operator(0, "CONV_2D", "network/stem/conv", (), (1, 48, 48, 16)),
+            operator(1, "CONV_2D", LONG, (0,), (1, 12, 12, 8)),
+            operator(2, "RESHAPE", "network/flatten", (1,), (1, 1152)),
+            operator(3, "FULLY_CONNECTED", "network/classifier/dense", (0, 2), (1, 2)),
+        ),
     ),
     targets=(TargetReport(TARGET, (RESULT,), ADVISED),),
     notes=("the size of input image is dynamic; analyzed with 1 where it is open",),
     fixed=FIXED,
+    budgets=(
+        Budget("ethos-u55-256", "latency_ms", 0.5, 0.3, True, "", ()),
+        Budget("ethos-u55-256", "npu_percent", 90.0, 75.0, False, "", (Blamed(0, 1, "CONV_2D", LONG, 25.0),)),
+        Budget("ethos-u55-256", "regression_percent", 5.0, None, False, "the baseline has no such target", ()),
+    ),
 )

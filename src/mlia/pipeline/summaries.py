@@ -1,12 +1,12 @@
 """What a run starts with and tells of it: the model as it is read, its summary and the target's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
 from mlia.graph.load import load_model
-from mlia.report import Conversion, MemorySummary, ModelSummary, TargetSummary, TensorSummary
+from mlia.report import Conversion, MemorySummary, ModelSummary, OperatorSummary, TargetSummary, TensorSummary
 from mlia.targets.target import AnyTarget, CpuTarget, Memory
 
 
@@ -40,7 +40,23 @@ def summarize_model(name: str, graph: Graph, conversion: Conversion | None) -> M
         inputs=_summarize_tensors(graph.main, graph.main.inputs),
         outputs=_summarize_tensors(graph.main, graph.main.outputs),
         conversion=conversion,
+        graph=tuple(each for subgraph in graph.subgraphs for each in _summarize_operators(subgraph)),
     )
+
+
+def _summarize_operators(subgraph: Subgraph) -> Iterator[OperatorSummary]:
+    makers = {index: operator.index for operator in subgraph.operators for index in operator.outputs}
+    for operator in subgraph.operators:
+        read = [index for index in operator.inputs if index >= 0 and not subgraph.tensors[index].is_constant]
+        yield OperatorSummary(
+            subgraph=subgraph.index,
+            index=operator.index,
+            kind=operator.custom_code or operator.kind,
+            name=subgraph.operator_name(operator),
+            reads_from=tuple(dict.fromkeys(makers[index] for index in read if index in makers)),
+            inputs=_summarize_tensors(subgraph, read),
+            outputs=_summarize_tensors(subgraph, operator.outputs),
+        )
 
 
 def _summarize_tensors(subgraph: Subgraph, indexes: Sequence[int]) -> tuple[TensorSummary, ...]:
