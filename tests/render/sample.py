@@ -1,5 +1,7 @@
 """SAMPLE_REPORT: one report with something of everything, which every renderer's golden file shows."""
 
+from msgspec.structs import replace
+
 from mlia.advice import Advice, Advised, Attempt, Safety, Severity
 from mlia.estimates import Calibration
 from mlia.report import (
@@ -19,6 +21,7 @@ from mlia.results import (
     Bound,
     Change,
     Compatibility,
+    Compiled,
     Constraint,
     CpuCompatibility,
     CpuCost,
@@ -310,5 +313,26 @@ SAMPLE_REPORT = Report(
         Budget("ethos-u55-256", "latency_ms", 0.5, 0.3, True, "", ()),
         Budget("ethos-u55-256", "npu_percent", 90.0, 75.0, False, "", (Blamed(0, 1, "CONV_2D", LONG, 25.0),)),
         Budget("ethos-u55-256", "regression_percent", 5.0, None, False, "the baseline has no such target", ()),
+    ),
+)
+SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,), ADVISED)
+SIDE_BY_SIDE = replace(SAMPLE_REPORT, fixed=None, targets=(*SAMPLE_REPORT.targets, SECOND))
+CPU_TARGET = replace(
+    TARGET, name="cortex-m55", npu=None, macs_per_cycle=None, system_config=None, memory_mode=None, memories=()
+)
+CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,), NOTHING_ADVISED)
+CPU_REPORT = replace(SAMPLE_REPORT, fixed=None, targets=(CPU_ENTRY,))
+SIDE_BY_SIDE = replace(SIDE_BY_SIDE, targets=(*SIDE_BY_SIDE.targets, CPU_ENTRY))
+SKIPPED = Skipped("performance", "the model is already compiled by Vela")
+COMPILED = Compiled("ethos-u55", 128, 24, "1.0.6", "COP1", "Vela 3.11.0")
+COMPILED_REPORT = replace(
+    SAMPLE_REPORT,
+    fixed=None,
+    targets=(
+        TargetReport(
+            TARGET,
+            (replace(RESULT, compatibility=SKIPPED, performance=SKIPPED, compiled=(COMPILED,)),),
+            NOTHING_ADVISED,
+        ),
     ),
 )

@@ -10,7 +10,7 @@ from conftest import ROOT, SAMPLE, wake_words
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sample import ADVISED, CPU_RESULT, NOTHING_ADVISED, RESULT, SAMPLE_REPORT, TARGET
+from sample import COMPILED_REPORT, CPU_REPORT, SAMPLE_REPORT, SIDE_BY_SIDE
 from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
@@ -19,32 +19,8 @@ from mlia.render.json import json_schema, render_json, render_schema
 from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
-from mlia.report import TargetReport
-from mlia.results import Compiled, Skipped
 
 GOLDEN = Path(__file__).parent / "golden"
-SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,), ADVISED)
-SIDE_BY_SIDE = replace(SAMPLE_REPORT, fixed=None, targets=(*SAMPLE_REPORT.targets, SECOND))
-CPU_TARGET = replace(
-    TARGET, name="cortex-m55", npu=None, macs_per_cycle=None, system_config=None, memory_mode=None, memories=()
-)
-CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,), NOTHING_ADVISED)
-CPU_REPORT = replace(SAMPLE_REPORT, fixed=None, targets=(CPU_ENTRY,))
-SIDE_BY_SIDE = replace(SIDE_BY_SIDE, targets=(*SIDE_BY_SIDE.targets, CPU_ENTRY))
-SKIPPED = Skipped("performance", "the model is already compiled by Vela")
-COMPILED = Compiled("ethos-u55", 128, 24, "1.0.6", "COP1", "Vela 3.11.0")
-COMPILED_REPORT = replace(
-    SAMPLE_REPORT,
-    fixed=None,
-    targets=(
-        TargetReport(
-            TARGET,
-            (replace(RESULT, compatibility=SKIPPED, performance=SKIPPED, compiled=(COMPILED,)),),
-            NOTHING_ADVISED,
-        ),
-    ),
-)
-
 INT8_OPTIMIZATION = replace(
     SAMPLE_OPTIMIZATION,
     float_bytes=None,

@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from mlia.cli.formats import add_format_option, rendered
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -18,6 +20,9 @@ from mlia.cli.main import (
 )
 from mlia.errors import MliaError, TransformError
 
+if TYPE_CHECKING:
+    from mlia.report import Report
+
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
   mlia check model.tflite -t ethos-u55-256
@@ -25,6 +30,7 @@ EPILOG = """examples:
   mlia check model.keras -t ethos-u55-256 --calibration samples.npz
   mlia check model.tflite -t ethos-u55-128 -t ethos-u65-512 -t ethos-u85-256
   mlia check model.tflite -t board.toml --format json -o report.json
+  mlia check model.tflite -t ethos-u85-256 --format html -o report.html
   mlia check model.tflite -t ethos-u55-256 --fix better.tflite
   mlia check model.tflite -t ethos-u55-256 --select CMP,PER002 --no-try
 
@@ -45,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-operators", action="store_true", help="the cost of every operator, not only the slowest")
     parser.add_argument("--steps", action="store_true", help="unfold operators into the compiler's steps")
     _add_advice_options(parser)
-    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    add_format_option(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
@@ -86,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _refuse_useless_options(arguments: argparse.Namespace) -> None:
     """An option that would do nothing is a misunderstanding."""
     if arguments.steps or arguments.all_operators:
-        if arguments.format == "json":
+        if arguments.format != "terminal":
             arguments.parser.error("--steps and --all-operators are for the terminal; JSON has both always")
         if arguments.compatibility and not arguments.performance:
             arguments.parser.error("--steps and --all-operators go with --performance")
@@ -107,7 +113,7 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
     for option in ("fix", "keep_tried"):
         if getattr(arguments, option) == "":
             arguments.parser.error(f"--{option.replace('_', '-')} needs a name")
-    if arguments.all_advice and arguments.format == "json":
+    if arguments.all_advice and arguments.format != "terminal":
         arguments.parser.error("--all-advice is for the terminal; JSON has all advice always")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
@@ -139,26 +145,26 @@ def _check(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             progress=progress,
         )
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        text = render_json(report)
-    else:
-        from mlia.render.terminal import TerminalStyle, render_terminal
-
-        style = TerminalStyle(
-            width=arguments.width or max(terminal_width(), NARROWEST),
-            color=can_color(sys.stdout) and not arguments.output,
-            all_operators=arguments.all_operators,
-            steps=arguments.steps,
-            all_advice=arguments.all_advice,
-        )
-        text = render_terminal(report, style)
-    write_output(text, arguments.output)
+    write_output(_rendered(report, arguments), arguments.output)
     if isinstance(report.fixed, Skipped):
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
     return 1 if worst_severity(report) in failing else 0
+
+
+def _rendered(report: "Report", arguments: argparse.Namespace) -> str:
+    if arguments.format != "terminal":
+        return rendered(report, arguments.format)
+    from mlia.render.terminal import TerminalStyle, render_terminal
+
+    style = TerminalStyle(
+        width=arguments.width or max(terminal_width(), NARROWEST),
+        color=can_color(sys.stdout) and not arguments.output,
+        all_operators=arguments.all_operators,
+        steps=arguments.steps,
+        all_advice=arguments.all_advice,
+    )
+    return render_terminal(report, style)
 
 
 def _codes(given: Sequence[str]) -> tuple[str, ...]:

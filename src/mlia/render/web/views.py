@@ -1,0 +1,353 @@
+"""Report -> what the web page shows of it: sentences, figures and bars, each as text that is ready to be set."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from mlia.render.calibration import band_text, evidence_text
+from mlia.render.text import (
+    NOTHING,
+    count,
+    display_names,
+    fraction,
+    identity,
+    kibibytes,
+    milliseconds,
+    percent,
+    plural,
+    source_text,
+)
+from mlia.render.web.pictures import Roofline, Timeline, roofline_of, timelines_of
+from mlia.report import TargetReport
+from mlia.results import (
+    Bound,
+    Compatibility,
+    CpuCompatibility,
+    CpuCost,
+    CpuPerformance,
+    OperatorCost,
+    Performance,
+    Placement,
+    Result,
+    Skipped,
+    SystemTime,
+    Unit,
+)
+
+MEMORY = (Bound.SRAM, Bound.DRAM, Bound.FLASH)
+TINY = 0.05  # percent of the time: an operator without it gets no bar of its own
+
+
+class Card(Struct, frozen=True):
+    """One headline figure: its name, the figure with its unit, and what to know about it."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+class OperatorView(Struct, frozen=True):
+    """One operator as it is drawn. `key` is its subgraph and index, "0.3".
+
+    `unit` is npu, memory (the NPU, waiting), cpu, folded or removed. Of the longest bar it takes `width_percent`, and
+    its units work in `busy_percent` of that. `details` are labels and texts.
+    """
+
+    key: str
+    number: str
+    kind: str
+    name: str
+    unit: str
+    time_ms: float
+    time: str
+    share: str
+    width_percent: float
+    busy_percent: float
+    details: tuple[tuple[str, str], ...]
+
+
+class TargetView(Struct, frozen=True):
+    """One target. `missing` are what is not shown, each with its reason."""
+
+    entry: TargetReport
+    name: str
+    description: str
+    verdict: str
+    is_good: bool
+    cards: tuple[Card, ...]
+    operators: tuple[OperatorView, ...]
+    roofline: Roofline | None
+    timelines: tuple[Timeline, ...]
+    rests_on: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def view_of(entry: TargetReport) -> TargetView:
+    """What the page shows of one target."""
+    (result,) = entry.results
+    operators = _operators(result)
+    performance = result.performance if isinstance(result.performance, Performance) else None
+    missing = [
+        (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
+    ]
+    if performance is not None and isinstance(performance.system, Skipped):
+        missing.append(("time of the whole inference", performance.system.reason))
+    return TargetView(
+        entry=entry,
+        name=entry.target.name,
+        description=_description(entry),
+        verdict=_verdict(result, operators, entry.target.host),
+        is_good=_is_good(result),
+        cards=tuple(_cards(result)),
+        operators=operators,
+        roofline=roofline_of(entry.target, performance) if performance else None,
+        timelines=timelines_of(performance) if performance else (),
+        rests_on=tuple(_rests_on(result)),
+        missing=tuple(missing),
+    )
+
+
+def _description(entry: TargetReport) -> str:
+    target = entry.target
+    if target.npu is None:
+        return f"{target.host} at {target.host_clock_mhz:g} MHz, without an NPU"
+    return (
+        f"{target.npu} with {plural(target.macs_per_cycle or 0, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
+        f" {target.system_config}, {target.memory_mode}; host {target.host} at {target.host_clock_mhz:g} MHz"
+    )
+
+
+def _is_good(result: Result) -> bool:
+    placed = result.compatibility
+    if isinstance(placed, Compatibility):
+        return bool(placed.npu_operators) and not placed.cpu_operators
+    return isinstance(placed, CpuCompatibility) and not placed.unsupported_operators
+
+
+def _verdict(result: Result, operators: Sequence[OperatorView], host: str) -> str:
+    parts = [_placed(result, host)]
+    performance = result.performance
+    if isinstance(performance, Performance) and isinstance(performance.system, SystemTime):
+        system = performance.system
+        parts.append(
+            f"One inference takes {milliseconds(system.total_ms)} ms"
+            f" ({milliseconds(system.low_ms)} to {milliseconds(system.high_ms)})."
+        )
+    elif isinstance(performance, CpuPerformance) and not performance.unsupported_operators:
+        time = performance.time
+        parts.append(
+            f"One inference takes {milliseconds(time.latency_ms)} ms"
+            f" ({milliseconds(time.low_ms)} to {milliseconds(time.high_ms)})."
+        )
+    slowest = max(operators, key=lambda each: each.time_ms, default=None)
+    if slowest is not None and slowest.time_ms:
+        parts.append(f"{slowest.name or slowest.kind} takes the most of it: {slowest.share} %.")
+    return " ".join(part for part in parts if part)
+
+
+def _placed(result: Result, host: str) -> str:
+    placed = result.compatibility
+    if isinstance(placed, Compatibility):
+        needed = placed.npu_operators + placed.cpu_operators
+        if not placed.npu_operators:
+            return "Nothing of the model runs on the NPU."
+        if not placed.cpu_operators:
+            return f"All {plural(needed, 'operator')} run on the NPU."
+        return f"{placed.cpu_operators} of {plural(needed, 'operator')} fall to the {host}."
+    if isinstance(placed, CpuCompatibility):
+        if placed.unsupported_operators:
+            return f"The model does not start: {plural(placed.unsupported_operators, 'operator')} cannot run."
+        return f"All {plural(placed.supported_operators, 'operator')} can run."
+    return ""
+
+
+def _cards(result: Result) -> list[Card]:
+    cards: list[Card] = []
+    performance = result.performance
+    if isinstance(performance, CpuPerformance):
+        time, arena = performance.time, performance.arena
+        band = f"{milliseconds(time.low_ms)} to {milliseconds(time.high_ms)} ms"
+        return [
+            Card("latency", milliseconds(time.latency_ms), "ms", band),
+            Card("cycles", count(time.cycles), "", f"at {performance.clock_mhz:g} MHz, {performance.stack}"),
+            Card("arena", kibibytes(arena.size_bytes), "KiB", "tensor arena of TensorFlow Lite Micro"),
+            Card("flash", kibibytes(performance.flash_bytes), "KiB", "the model's file, without code"),
+        ]
+    if not isinstance(performance, Performance):
+        return cards
+    if isinstance(performance.system, SystemTime):
+        system = performance.system
+        band = f"{milliseconds(system.low_ms)} to {milliseconds(system.high_ms)} ms"
+        cards.append(Card("latency", milliseconds(system.total_ms), "ms", band))
+    if performance.total_cycles is not None:
+        rests = performance.calibration
+        note = f"{band_text(rests)}; Vela alone {count(performance.vela_total_cycles)}" if rests else "by Vela"
+        cards.append(Card("NPU cycles", count(performance.total_cycles), "", note))
+    placed = result.compatibility
+    if isinstance(placed, Compatibility):
+        macs = f"{percent(placed.npu_mac_percent)} % of the MACs" if placed.npu_mac_percent is not None else ""
+        segments = plural(placed.npu_segments, "segment")
+        note = ", ".join(part for part in (macs, segments) if part)
+        cards.append(Card("on the NPU", percent(placed.npu_percent), "%", f"of operators; {note}"))
+    if isinstance(performance.system, SystemTime) and performance.system.speedup is not None:
+        system = performance.system
+        note = (
+            f"{system.speedup_low:.1f} to {system.speedup_high:.1f} times; without the NPU" if system.cpu_alone else ""
+        )
+        alone = f" {milliseconds(system.cpu_alone.latency_ms)} ms" if system.cpu_alone else ""
+        cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", note + alone))
+    if performance.memory is not None:
+        memory = performance.memory
+        cards.append(Card("SRAM", kibibytes(memory.sram_bytes), "KiB", f"arena {kibibytes(memory.arena_bytes)} KiB"))
+        far = [(name, size) for name, size in (("flash", memory.flash_bytes), ("DRAM", memory.dram_bytes)) if size]
+        weights = f"weights {kibibytes(memory.weights_bytes)} -> {kibibytes(memory.compressed_weights_bytes)} KiB"
+        cards += [Card(name, kibibytes(size), "KiB", weights) for name, size in far]
+    return cards
+
+
+def _operators(result: Result) -> tuple[OperatorView, ...]:
+    performance, placed = result.performance, result.compatibility
+    if isinstance(performance, CpuPerformance):
+        return _bars([_on_host(cost) for cost in performance.operators])
+    placements = (
+        {(each.subgraph, each.index): each for each in placed.operators} if isinstance(placed, Compatibility) else {}
+    )
+    if not isinstance(performance, Performance):
+        return _bars([_placed_only(each) for each in placements.values()])
+    host = {(cost.subgraph, cost.index): cost for cost in performance.cpu_operators}
+    drawn = []
+    for cost in performance.operators:
+        key = cost.subgraph, cost.index
+        drawn.append(_on_host(host[key], placements.get(key)) if key in host else _on_npu(cost, placements.get(key)))
+    return _bars(drawn)
+
+
+def _bars(drawn: Sequence[OperatorView]) -> tuple[OperatorView, ...]:
+    """With widths and shares of the whole time, and names without what all share."""
+    names = display_names([each.name for each in drawn])
+    whole, longest = sum(each.time_ms for each in drawn), max((each.time_ms for each in drawn), default=0.0)
+    return tuple(
+        OperatorView(
+            each.key, each.number, each.kind, name, each.unit, each.time_ms, each.time,
+            percent(100 * each.time_ms / whole if whole else 0.0),
+            round(100 * each.time_ms / longest, 2) if longest else 0.0,
+            each.busy_percent, each.details,
+        )
+        for each, name in zip(drawn, names, strict=True)
+    )  # fmt: skip
+
+
+def _on_npu(cost: OperatorCost, placement: Placement | None) -> OperatorView:
+    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(cost.processor, "npu")
+    if unit == "npu":
+        unit = "memory" if cost.bound_by in MEMORY else "npu" if cost.total_cycles else "folded"
+    details = [
+        ("runs on", str(cost.processor)),
+        ("cycles", count(cost.total_cycles)),
+        ("by Vela", count(cost.vela_total_cycles)),
+        ("units work in", count(cost.npu_cycles)),
+        ("waits for", str(cost.bound_by) if cost.bound_by else NOTHING),
+        ("MACs", count(cost.macs)),
+        ("MAC utilization", f"{fraction(cost.mac_utilization)} %" if cost.mac_utilization is not None else NOTHING),
+        ("weights", _sizes(cost.weights_bytes, cost.compressed_weights_bytes)),
+        *(
+            (moved.memory, f"{kibibytes(moved.read_bytes)} KiB read, {kibibytes(moved.write_bytes)} KiB written")
+            for moved in cost.traffic
+        ),
+        ("note", cost.note),
+        *_reasons(placement),
+    ]
+    busy = 100 * (cost.npu_cycles or 0) / cost.total_cycles if cost.total_cycles else 0.0
+    return _view(cost, unit, cost.latency_ms, min(busy, 100.0), details)
+
+
+def _on_host(cost: CpuCost, placement: Placement | None = None) -> OperatorView:
+    time = cost.time
+    details = [
+        ("runs on", "CPU"),
+        (
+            "cycles",
+            f"{count(time.cycles)} ({count(time.low_cycles)} to {count(time.high_cycles)})" if time else NOTHING,
+        ),
+        ("kernel", " ".join(part for part in (cost.kernel.library, cost.kernel.name) if part) or NOTHING),
+        ("why that kernel", cost.kernel.reason),
+        ("MACs", count(cost.macs)),
+        ("weights", _sizes(cost.weights_bytes, None)),
+        *_reasons(placement),
+    ]
+    return _view(cost, "cpu", time.latency_ms if time else None, 100.0, details)
+
+
+def _placed_only(placement: Placement) -> OperatorView:
+    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(
+        placement.processor, "folded" if placement.is_folded else "npu"
+    )
+    details = [("runs on", str(placement.processor)), ("MACs", count(placement.macs)), *_reasons(placement)]
+    return _view(placement, unit, None, 100.0, details)
+
+
+def _view(
+    each: OperatorCost | CpuCost | Placement,
+    unit: str,
+    time_ms: float | None,
+    busy_percent: float,
+    details: Sequence[tuple[str, str]],
+) -> OperatorView:
+    told = tuple((label, text) for label, text in details if text and text != NOTHING)
+    return OperatorView(
+        key=f"{each.subgraph}.{each.index}",
+        number=identity(each.subgraph, each.index),
+        kind=each.kind,
+        name=each.name,
+        unit=unit,
+        time_ms=time_ms or 0.0,
+        time=milliseconds(time_ms),
+        share="",
+        width_percent=0.0,
+        busy_percent=round(busy_percent, 1),
+        details=told,
+    )
+
+
+def _reasons(placement: Placement | None) -> list[tuple[str, str]]:
+    if placement is None:
+        return []
+    found = [("segment", str(placement.segment))] if placement.segment else []
+    for constraint in placement.constraints:
+        rule = f" ({constraint.rule})" if constraint.rule else ""
+        found.append(("why not on the NPU", f"{constraint.violation}{rule}"))
+    return found
+
+
+def _sizes(weights_bytes: int, compressed_bytes: int | None) -> str:
+    if not weights_bytes:
+        return ""
+    compressed = f" -> {kibibytes(compressed_bytes)} KiB compressed" if compressed_bytes is not None else ""
+    return f"{kibibytes(weights_bytes)} KiB{compressed}"
+
+
+def _rests_on(result: Result) -> list[tuple[str, str]]:
+    """Where the figures come from, and how far to believe them."""
+    lines = []
+    performance, placed = result.performance, result.compatibility
+    if isinstance(placed, Compatibility):
+        lines.append(("placement", f"by {placed.source.by} {placed.source.version}"))
+    if isinstance(performance, Performance):
+        lines.append(("time on the NPU", source_text(performance.source)))
+        rests = performance.calibration
+        if rests is not None:
+            lines.append(("calibrated", f"{evidence_text(rests)}; band {band_text(rests)}"))
+            lines.append(("to know", rests.note))
+            if rests.not_measured:
+                unlike = "; ".join(rests.not_measured)
+                lines.append(("no data for", f"{unlike}: whether the band holds there, nobody knows"))
+        if isinstance(performance.system, SystemTime):
+            system = performance.system
+            lines.append(("time on the host", f"{source_text(system.cpu_source)} ({system.stack})"))
+            lines.append(("hand-over", source_text(system.handover_source)))
+    elif isinstance(performance, CpuPerformance):
+        lines.append(("time", f"{source_text(performance.source)} ({performance.stack})"))
+        lines.append(("fitted on", "; ".join(performance.fitted_on)))
+        lines.append(("to know", performance.note))
+    return lines
