@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlia.cli.formats import add_format_option, rendered
+from mlia.cli.limits import add_limit_options, limits_of
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -36,7 +37,7 @@ EPILOG = """examples:
 
 A float model is quantized first, as it would be deployed; --no-quantize takes it as it is.
 Neither --compatibility nor --performance means both. The report goes to stdout; all else to stderr.
-exit codes: 0 fine; 1 a finding at or above --fail-on; 2 could not run
+exit codes: 0 fine; 1 a finding at or above --fail-on, or a limit missed; 2 could not run
 """
 
 
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", action="store_true", help="unfold operators into the compiler's steps")
     _add_advice_options(parser)
     add_format_option(parser)
+    add_limit_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
@@ -115,6 +117,12 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error(f"--{option.replace('_', '-')} needs a name")
     if arguments.all_advice and arguments.format != "terminal":
         arguments.parser.error("--all-advice is for the terminal; JSON has all advice always")
+    if arguments.compatibility and not arguments.performance:
+        for option in ("max_latency_ms", "max_sram_kib", "max_flash_kib"):
+            if getattr(arguments, option) is not None:
+                arguments.parser.error(f"--{option.replace('_', '-')} goes with --performance")
+    if arguments.min_npu_percent is not None and arguments.performance and not arguments.compatibility:
+        arguments.parser.error("--min-npu-percent goes with --compatibility")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
 
@@ -125,6 +133,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from mlia.report import worst_severity
     from mlia.results import Skipped
 
+    limits = limits_of(arguments)
     both = arguments.compatibility == arguments.performance
     with progress_line() as progress:
         report = check(
@@ -145,11 +154,15 @@ def _check(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             progress=progress,
         )
+    if limits is not None:
+        from mlia.pipeline.budgets import with_budgets
+
+        report = with_budgets(report, limits)
     write_output(_rendered(report, arguments), arguments.output)
     if isinstance(report.fixed, Skipped):
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
-    return 1 if worst_severity(report) in failing else 0
+    return 1 if worst_severity(report) in failing or any(not each.is_kept for each in report.budgets) else 0
 
 
 def _rendered(report: "Report", arguments: argparse.Namespace) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlia.render.budgets import budget_text
 from mlia.render.text import kibibytes, milliseconds, plural
 from mlia.render.web.drawing import draw
 from mlia.render.web.views import TargetView, view_of
@@ -29,6 +30,7 @@ def render_html(report: Report) -> str:
         kibibytes=kibibytes,
         ms=milliseconds,
         shape=_shape,
+        budget_text=budget_text,
         plural=plural,
     )
 

@@ -64,6 +64,10 @@ def render_terminal(report: Report, style: TerminalStyle) -> str:
     if len(report.targets) == 1 or style.all_operators or style.steps:
         for entry in report.targets:
             _show_target(page, entry, style)
+    if report.budgets:
+        from mlia.render.budgets import show_budgets
+
+        show_budgets(page, report.budgets)
     if report.fixed is not None:
         conversion = report.model.conversion
         show_fixed(page, report.fixed, conversion.calibration if conversion is not None else "")

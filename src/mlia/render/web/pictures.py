@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from mlia.lives import is_there, peak_time, used_bytes
 from mlia.render.text import count, display_names, identity, kibibytes
 from mlia.report import TargetSummary
 from mlia.results import OperatorCost, Performance, TensorLife
@@ -151,8 +152,7 @@ def _timeline(memory: str, lives: Sequence[TensorLife]) -> Timeline | None:
     first, last = min(each.start_time for each in lives), max(each.end_time for each in lives) + 1
     top = max(each.address + each.size_bytes for each in lives)
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    used = {time: _used([each for each in lives if _is_there(each, time)]) for time in range(first, last)}
-    peak = max(used, key=lambda time: used[time])
+    peak = peak_time(lives)
 
     def x(time: float) -> float:
         return round(LEFT + wide * (time - first) / (last - first), 1)
@@ -166,16 +166,16 @@ def _timeline(memory: str, lives: Sequence[TensorLife]) -> Timeline | None:
             x(each.start_time), y(each.address + each.size_bytes),
             max(round(x(each.end_time + 1) - x(each.start_time), 1), 0.5),
             max(round(y(each.address) - y(each.address + each.size_bytes), 1), 0.5),
-            _is_there(each, peak),
+            is_there(each, peak),
             f"{names[each.name]}: {kibibytes(each.size_bytes)} KiB, steps {each.start_time} to {each.end_time},"
             f" at {count(each.address)}",
         )
         for each in lives
     )  # fmt: skip
-    there = sorted((each for each in lives if _is_there(each, peak)), key=lambda each: -each.size_bytes)
+    there = sorted((each for each in lives if is_there(each, peak)), key=lambda each: -each.size_bytes)
     return Timeline(
         memory=memory,
-        peak=f"{kibibytes(used[peak])} KiB at step {peak}",
+        peak=f"{kibibytes(used_bytes(lives, peak))} KiB at step {peak}",
         peak_x=x(peak),
         peak_width=max(round(x(peak + 1) - x(peak), 1), 1.0),
         boxes=boxes,
@@ -183,20 +183,6 @@ def _timeline(memory: str, lives: Sequence[TensorLife]) -> Timeline | None:
         y_ticks=tuple(Mark("", LEFT, y(part * top / 4), "", kibibytes(int(part * top / 4))) for part in range(5)),
         at_peak=tuple(f"{names[each.name]}: {kibibytes(each.size_bytes)} KiB" for each in there[:MARKED]),
     )
-
-
-def _used(lives: Sequence[TensorLife]) -> int:
-    """Bytes that tensors take together: one that is made in the place of another shares its bytes."""
-    total, end = 0, 0
-    for each in sorted(lives, key=lambda each: each.address):
-        reach = each.address + each.size_bytes
-        total += max(0, reach - max(end, each.address))
-        end = max(end, reach)
-    return total
-
-
-def _is_there(each: TensorLife, time: int) -> bool:
-    return each.start_time <= time <= each.end_time
 
 
 def _even(first: int, last: int) -> list[int]:

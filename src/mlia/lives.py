@@ -1,0 +1,25 @@
+"""Tensors in memory over time: what is used at a step, and when that is most."""
+
+from collections.abc import Sequence
+
+from mlia.results import TensorLife
+
+
+def is_there(each: TensorLife, time: int) -> bool:
+    """Whether a tensor is in memory at a step; it is until its last reader is done."""
+    return each.start_time <= time <= each.end_time
+
+
+def used_bytes(lives: Sequence[TensorLife], time: int) -> int:
+    """Bytes that tensors of one memory take at a step: one that is made in the place of another shares its bytes."""
+    total, end = 0, 0
+    for each in sorted((each for each in lives if is_there(each, time)), key=lambda each: each.address):
+        reach = each.address + each.size_bytes
+        total += max(0, reach - max(end, each.address))
+        end = max(end, reach)
+    return total
+
+
+def peak_time(lives: Sequence[TensorLife]) -> int:
+    """The first step at which the tensors of one memory, at least one, take most."""
+    return max(sorted({each.start_time for each in lives}), key=lambda time: used_bytes(lives, time))

@@ -1,0 +1,183 @@
+"""Limits that a user sets -> whether a report keeps them, and which operators are to blame where it does not."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from mlia.errors import TargetError
+from mlia.lives import is_there, peak_time
+from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
+from mlia.results import Compatibility, CpuCost, CpuPerformance, OperatorCost, Performance, Result, SystemTime, Unit
+
+BLAMED = 3  # operators that are named for a miss
+KIB = 1024
+
+
+class Allowed(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model may take on a target; None for any. Latency is of the whole system."""
+
+    max_latency_ms: float | None = None
+    max_sram_kib: float | None = None
+    max_flash_kib: float | None = None
+    min_npu_percent: float | None = None
+
+
+class BudgetFile(Allowed, frozen=True, forbid_unknown_fields=True):
+    """A budget.toml: limits for every target, and others for some of them, by name."""
+
+    targets: dict[str, Allowed] = {}
+
+
+def load_budget(path: str) -> BudgetFile:
+    """Read a budget.toml.
+
+    Raises:
+        TargetError: it cannot be read, or has what no limit can be.
+    """
+    try:
+        found = msgspec.toml.decode(Path(path).read_bytes(), type=BudgetFile)
+    except OSError as error:
+        raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise TargetError(f"the budget {path} is not one: {str(error).rstrip('.')}") from None
+    for allowed in (found, *found.targets.values()):
+        check_allowed(allowed)
+    return found
+
+
+def check_allowed(allowed: Allowed) -> None:
+    """Refuse limits that nothing can be held against.
+
+    Raises:
+        TargetError: a limit that is no number, negative, or a share above all.
+    """
+    for name in Allowed.__struct_fields__:
+        value = getattr(allowed, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise TargetError(f"{name} is {value:g}; give a number from 0 up")
+    if allowed.min_npu_percent is not None and allowed.min_npu_percent > 100:
+        raise TargetError(f"min_npu_percent is {allowed.min_npu_percent:g}; there are 100 percent")
+
+
+def with_budgets(report: Report, file: BudgetFile) -> Report:
+    """The report with each limit, kept or missed, for each of its targets.
+
+    Raises:
+        TargetError: the file has limits for a target that is not in the report.
+    """
+    names = [entry.target.name for entry in report.targets]
+    if unknown := [name for name in file.targets if name not in names]:
+        raise TargetError(f"the budget has limits for {unknown[0]}, and the targets are {', '.join(names)}")
+    budgets = tuple(
+        budget for entry in report.targets for budget in _budgets(entry, report.model.graph, _for_target(file, entry))
+    )
+    return replace(report, budgets=budgets)
+
+
+def _for_target(file: BudgetFile, entry: TargetReport) -> Allowed:
+    """The limits for all, or for this target where it has its own."""
+    own = asdict(file.targets.get(entry.target.name, Allowed()))
+    return Allowed(**{name: getattr(file, name) if value is None else value for name, value in own.items()})
+
+
+def _budgets(entry: TargetReport, graph: Sequence[OperatorSummary], allowed: Allowed) -> list[Budget]:
+    (result,) = entry.results
+    found = []
+    for figure, limit, judge in (
+        ("latency_ms", allowed.max_latency_ms, _latency),
+        ("sram_kib", allowed.max_sram_kib, _sram),
+        ("flash_kib", allowed.max_flash_kib, _flash),
+        ("npu_percent", allowed.min_npu_percent, _placed),
+    ):
+        if limit is None:
+            continue
+        value, reason, blamed = judge(result, graph)
+        is_kept = value is not None and (value >= limit if figure == "npu_percent" else value <= limit)
+        most = () if is_kept else tuple(sorted(blamed, key=lambda each: -each.value)[:BLAMED])
+        found.append(Budget(entry.target.name, figure, limit, value, is_kept, reason, most))
+    return found
+
+
+_Judged = tuple[float | None, str, Sequence[Blamed]]
+
+
+def _latency(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
+    performance = result.performance
+    if isinstance(performance, CpuPerformance):
+        if performance.unsupported_operators:
+            return None, "the model does not start", ()
+        return performance.time.latency_ms, "", _by_time(performance.operators)
+    if not isinstance(performance, Performance):
+        return None, getattr(performance, "reason", "it was not estimated"), ()
+    if not isinstance(performance.system, SystemTime):
+        return None, getattr(performance.system, "reason", "it was not estimated"), ()
+    return performance.system.total_ms, "", _by_time((*performance.operators, *performance.cpu_operators))
+
+
+def _by_time(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:
+    found = []
+    for cost in costs:
+        time_ms = cost.latency_ms if isinstance(cost, OperatorCost) else cost.time.latency_ms if cost.time else None
+        if time_ms:
+            found.append(Blamed(cost.subgraph, cost.index, cost.kind, cost.name, time_ms))
+    return found
+
+
+def _sram(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
+    """The tensors at the peak, each with the operator that makes it."""
+    performance = result.performance
+    if isinstance(performance, CpuPerformance):
+        return performance.arena.size_bytes / KIB, "", ()
+    if not isinstance(performance, Performance) or performance.memory is None:
+        return None, getattr(performance, "reason", "nothing runs on the NPU"), ()
+    lives = [each for each in performance.memory.tensors if each.memory == "sram" and not each.subgraph]
+    makers = {made.name: each for each in graph if not each.subgraph for made in each.outputs}
+    peak = peak_time(lives) if lives else 0
+    return (
+        performance.memory.sram_bytes / KIB,
+        "",
+        [
+            Blamed(maker.subgraph, maker.index, maker.kind, maker.name, each.size_bytes / KIB)
+            for each in lives
+            if is_there(each, peak) and (maker := makers.get(each.name)) is not None
+        ],
+    )
+
+
+def _flash(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
+    performance = result.performance
+    if isinstance(performance, CpuPerformance):
+        return performance.flash_bytes / KIB, "", _by_weights(performance.operators)
+    if not isinstance(performance, Performance) or performance.memory is None:
+        return None, getattr(performance, "reason", "nothing runs on the NPU"), ()
+    return performance.memory.flash_bytes / KIB, "", _by_weights(performance.operators)
+
+
+def _by_weights(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:
+    found = []
+    for cost in costs:
+        packed = cost.compressed_weights_bytes if isinstance(cost, OperatorCost) else None
+        if size := packed or cost.weights_bytes:
+            found.append(Blamed(cost.subgraph, cost.index, cost.kind, cost.name, size / KIB))
+    return found
+
+
+def _placed(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
+    """Each operator that is left to the CPU, with the share that it would bring."""
+    placed = result.compatibility
+    if not isinstance(placed, Compatibility):
+        return None, getattr(placed, "reason", "the target has no NPU"), ()
+    each_percent = 100 / max(placed.npu_operators + placed.cpu_operators, 1)
+    return (
+        placed.npu_percent,
+        "",
+        [
+            Blamed(each.subgraph, each.index, each.kind, each.name, each_percent)
+            for each in placed.operators
+            if each.processor == Unit.CPU
+        ],
+    )
