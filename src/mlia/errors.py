@@ -9,6 +9,7 @@ MliaError                  exit 2: says what, where and the next step
 ├── RuleError              no such rule
 ├── SimulatorError         a command stream that cannot be executed; names the command
 ├── MeasurementError       measured runs that cannot be used
+├── ReportError            a saved report that cannot be read
 ├── TransformError         a change to the model cannot be applied, or its data not be used
 └── OutputError            the report cannot be written
 
@@ -54,6 +55,10 @@ class SimulatorError(MliaError):
 
 class MeasurementError(MliaError):
     """Measured runs cannot be read, or cannot be what was measured."""
+
+
+class ReportError(MliaError):
+    """A saved report is missing, damaged, or of another version."""
 
 
 class TransformError(MliaError):

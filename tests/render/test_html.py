@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sample import CPU_REPORT, LONG, SAMPLE_REPORT, SIDE_BY_SIDE
+from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
 from mlia.graph.tflite_writer import write_tflite
@@ -49,6 +50,16 @@ def test_what_the_report_says_is_on_the_page() -> None:
         "no data for", "the size of input image is dynamic", "Unsupported kernel stride: 5, 5", "better.tflite",
     ):  # fmt: skip
         assert text in page, text
+
+
+@pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, replace(SAMPLE_OPTIMIZATION, trials=(), suggestions=())])
+def test_an_optimization_has_a_page_too(report: mlia.Optimization) -> None:
+    page = render_html(report)
+    assert page == render_html(report)
+    assert not re.search(r"(?:src|href)=\"(?!#)|https?://", page)
+    for text in ("1.32 times as fast", "141,981", "107,573", "0.5200", "the time budget ended the search", "16 codes"):
+        assert text in page, text
+    assert page.count('class="trial') == len(report.trials) + len(report.suggestions)
 
 
 def test_every_operator_has_a_bar_and_a_box(tmp_path: Path) -> None:

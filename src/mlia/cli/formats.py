@@ -2,10 +2,6 @@
 
 import argparse
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlia.report import Report
 
 # Each is render_<word>(report) -> text, of the module mlia.render.<word>.
 FORMATS = ("json", "html")
@@ -16,7 +12,7 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("terminal", *FORMATS), default="terminal", help="default: terminal")
 
 
-def rendered(report: "Report", form: str) -> str:
-    """The report in one of FORMATS."""
+def rendered(report: object, form: str) -> str:
+    """The report in one of FORMATS: that of a check; json is for any, html for an optimization as well."""
     word = form.replace("-", "_")
     return str(getattr(import_module(f"mlia.render.{word}"), f"render_{word}")(report))

@@ -25,6 +25,7 @@ VERBS = {
     "explain": "the page of one rule: why it matters, and what to do",
     "optimize": "make the model smaller and faster, and measure what that gained and lost",
     "convert": "write the model as int8 TFLite, and say how close it is",
+    "view": "a saved report again, in any form",
     "accuracy": "how far the estimates are from published measurements",
     "calibrate": "refine a target's estimates by what you measured on it",
     "backend": "list what mlia works with, or install a converter",

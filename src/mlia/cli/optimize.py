@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from mlia.cli.formats import rendered
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the TFLite file to write (default: MODEL_optimized.tflite, here)"
     )
-    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    parser.add_argument("--format", choices=("terminal", "json", "html"), default="terminal", help="default: terminal")
     parser.add_argument("--report", metavar="FILE", help="write the report to a file")
     parser.add_argument("--verbose", action="store_true", help="every change, also where there are many")
     _add_steps(parser.add_argument_group("what to do"))
@@ -141,10 +142,8 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
     made.save(output)
     if beside:
         write_file(beside, recipe_toml(made.report.recipe).encode())
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        text = render_json(made.report)
+    if arguments.format != "terminal":
+        text = rendered(made.report, arguments.format)
     else:
         from mlia.render.optimization import render_optimization
 

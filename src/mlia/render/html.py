@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlia.recipe import describe
 from mlia.render.budgets import budget_text
-from mlia.render.text import kibibytes, milliseconds, plural
+from mlia.render.calibration import band_text, evidence_text
+from mlia.render.optimization import fidelity_rows, figure_rows
+from mlia.render.text import kibibytes, milliseconds, plural, source_text
 from mlia.render.web.drawing import draw
+from mlia.render.web.pictures import trade_off_of
 from mlia.render.web.views import TargetView, view_of
-from mlia.report import Report, TensorSummary
+from mlia.report import Optimization, Report, TensorSummary
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -18,8 +22,12 @@ if TYPE_CHECKING:
 TEMPLATES = os.path.join(os.path.dirname(__file__), "web", "templates")
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Report | Optimization) -> str:
     """The report as a page, ending with a newline. The same report gives the same page."""
+    return _optimization(report) if isinstance(report, Optimization) else _report(report)
+
+
+def _report(report: Report) -> str:
     views = [view_of(entry) for entry in report.targets]
     return _template("report.html.j2").render(
         report=report,
@@ -31,6 +39,28 @@ def render_html(report: Report) -> str:
         ms=milliseconds,
         shape=_shape,
         budget_text=budget_text,
+        plural=plural,
+    )
+
+
+def _optimization(report: Optimization) -> str:
+    targets = [
+        (comparison, figure_rows(comparison.before, comparison.after, comparison.calibration is not None), trade_off)
+        for comparison, trade_off in zip(
+            report.comparisons,
+            (trade_off_of(report, number) for number in range(len(report.comparisons))),
+            strict=True,
+        )
+    ]
+    return _template("optimization.html.j2").render(
+        report=report,
+        targets=targets,
+        fidelity=fidelity_rows(report.fidelity_before, report.fidelity_after),
+        recipe=describe(report.recipe),
+        band=lambda rests: band_text(rests) if rests else "",
+        evidence=evidence_text,
+        source=source_text,
+        kibibytes=kibibytes,
         plural=plural,
     )
 

@@ -110,7 +110,7 @@ def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -
     page.heading(f"Target {target.name} ({source_text(comparison.source)}{band})")
     page.table(
         _FIGURES,
-        [row for row in _figure_rows(before, after, comparison.calibration is not None) if row is not None],
+        figure_rows(before, after, comparison.calibration is not None),
     )
     told = comparison.explanation
     gain = f"{comparison.gain:.2f}x in time" if comparison.gain is not None else "no cycles"
@@ -124,7 +124,9 @@ def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -
         page.paragraph("TFLite stores a byte for each weight; what Vela writes to flash is compressed.")
 
 
-def _figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[tuple[str, ...] | None]:
+def figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[tuple[str, ...]]:
+    """Each figure that is there before or after: its name, both, and the gain."""
+
     def row(label: str, show: Callable[[float], str], old: float | None, new: float | None) -> tuple[str, ...] | None:
         if not old and not new:
             return None
@@ -137,7 +139,7 @@ def _figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[t
     def size(value: float) -> str:
         return kibibytes(int(value))
 
-    return [
+    rows = [
         row("total cycles", whole, before.total_cycles, after.total_cycles),
         row("by Vela alone", whole, before.vela_total_cycles, after.vela_total_cycles) if is_calibrated else None,
         row("NPU busy, cycles", whole, before.npu_cycles, after.npu_cycles),
@@ -151,6 +153,7 @@ def _figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[t
         row("TFLite file KiB", size, before.file_bytes, after.file_bytes),
         row("operators on the CPU", whole, before.cpu_operators, after.cpu_operators),
     ]
+    return [each for each in rows if each is not None]
 
 
 def _show_fidelity(page: Page, report: Optimization) -> None:
@@ -159,7 +162,7 @@ def _show_fidelity(page: Page, report: Optimization) -> None:
     marked = ", synthetic calibration" if after.is_synthetic else ""
     page.heading(f"Closeness to {original}, {plural(after.samples, 'held-out sample')}{marked}")
     columns = [Column("", align_right=False), Column("quantized"), Column("optimized")]
-    rows = _fidelity_rows(before, after)
+    rows = fidelity_rows(before, after)
     if before is None:
         columns, rows = [columns[0], columns[2]], [(row[0], row[2]) for row in rows]
     page.table(columns, rows)
@@ -175,7 +178,9 @@ def _show_fidelity(page: Page, report: Optimization) -> None:
         page.paragraph(f"Your own judge: {report.evaluation.before:g} before, {report.evaluation.after:g} after.")
 
 
-def _fidelity_rows(before: Fidelity | None, after: Fidelity) -> list[tuple[str, ...]]:
+def fidelity_rows(before: Fidelity | None, after: Fidelity) -> list[tuple[str, ...]]:
+    """How close the quantized and the optimized model are, figure by figure."""
+
     def both(show: Callable[[TensorFidelity], str], position: int) -> tuple[str, str]:
         return (NOTHING if before is None else show(before.outputs[position])), show(after.outputs[position])
 

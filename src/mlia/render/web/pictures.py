@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from mlia.lives import is_there, peak_time, used_bytes
 from mlia.render.text import count, display_names, identity, kibibytes
-from mlia.report import TargetSummary
+from mlia.report import Optimization, TargetSummary, Trial
 from mlia.results import OperatorCost, Performance, TensorLife
 
 WIDTH, HEIGHT = 480, 300  # of a picture
@@ -73,6 +73,15 @@ class Timeline(Struct, frozen=True):
     at_peak: tuple[str, ...]
 
 
+class TradeOff(Struct, frozen=True):
+    """Recipes by cycles and by error; `before_x` is where the model was in cycles. Chosen and refused ones are told."""
+
+    points: tuple[Mark, ...]
+    before_x: float | None
+    x_ticks: tuple[Mark, ...]
+    y_ticks: tuple[Mark, ...]
+
+
 class _Scale(Struct, frozen=True):
     """A logarithmic scale onto pixels."""
 
@@ -135,6 +144,45 @@ def _roofs(rates: dict[str, float], peak: float, x: _Scale, y: _Scale) -> list[L
     corner = min(peak / rate for rate in rates.values())
     roofs.append(Line(x.at(corner), y.at(peak), x.end, y.at(peak), "peak", f"{peak:g} GMAC/s"))
     return roofs
+
+
+def trade_off_of(report: Optimization, number: int) -> TradeOff | None:
+    """The recipes by their cycles on one target and by their error; None where fewer than two have both."""
+    plain = report.comparisons[number].before.total_cycles
+    known = [(trial, trial.total_cycles[number]) for trial in (*report.trials, *report.suggestions)]
+    found = [(trial, cycles) for trial, cycles in known if cycles]
+    chosen = report.comparisons[number].after.total_cycles
+    own = [(max(each.relative_error for each in report.fidelity_after.outputs), chosen)] if chosen else []
+    if len(found) + len(own) < 2:
+        return None
+    across = [cycles for _, cycles in found] + [cycles for _, cycles in own] + ([plain] if plain else [])
+    up = [trial.relative_error for trial, _ in found] + [error for error, _ in own]
+    wide, high = max(across) * 1.05, max(max(up) * 1.1, 1e-9)
+
+    def place(cycles: float, error: float) -> tuple[float, float]:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * cycles / wide
+        return round(x, 1), round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * error / high, 1)
+
+    points = [
+        Mark("", *place(cycles, trial.relative_error), _kind_of(trial), f"{trial.description}: {count(cycles)} cycles,"
+             f" relative error {trial.relative_error:.4f}{'; ' + trial.objection if trial.objection else ''}")
+        for trial, cycles in found
+    ]  # fmt: skip
+    if not any(trial.is_chosen for trial, _ in found):
+        points += [
+            Mark("", *place(cycles, error), "chosen", f"this result: {count(cycles)} cycles") for error, cycles in own
+        ]
+    ticks = [part * wide / 4 for part in range(4)]
+    return TradeOff(
+        points=tuple(points),
+        before_x=place(plain, 0)[0] if plain else None,
+        x_ticks=tuple(Mark("", place(each, 0)[0], HEIGHT - BOTTOM, "", count(round(each))) for each in ticks),
+        y_ticks=tuple(Mark("", LEFT, place(0, part * high / 4)[1], "", f"{part * high / 4:.3g}") for part in range(5)),
+    )
+
+
+def _kind_of(trial: Trial) -> str:
+    return "chosen" if trial.is_chosen else "refused" if trial.objection else ""
 
 
 def timelines_of(performance: Performance) -> tuple[Timeline, ...]:

@@ -1,0 +1,88 @@
+"""`mlia view`: a saved report again, in any form."""
+
+import argparse
+import sys
+
+from mlia.cli.formats import add_format_option, rendered
+from mlia.cli.limits import add_limit_options, limits_of
+from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
+
+EPILOG = """examples:
+  mlia view report.json
+  mlia view report.json --format html -o report.html
+  mlia view report.json --budget budget.toml --format junit -o limits.xml
+
+A report is what --format json of check, optimize, verify, accuracy or calibrate has written; all forms are for check's,
+terminal and json for all, html also for optimize's.
+exit codes: 0 fine; 1 a limit missed; 2 could not run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.epilog = EPILOG
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("report", metavar="REPORT", help="a file that --format json has written")
+    add_format_option(parser)
+    add_limit_options(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, render, write; returns the exit code."""
+    refuse_overwriting(arguments.report, arguments.output, "the report")
+    from mlia.pipeline.saved import load_saved
+    from mlia.report import Optimization, Report
+
+    limits = limits_of(arguments)
+    found = load_saved(arguments.report)
+    if isinstance(found, Report):
+        if limits is not None:
+            from mlia.pipeline.budgets import with_budgets
+
+            found = with_budgets(found, limits)
+        text = _terminal(found, arguments) if arguments.format == "terminal" else rendered(found, arguments.format)
+        write_output(text, arguments.output)
+        return int(any(not each.is_kept for each in found.budgets))
+    if limits is not None:
+        arguments.parser.error("limits are for reports of `mlia check`")
+    if arguments.format not in ("terminal", "json", *(("html",) if isinstance(found, Optimization) else ())):
+        arguments.parser.error(f"{arguments.format} is for reports of `mlia check`")
+    write_output(_other(found, arguments), arguments.output)
+    return 0
+
+
+def _terminal(report: object, arguments: argparse.Namespace) -> str:
+    from mlia.render.terminal import TerminalStyle, render_terminal
+    from mlia.report import Report
+
+    assert isinstance(report, Report), "it was told apart before"
+    color = can_color(sys.stdout) and not arguments.output
+    return render_terminal(report, TerminalStyle(width=max(terminal_width(), 80), color=color))
+
+
+def _other(found: object, arguments: argparse.Namespace) -> str:
+    """A report of another verb than check, as that verb shows it."""
+    from mlia.accuracy import Accuracy, Refinement
+    from mlia.report import Optimization
+    from mlia.verification import Verification
+
+    width = max(terminal_width(), 80)
+    if arguments.format != "terminal":
+        return rendered(found, arguments.format)
+    if isinstance(found, Optimization):
+        from mlia.render.optimization import render_optimization
+
+        return render_optimization(found, found.optimized.name, "", width, False)
+    if isinstance(found, Verification):
+        from mlia.render.verification import render_verification
+
+        return render_verification(found, width, False, False)
+    if isinstance(found, Refinement):
+        from mlia.render.refinement import render_refinement
+
+        return render_refinement(found, width)
+    assert isinstance(found, Accuracy), "every kind of report has a renderer"
+    from mlia.render.accuracy import render_accuracy
+
+    return render_accuracy(found, width, False)

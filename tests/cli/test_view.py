@@ -1,0 +1,91 @@
+"""`mlia view` shows what was saved as it was shown."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SAMPLE
+from test_cli import mlia
+
+OFF_THE_NPU = ROOT / "examples/off_the_npu.tflite"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "report.json"
+    assert mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", "--format", "json", "-o", path).returncode == 0
+    return path
+
+
+@pytest.mark.parametrize("form", ["terminal", "json", "html"])
+def test_a_check_again(saved: Path, form: str) -> None:
+    again = mlia("view", saved, "--format", form)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", "--format", form).stdout
+
+
+def test_limits_of_a_saved_report(saved: Path) -> None:
+    done = mlia("view", saved, "--max-latency-ms", "1")
+    assert done.returncode == 1
+    assert "MISSED   latency_ms" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("accuracy",),
+        ("verify", SAMPLE, "-t", "ethos-u55-128", "--samples", "1"),
+        ("calibrate", "--measured", f"{SAMPLE}=fvp.log", "-t", "ethos-u55-128", "--dry-run"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_reports_of_other_verbs(
+    command: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fvp.log").write_text("NPU ACTIVE cycles: 90000\n")
+    (tmp_path / "saved.json").write_text(mlia(*command, "--format", "json").stdout)
+    again = mlia("view", "saved.json")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == mlia(*command).stdout
+    refused = mlia("view", "saved.json", "--format", "html")
+    assert refused.returncode == 2
+    assert "html is for reports of `mlia check`" in refused.stderr
+
+
+def test_an_optimization_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = (SAMPLE, "-t", "ethos-u55-128", "--clustering", "-o", "o.tflite", "--format")
+    (tmp_path / "saved.json").write_text(mlia("optimize", *options, "json").stdout)
+    assert mlia("view", "saved.json", "--format", "html").stdout == mlia("optimize", *options, "html").stdout
+    assert "What was done" in mlia("view", "saved.json").stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no report"),
+        (b"[]", "is no report"),
+        (b"{}", "is no report"),
+        (b"\xff\xfe", "is no report"),
+        (b'{"a": ' + b"[" * 5000, "is no report"),
+        (b'{"targets": [], "schema_version": "2.0"}', "is a report of schema 2.0, and this mlia reads"),
+        (b'{"targets": [], "schema_version": "3.0"}', "is a damaged report"),
+    ],
+)
+def test_what_is_no_report_costs_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "saved.json").write_bytes(content)
+    done = mlia("view", tmp_path / "saved.json")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert message in done.stderr
+
+
+def test_a_report_cut_short_is_refused(saved: Path, tmp_path: Path) -> None:
+    whole = saved.read_bytes()
+    for share in (0.1, 0.5, 0.99):
+        (tmp_path / "cut.json").write_bytes(whole[: int(share * len(whole))])
+        assert mlia("view", tmp_path / "cut.json").returncode == 2
+    report = json.loads(whole)
+    report["targets"][0]["results"][0]["performance"]["total_cycles"] = "many"
+    (tmp_path / "odd.json").write_text(json.dumps(report))
+    assert "is a damaged report" in mlia("view", tmp_path / "odd.json").stderr
