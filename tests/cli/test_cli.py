@@ -415,11 +415,11 @@ def test_numbers_and_nests_without_an_end_cost_one_line(text: str, tmp_path: Pat
 def test_limits_decide_the_exit_code(tmp_path: Path) -> None:
     kept = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--max-latency-ms", "1", "--min-npu-percent", "100", "--no-try")
     assert kept.returncode == 0
-    assert "kept     latency_ms 0.1" in kept.stdout
+    assert "kept     latency: 0.1" in kept.stdout
     (tmp_path / "budget.toml").write_text("max_sram_kib = 1\nmax_latency_ms = 1\n")
     missed = mlia("check", SAMPLE, "-t", "ethos-u55-256", "--budget", tmp_path / "budget.toml", "--no-try")
     assert (missed.returncode, missed.stderr) == (1, "")
-    assert "MISSED   sram_kib 21.66, and must be at most 1 KiB; most of it:" in missed.stdout
+    assert "MISSED   SRAM: 21.7 KiB, at most 1.0 KiB allowed; blame operator" in missed.stdout
     assert one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--max-latency-ms", "-1"))
     assert "cannot read the budget" in one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--budget", "none.toml"))
     refused = one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--compatibility", "--max-sram-kib", "5"))

@@ -17,7 +17,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["terminal", "json", "html"])
+@pytest.mark.parametrize("form", ["terminal", "json", "html", "csv", "markdown", "junit", "model-explorer"])
 def test_a_check_again(saved: Path, form: str) -> None:
     again = mlia("view", saved, "--format", form)
     assert (again.returncode, again.stderr) == (0, "")
@@ -27,7 +27,7 @@ def test_a_check_again(saved: Path, form: str) -> None:
 def test_limits_of_a_saved_report(saved: Path) -> None:
     done = mlia("view", saved, "--max-latency-ms", "1")
     assert done.returncode == 1
-    assert "MISSED   latency_ms" in done.stdout
+    assert "MISSED   latency: " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,10 @@ def test_a_report_cut_short_is_refused(saved: Path, tmp_path: Path) -> None:
     report["targets"][0]["results"][0]["performance"]["total_cycles"] = "many"
     (tmp_path / "odd.json").write_text(json.dumps(report))
     assert "is a damaged report" in mlia("view", tmp_path / "odd.json").stderr
+
+
+def test_overlays_are_files_of_a_folder(saved: Path, tmp_path: Path) -> None:
+    assert mlia("view", saved, "--format", "model-explorer", "-o", tmp_path / "overlays").returncode == 0
+    names = {path.name for path in (tmp_path / "overlays").iterdir()}
+    assert {f"ethos-u55-128.{what}.json" for what in ("cycles", "placement", "mac_utilization")} <= names
+    assert mlia("view", saved, "--format", "model-explorer", "-o", saved).returncode == 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlia.cli.formats import add_format_option, rendered
+from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
 from mlia.cli.limits import add_limit_options, limits_of
 from mlia.cli.main import (
     add_model_options,
@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_advice_options(parser)
     add_format_option(parser)
     add_limit_options(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
     parser.add_argument("--width", type=_width, metavar="COLUMNS", help="default: the terminal's, or 80")
     parser.add_argument(
         "--fail-on",
@@ -158,7 +157,10 @@ def _check(arguments: argparse.Namespace) -> int:
         from mlia.pipeline.budgets import with_budgets
 
         report = with_budgets(report, limits)
-    write_output(_rendered(report, arguments), arguments.output)
+    if arguments.format == OVERLAYS and arguments.output:
+        write_overlays(report, arguments.output)
+    else:
+        write_output(_rendered(report, arguments), arguments.output)
     if isinstance(report.fixed, Skipped):
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
@@ -167,7 +169,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _rendered(report: "Report", arguments: argparse.Namespace) -> str:
     if arguments.format != "terminal":
-        return rendered(report, arguments.format)
+        return rendered(report, arguments.format, arguments.model)
     from mlia.render.terminal import TerminalStyle, render_terminal
 
     style = TerminalStyle(

@@ -2,17 +2,51 @@
 
 import argparse
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-# Each is render_<word>(report) -> text, of the module mlia.render.<word>.
-FORMATS = ("json", "html")
+from mlia.cli.main import write_output
+
+if TYPE_CHECKING:
+    from mlia.report import Report
+
+# Each is render_<word>(report) -> text, of the module mlia.render.<word>; those of NAMING take the model's path too.
+FORMATS = ("json", "html", "csv", "markdown", "github", "junit", "sarif", "model-explorer")
+NAMING = ("github", "sarif")
+OVERLAYS = "model-explorer"
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
-    """Add --format."""
+    """Add --format and --output."""
     parser.add_argument("--format", choices=("terminal", *FORMATS), default="terminal", help="default: terminal")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write it to a file; overlays of model-explorer to a folder"
+    )
 
 
-def rendered(report: object, form: str) -> str:
-    """The report in one of FORMATS: that of a check; json is for any, html for an optimization as well."""
+def rendered(report: object, form: str, file: str = "") -> str:
+    """The report in one of FORMATS: that of a check; json is for any, html for an optimization as well.
+
+    `file` is where the model is, for forms that point at it.
+    """
     word = form.replace("-", "_")
-    return str(getattr(import_module(f"mlia.render.{word}"), f"render_{word}")(report))
+    render = getattr(import_module(f"mlia.render.{word}"), f"render_{word}")
+    return str(render(report, file) if form in NAMING and file else render(report))
+
+
+def write_overlays(report: "Report", folder: str) -> None:
+    """A file for each overlay of each target, "<target>.<overlay>.json".
+
+    Raises:
+        OutputError: the folder is a file, or cannot be written.
+    """
+    import os
+
+    from mlia.errors import OutputError
+    from mlia.render.model_explorer import model_explorer_overlays
+
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write overlays to {folder}: {error.strerror}") from None
+    for name, text in model_explorer_overlays(report).items():
+        write_output(text, os.path.join(folder, f"{name}.json"))

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mlia.cli.formats import add_format_option, rendered
+from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
 from mlia.cli.limits import add_limit_options, limits_of
 from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
 
@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="REPORT", help="a file that --format json has written")
     add_format_option(parser)
     add_limit_options(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,8 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
             from mlia.pipeline.budgets import with_budgets
 
             found = with_budgets(found, limits)
-        text = _terminal(found, arguments) if arguments.format == "terminal" else rendered(found, arguments.format)
-        write_output(text, arguments.output)
+        if arguments.format == OVERLAYS and arguments.output:
+            write_overlays(found, arguments.output)
+        else:
+            is_text = arguments.format == "terminal"
+            write_output(
+                _terminal(found, arguments) if is_text else rendered(found, arguments.format), arguments.output
+            )
         return int(any(not each.is_kept for each in found.budgets))
     if limits is not None:
         arguments.parser.error("limits are for reports of `mlia check`")

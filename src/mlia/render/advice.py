@@ -72,7 +72,7 @@ def show_fixed(page: Page, fixed: Fixed | Skipped, quantized: str) -> None:
     for change in fixed.applied:
         page.paragraph(f"{change.transform} {change.where}: {change.what}", "applied", LABEL)
     if fixed.applied:
-        page.paragraph(f"{_difference(fixed.before, fixed.after)}; {fixed.proof}", "brought", LABEL)
+        page.paragraph(f"{difference(fixed.before, fixed.after)}; {fixed.proof}", "brought", LABEL)
     for skipped in fixed.left:
         page.paragraph(f"{skipped.what}: {skipped.reason}", "left", LABEL)
 
@@ -114,8 +114,8 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
     for attempt in attempts if everything else useful:
         kept = f" [{attempt.kept_as}]" if attempt.kept_as else ""
         safety = "" if attempt.target else f" ({attempt.safety})"  # another target changes no numbers
-        difference = _difference(attempt.before, attempt.after)
-        page.paragraph(f"tried {attempt.what}{safety}: {difference}{kept}", hang=HANG)
+        brought = difference(attempt.before, attempt.after)
+        page.paragraph(f"tried {attempt.what}{safety}: {brought}{kept}", hang=HANG)
     if attempts and not any(attempt.is_gain for attempt in attempts):
         page.paragraph(f"That {'is not enough' if _helps(attempts[0]) else 'brings nothing'} here.", hang=HANG)
     reasons = [_reason(skipped, len(untried)) for skipped in untried if everything or not attempts]
@@ -159,7 +159,7 @@ def _where(operators: Sequence[OperatorId]) -> str:
     return f" (operator{'s' if len(names) > 1 else ''} {', '.join(names[:OPERATORS_SHOWN])}{more})"
 
 
-def _difference(before: Figures, after: Figures) -> str:
+def difference(before: Figures, after: Figures) -> str:
     """The figures that changed: time and SRAM always, others where they did."""
     parts = [_time(before, after)]
     for name, old, new in (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.advice import Advice, Attempt, Severity
-from mlia.render.advice import _difference as difference
+from mlia.render.advice import difference
 from mlia.render.calibration import band_text
 from mlia.render.text import NOTHING, count, identity, kibibytes, milliseconds, percent, plural, source_text
 from mlia.report import Blamed, Budget, Report, TargetReport

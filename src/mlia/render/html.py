@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlia.recipe import describe
-from mlia.render.budgets import budget_text
+from mlia.render.budgets import limit_text
 from mlia.render.calibration import band_text, evidence_text
 from mlia.render.optimization import fidelity_rows, figure_rows
 from mlia.render.text import kibibytes, milliseconds, plural, source_text
@@ -38,7 +38,7 @@ def _report(report: Report) -> str:
         kibibytes=kibibytes,
         ms=milliseconds,
         shape=_shape,
-        budget_text=budget_text,
+        limit_text=limit_text,
         plural=plural,
     )
 
