@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mlia.difference import Difference
     from mlia.errors import (
         BackendError,
         BackendUnavailable,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlia.graph.load import load_model
     from mlia.pipeline.calibrating import Refined, calibrate
     from mlia.pipeline.checking import check
+    from mlia.pipeline.comparing import compare
     from mlia.pipeline.converting import Converted, convert
     from mlia.pipeline.executing import simulate, verify
     from mlia.pipeline.limits import Limits
@@ -35,6 +37,7 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Converted",
+    "Difference",
     "Limits",
     "MeasurementError",
     "MliaError",
@@ -53,6 +56,7 @@ __all__ = [
     "Verification",
     "calibrate",
     "check",
+    "compare",
     "convert",
     "load_model",
     "load_target",
@@ -66,6 +70,8 @@ _HOMES = {
     "calibrate": "mlia.pipeline.calibrating",
     "Refined": "mlia.pipeline.calibrating",
     "check": "mlia.pipeline.checking",
+    "compare": "mlia.pipeline.comparing",
+    "Difference": "mlia.difference",
     "convert": "mlia.pipeline.converting",
     "Converted": "mlia.pipeline.converting",
     "load_model": "mlia.graph.load",
