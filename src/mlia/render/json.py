@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from mlia.accuracy import Accuracy, Refinement
+from mlia.difference import Difference
 from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
@@ -15,10 +16,11 @@ SCHEMAS = {
     "verify": ("mlia-verification", Verification),
     "accuracy": ("mlia-accuracy", Accuracy),
     "calibrate": ("mlia-refinement", Refinement),
+    "compare": ("mlia-difference", Difference),
 }
 
 
-def render_json(report: Report | Optimization | Verification | Accuracy | Refinement) -> str:
+def render_json(report: Report | Optimization | Verification | Accuracy | Refinement | Difference) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
