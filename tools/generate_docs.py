@@ -91,6 +91,7 @@ def main() -> int:
         "verification.schema.json": render_schema("verify"),
         "accuracy.schema.json": render_schema("accuracy"),
         "refinement.schema.json": render_schema("calibrate"),
+        "difference.schema.json": render_schema("compare"),
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -17,6 +17,8 @@ from mlia.errors import MliaError
 # Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
 VERBS = {
     "check": "which operators run on the NPU, and what they cost",
+    "compare": "what changed from one model to another: operators, time and memory",
+    "diff": "the same as compare",
     "target": "list targets, or show one",
     "verify": "execute the NPU's command stream, and compare it with the model bit by bit",
     "run": "what the NPU will compute for given inputs",

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    verbs = ("check", "optimize", "verify", "accuracy", "calibrate")
+    verbs = ("check", "optimize", "verify", "accuracy", "calibrate", "compare")
     parser.add_argument("of", choices=verbs, nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
