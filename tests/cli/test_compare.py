@@ -80,7 +80,7 @@ def test_lines_fit_a_terminal_of_80_columns(saved: tuple[Path, Path]) -> None:
         (["missing.json", "REPORT"], "cannot read missing.json: No such file"),
         (["TRUNCATED", "REPORT"], "Input data was truncated"),
         (["OLD", "REPORT"], "its schema is version 2.0, and this mlia reads 3.x"),
-        (["{}", "REPORT"], "is no report of a check (Object missing required field `schema_version`)"),
+        (["{}", "REPORT"], "is no report; --format json of a verb writes one"),
         (["TEXT", "REPORT", *U55], "its format is not known"),
         (["DEEP", "REPORT"], "it is nested too deeply"),
         (["NO_GRAPH", "REPORT"], "does not list the operators"),

@@ -64,12 +64,12 @@ def test_an_optimization_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no report"),
+        (b"", "Input data was truncated"),
         (b"[]", "is no report"),
         (b"{}", "is no report"),
-        (b"\xff\xfe", "is no report"),
-        (b'{"a": ' + b"[" * 5000, "is no report"),
-        (b'{"targets": [], "schema_version": "2.0"}', "is a report of schema 2.0, and this mlia reads"),
+        (b"\xff\xfe", "JSON is malformed"),
+        (b'{"a": ' + b"[" * 5000, "nested too deeply"),
+        (b'{"targets": [], "schema_version": "2.0"}', "its schema is version 2.0, and this mlia reads"),
         (b'{"targets": [], "schema_version": "3.0"}', "is a damaged report"),
     ],
 )

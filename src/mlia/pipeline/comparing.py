@@ -52,7 +52,8 @@ def compare(
         progress: is told what is being done.
 
     Raises:
-        ModelError: a model or a report cannot be read, or both are the same file.
+        ModelError: a model cannot be read, or both are the same file.
+        ReportError: a report cannot be read.
         TargetError: no such target, none for a model, or none that both sides have.
         TransformError: a model cannot be quantized, or the calibration data do not fit it.
         BackendError: the compiler refused a model, crashed, or took too long; or no such estimator.

@@ -2,16 +2,11 @@
 
 from pathlib import Path
 
-import msgspec
-
-from mlia.errors import ModelError
-from mlia.report import SCHEMA_VERSION, Report
+from mlia.errors import ModelError, ReportError
+from mlia.pipeline.saved import decode_saved
+from mlia.report import Report
 
 WRITE = "`mlia check --format json` writes one"
-
-
-class _Versioned(msgspec.Struct):
-    schema_version: str
 
 
 def read_report(path: str | Path) -> Report | None:
@@ -20,7 +15,8 @@ def read_report(path: str | Path) -> Report | None:
     What the file is tells its content, never its name.
 
     Raises:
-        ModelError: it is JSON, but no report of a check that this version reads.
+        ReportError: it is JSON, but no report of a check that this version reads.
+        ModelError: it cannot be read at all.
     """
     path = Path(path)
     try:
@@ -39,23 +35,11 @@ def read_report(path: str | Path) -> Report | None:
 
 
 def _decoded(path: Path, content: bytes) -> Report:
-    ours = SCHEMA_VERSION.partition(".")[0]
-    try:
-        version = msgspec.json.decode(content, type=_Versioned).schema_version
-        if version.partition(".")[0] != ours:
-            raise ModelError(
-                f"cannot read the report {path}: its schema is version {version}, and this mlia reads {ours}.x; check"
-                " the model again"
-            )
-        report = msgspec.json.decode(content, type=Report)
-    except RecursionError:
-        raise ModelError(f"cannot read the report {path}: it is nested too deeply") from None
-    except msgspec.ValidationError as error:
-        raise ModelError(f"{path} is no report of a check ({error}); {WRITE}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot read the report {path}: {error}") from None
+    report = decode_saved(path, content)
+    if not isinstance(report, Report):
+        raise ReportError(f"{path} is the report of another verb; {WRITE}")
     if not report.targets or not all(entry.results for entry in report.targets):
-        raise ModelError(f"the report {path} says nothing of any target; {WRITE}")
+        raise ReportError(f"the report {path} says nothing of any target; {WRITE}")
     if report.model.operators and not report.model.graph:
-        raise ModelError(f"the report {path} does not list the operators, as old ones did not; check the model again")
+        raise ReportError(f"the report {path} does not list the operators, as old ones did not; check the model again")
     return report

@@ -6,12 +6,15 @@ import msgspec
 from msgspec import Struct
 
 from mlia.accuracy import Accuracy, Refinement
+from mlia.difference import Difference
 from mlia.errors import ReportError
 from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
-# A field that only one kind of report has tells which it is.
+WRITE = "--format json of a verb writes one"
+# A field that the kinds before it do not have tells which it is.
 KINDS: dict[str, type[Struct]] = {
+    "missing_targets": Difference,
     "targets": Report,
     "comparisons": Optimization,
     "reference": Verification,
@@ -27,33 +30,35 @@ def load_saved(path: str) -> Struct:
         ReportError: it cannot be read, is no report, or is one of another version.
     """
     try:
-        content = Path(path).read_bytes()
-        fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        return decode_saved(path, Path(path).read_bytes())
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}") from None
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        raise ReportError(f"{path} is no report: it is not the JSON that --format json writes") from None
-    kind = next((kind for name, kind in KINDS.items() if name in fields), None)
-    if kind is None or "schema_version" not in fields:
-        raise ReportError(f"{path} is no report: it is not the JSON that --format json writes")
-    version = bytes(fields["schema_version"]).decode(errors="replace").strip('"')
-    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
-        raise ReportError(
-            f"{path} is a report of schema {version[:20]}, and this mlia reads {SCHEMA_VERSION}: make it anew"
-        )
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise ReportError(f"{path} is a damaged report: {error}") from None
 
 
-def load_report(path: str) -> Report:
-    """The report of a check.
+def decode_saved(path: str | Path, content: bytes) -> Struct:
+    """The same from what was read; `path` is named in what goes wrong.
 
     Raises:
-        ReportError: as load_saved(), or it is of another verb.
+        ReportError: it is no report, or one of another version.
     """
-    found = load_saved(path)
-    if not isinstance(found, Report):
-        raise ReportError(f"{path} is the report of another verb, and that of `mlia check` is needed")
-    return found
+    try:
+        fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    except RecursionError:
+        raise ReportError(f"cannot read the report {path}: it is nested too deeply") from None
+    except msgspec.ValidationError:
+        raise ReportError(f"{path} is no report; {WRITE}") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ReportError(f"cannot read the report {path}: {error}") from None
+    kind = next((kind for name, kind in KINDS.items() if name in fields), None)
+    if kind is None or "schema_version" not in fields:
+        raise ReportError(f"{path} is no report; {WRITE}")
+    version, ours = bytes(fields["schema_version"]).decode(errors="replace").strip('"')[:20], SCHEMA_VERSION
+    if version.partition(".")[0] != ours.partition(".")[0]:
+        reads = f"and this mlia reads {ours.partition('.')[0]}.x; make it anew"
+        raise ReportError(f"cannot read the report {path}: its schema is version {version}, {reads}")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise ReportError(f"cannot read the report {path}: it is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ReportError(f"{path} is a damaged report: {error}") from None

@@ -170,7 +170,7 @@ def _advised(group: Grouped, is_for_several: bool) -> list[str]:
     if tried := tried_text(advice):
         on = f" on {prose(group.targets[0])}" if len(group.targets) > 1 else ""
         lines.append(f"  <br>{prose(tried.replace(' -> ', ' → '))}{on}")
-    return lines
+    return [line.rstrip() for line in lines]  # two spaces at the end would break the line
 
 
 def _slowest(entry: TargetReport, result: Result) -> list[str]:
