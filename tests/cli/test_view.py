@@ -96,3 +96,15 @@ def test_overlays_are_files_of_a_folder(saved: Path, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "overlays").iterdir()}
     assert {f"ethos-u55-128.{what}.json" for what in ("cycles", "placement", "mac_utilization")} <= names
     assert mlia("view", saved, "--format", "model-explorer", "-o", saved).returncode == 2
+
+
+def test_a_baseline(saved: Path) -> None:
+    kept = mlia(
+        "check", OFF_THE_NPU, "-t", "ethos-u55-128", "--no-try", "--max-regression-percent", "1", "--baseline", saved
+    )
+    assert kept.returncode == 0
+    assert "kept     latency above the baseline's: 0.0 %" in kept.stdout
+    for options in (("--baseline", saved), ("--max-regression-percent", "1")):
+        assert mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", *options).returncode == 2
+    none = mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", "--max-regression-percent", "1", "--baseline", OFF_THE_NPU)
+    assert (none.returncode, len(none.stderr.splitlines())) == (2, 1)

@@ -111,3 +111,14 @@ def test_what_is_no_budget_is_refused(text: str, message: str, tmp_path: Path) -
     (tmp_path / "budget.toml").write_text(text)
     with pytest.raises(TargetError, match=message):
         load_budget(str(tmp_path / "budget.toml"))
+
+
+def test_a_regression_is_against_a_baseline(whole: Report, split: Report) -> None:
+    (same,) = with_budgets(whole, BudgetFile(max_regression_percent=0), whole).budgets
+    assert (same.figure, same.value, same.is_kept) == ("regression_percent", 0, True)
+    narrow = mlia.check(OFF_THE_NPU, "ethos-u55-256", try_remedies=False)
+    (slower,) = with_budgets(narrow, BudgetFile(max_regression_percent=10), whole).budgets
+    assert not slower.is_kept
+    assert slower.blamed[0].kind == "TRANSPOSE_CONV"
+    with pytest.raises(TargetError, match="needs a baseline"):
+        with_budgets(whole, BudgetFile(max_regression_percent=10))

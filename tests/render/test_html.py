@@ -62,6 +62,15 @@ def test_an_optimization_has_a_page_too(report: mlia.Optimization) -> None:
     assert page.count('class="trial') == len(report.trials) + len(report.suggestions)
 
 
+def test_a_difference_has_a_page_too() -> None:
+    found = mlia.compare(SAMPLE, ROOT / "examples/off_the_npu.tflite", ["ethos-u55-128", "cortex-m55"])
+    page = render_html(found)
+    assert page == render_html(found)
+    assert not re.search(r"(?:src|href)=\"(?!#)|https?://", page)
+    for text in ("Where the time went", "TRANSPOSE_CONV", "conv_1", "cortex-m55", "Removed", "% more time"):
+        assert text in page, text
+
+
 def test_every_operator_has_a_bar_and_a_box(tmp_path: Path) -> None:
     report = mlia.check(ROOT / "examples/off_the_npu.tflite", "ethos-u55-128", try_remedies=False)
     (view,) = [view_of(entry) for entry in report.targets]

@@ -156,7 +156,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if limits is not None:
         from mlia.pipeline.budgets import with_budgets
 
-        report = with_budgets(report, limits)
+        report = with_budgets(report, *limits)
     if arguments.format == OVERLAYS and arguments.output:
         write_overlays(report, arguments.output)
     else:

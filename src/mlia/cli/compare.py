@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 
+from mlia.cli.formats import rendered
 from mlia.cli.main import (
     TARGET,
     add_input_shape_option,
@@ -20,6 +21,7 @@ EPILOG = """examples:
   mlia compare old.tflite new.tflite -t ethos-u55-256
   mlia compare baseline.json new.tflite -t ethos-u55-256 --max-regression-percent 2
   mlia compare baseline.json new.json --format markdown -o comment.md
+  mlia compare old.tflite new.tflite -t ethos-u85-256 --format html -o compared.html
 
 BEFORE and AFTER are models, or reports of `mlia check --format json`. Operators are matched by name, kind and shape.
 exit codes: 0 fine; 1 slower by more than --max-regression-percent, or nobody can tell; 2 could not run
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all-operators", action="store_true", help="every operator, also those that are as before")
     parser.add_argument(
-        "--format", choices=("terminal", "json", "markdown"), default="terminal", help="default: terminal"
+        "--format", choices=("terminal", "json", "markdown", "html"), default="terminal", help="default: terminal"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the comparison to a file")
 
@@ -84,10 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             progress=progress,
         )
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        text = render_json(found)
+    if arguments.format in ("json", "html"):
+        text = rendered(found, arguments.format)
     elif arguments.format == "markdown":
         from mlia.render.difference_markdown import render_difference_markdown
 

@@ -5,37 +5,48 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile
+    from mlia.report import Report
 
 OPTIONS = {
     "max_latency_ms": ("MS", "of one inference, the host's part included"),
     "max_sram_kib": ("KIB", "SRAM at its peak; the tensor arena on a Cortex-M alone"),
     "max_flash_kib": ("KIB", "what is stored in flash; the model's file on a Cortex-M alone"),
     "min_npu_percent": ("PERCENT", "of the operators on the NPU"),
+    "max_regression_percent": ("PERCENT", "how much longer it may take than the baseline"),
 }
 
 
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
-    """Add --budget and an option for each limit."""
+    """Add --budget, --baseline and an option for each limit."""
     group = parser.add_argument_group("limits; a miss is exit code 1, and names the operators to blame")
     group.add_argument("--budget", metavar="FILE", help="a TOML file with limits, also for single targets")
     for name, (metavar, text) in OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=float, metavar=metavar, help=text)
+    group.add_argument("--baseline", metavar="REPORT", help="a JSON report of `mlia check` to compare with")
 
 
-def limits_of(arguments: argparse.Namespace) -> "BudgetFile | None":
-    """The limits that were set, options above the file; None without any.
+def limits_of(arguments: argparse.Namespace) -> "tuple[BudgetFile, Report | None] | None":
+    """The limits that were set, options above the file, and the baseline; None without any.
 
     Raises:
         TargetError: a limit that cannot be, or a file that cannot be read.
+        ReportError: the baseline cannot be read.
     """
     given = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
     if not given and arguments.budget is None:
+        if arguments.baseline is not None:
+            arguments.parser.error("--baseline goes with --max-regression-percent")
         return None
     from msgspec.structs import replace
 
-    from mlia.pipeline.budgets import BudgetFile, check_allowed, load_budget
+    from mlia.pipeline.budgets import BudgetFile, check_budget, load_budget
+    from mlia.pipeline.reports import load_report
 
     file = load_budget(arguments.budget) if arguments.budget is not None else BudgetFile()
     file = replace(file, **given)
-    check_allowed(file)
-    return file
+    check_budget(file)
+    if file.max_regression_percent is not None and arguments.baseline is None:
+        arguments.parser.error("--max-regression-percent needs --baseline, the report of the model before")
+    if file.max_regression_percent is None and arguments.baseline is not None:
+        arguments.parser.error("--baseline goes with --max-regression-percent")
+    return file, load_report(arguments.baseline) if arguments.baseline is not None else None

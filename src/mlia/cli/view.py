@@ -12,8 +12,8 @@ EPILOG = """examples:
   mlia view report.json --format html -o report.html
   mlia view report.json --budget budget.toml --format junit -o limits.xml
 
-A report is what --format json of check, optimize, verify, accuracy or calibrate has written; all forms are for check's,
-terminal and json for all, html also for optimize's.
+A report is what --format json of check, compare, optimize, verify, accuracy or calibrate has written; all forms are for
+check's, terminal and json for all, html for optimize's and compare's as well, markdown for compare's.
 exit codes: 0 fine; 1 a limit missed; 2 could not run
 """
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, render, write; returns the exit code."""
     refuse_overwriting(arguments.report, arguments.output, "the report")
+    from mlia.difference import Difference
     from mlia.pipeline.saved import load_saved
     from mlia.report import Optimization, Report
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         if limits is not None:
             from mlia.pipeline.budgets import with_budgets
 
-            found = with_budgets(found, limits)
+            found = with_budgets(found, *limits)
         if arguments.format == OVERLAYS and arguments.output:
             write_overlays(found, arguments.output)
         else:
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         return int(any(not each.is_kept for each in found.budgets))
     if limits is not None:
         arguments.parser.error("limits are for reports of `mlia check`")
-    if arguments.format not in ("terminal", "json", *(("html",) if isinstance(found, Optimization) else ())):
+    forms = {Optimization: ("html",), Difference: ("html", "markdown")}.get(type(found), ())
+    if arguments.format not in ("terminal", "json", *forms):
         arguments.parser.error(f"{arguments.format} is for reports of `mlia check`")
     write_output(_other(found, arguments), arguments.output)
     return 0
@@ -68,10 +70,17 @@ def _terminal(report: object, arguments: argparse.Namespace) -> str:
 def _other(found: object, arguments: argparse.Namespace) -> str:
     """A report of another verb than check, as that verb shows it."""
     from mlia.accuracy import Accuracy, Refinement
+    from mlia.difference import Difference
     from mlia.report import Optimization
     from mlia.verification import Verification
 
     width = max(terminal_width(), 80)
+    if isinstance(found, Difference) and arguments.format in ("terminal", "markdown"):
+        from mlia.render.difference import render_difference
+        from mlia.render.difference_markdown import render_difference_markdown
+
+        is_text = arguments.format == "terminal"
+        return render_difference(found, width, False, False) if is_text else render_difference_markdown(found)
     if arguments.format != "terminal":
         return rendered(found, arguments.format)
     if isinstance(found, Optimization):

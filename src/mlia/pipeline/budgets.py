@@ -27,8 +27,12 @@ class Allowed(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BudgetFile(Allowed, frozen=True, forbid_unknown_fields=True):
-    """A budget.toml: limits for every target, and others for some of them, by name."""
+    """A budget.toml: limits for every target, and others for some of them, by name.
 
+    `max_regression_percent` is how much longer it may take than a baseline, on each target.
+    """
+
+    max_regression_percent: float | None = None
     targets: dict[str, Allowed] = {}
 
 
@@ -44,30 +48,34 @@ def load_budget(path: str) -> BudgetFile:
         raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise TargetError(f"the budget {path} is not one: {str(error).rstrip('.')}") from None
-    for allowed in (found, *found.targets.values()):
-        check_allowed(allowed)
+    check_budget(found)
     return found
 
 
-def check_allowed(allowed: Allowed) -> None:
+def check_budget(file: BudgetFile) -> None:
     """Refuse limits that nothing can be held against.
 
     Raises:
         TargetError: a limit that is no number, negative, or a share above all.
     """
-    for name in Allowed.__struct_fields__:
+    for allowed in (file, *file.targets.values()):
+        _check_allowed(allowed)
+
+
+def _check_allowed(allowed: Allowed) -> None:
+    for name in allowed.__struct_fields__:
         value = getattr(allowed, name)
-        if value is not None and not 0 <= value < math.inf:
+        if isinstance(value, float | int) and not 0 <= value < math.inf:
             raise TargetError(f"{name} is {value:g}; give a number from 0 up")
     if allowed.min_npu_percent is not None and allowed.min_npu_percent > 100:
         raise TargetError(f"min_npu_percent is {allowed.min_npu_percent:g}; there are 100 percent")
 
 
-def with_budgets(report: Report, file: BudgetFile) -> Report:
+def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = None) -> Report:
     """The report with each limit, kept or missed, for each of its targets.
 
     Raises:
-        TargetError: the file has limits for a target that is not in the report.
+        TargetError: the file has limits for a target that is not in the report, or for a regression without a baseline.
     """
     names = [entry.target.name for entry in report.targets]
     if unknown := [name for name in file.targets if name not in names]:
@@ -75,6 +83,12 @@ def with_budgets(report: Report, file: BudgetFile) -> Report:
     budgets = tuple(
         budget for entry in report.targets for budget in _budgets(entry, report.model.graph, _for_target(file, entry))
     )
+    if file.max_regression_percent is not None:
+        if baseline is None:
+            raise TargetError("a limit of the regression needs a baseline, the report of the model before")
+        from mlia.pipeline.comparing import compare
+
+        budgets += compare(baseline, report, max_regression_percent=file.max_regression_percent).budgets
     return replace(report, budgets=budgets)
 
 

@@ -3,10 +3,18 @@
 from pathlib import Path
 
 from mlia.errors import ModelError, ReportError
-from mlia.pipeline.saved import decode_saved
+from mlia.pipeline.saved import WRITE, decode_saved, load_saved
 from mlia.report import Report
 
-WRITE = "`mlia check --format json` writes one"
+
+def load_report(path: str) -> Report:
+    """The report that a file holds.
+
+    Raises:
+        ReportError: it is no report of a check that this version reads.
+    """
+    found = load_saved(path)
+    return _checked(Path(path), found)
 
 
 def read_report(path: str | Path) -> Report | None:
@@ -31,11 +39,10 @@ def read_report(path: str | Path) -> Report | None:
             content = start + file.read()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
-    return _decoded(path, content)
+    return _checked(path, decode_saved(path, content))
 
 
-def _decoded(path: Path, content: bytes) -> Report:
-    report = decode_saved(path, content)
+def _checked(path: Path, report: object) -> Report:
     if not isinstance(report, Report):
         raise ReportError(f"{path} is the report of another verb; {WRITE}")
     if not report.targets or not all(entry.results for entry in report.targets):

@@ -6,11 +6,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlia.difference import Difference
 from mlia.recipe import describe
 from mlia.render.budgets import limit_text
 from mlia.render.calibration import band_text, evidence_text
+from mlia.render.difference_parts import (
+    estimate_text,
+    groups,
+    names_of,
+    not_measured,
+    operator_rows,
+    side_text,
+    total_rows,
+    unknown_lines,
+    verdict_text,
+)
 from mlia.render.optimization import fidelity_rows, figure_rows
 from mlia.render.text import kibibytes, milliseconds, plural, source_text
+from mlia.render.web.changes import changes_of
 from mlia.render.web.drawing import draw
 from mlia.render.web.pictures import trade_off_of
 from mlia.render.web.views import TargetView, view_of
@@ -22,8 +35,10 @@ if TYPE_CHECKING:
 TEMPLATES = os.path.join(os.path.dirname(__file__), "web", "templates")
 
 
-def render_html(report: Report | Optimization) -> str:
+def render_html(report: Report | Optimization | Difference) -> str:
     """The report as a page, ending with a newline. The same report gives the same page."""
+    if isinstance(report, Difference):
+        return _difference(report)
     return _optimization(report) if isinstance(report, Optimization) else _report(report)
 
 
@@ -62,6 +77,24 @@ def _optimization(report: Optimization) -> str:
         source=source_text,
         kibibytes=kibibytes,
         plural=plural,
+    )
+
+
+def _difference(report: Difference) -> str:
+    targets = [
+        (entry, verdict_text(entry), total_rows(entry), [(each, operator_rows(entry, each)) for each in groups(entry)])
+        for entry in report.targets
+    ]
+    return _template("difference.html.j2").render(
+        report=report,
+        targets=targets,
+        names=names_of(report),
+        side=side_text,
+        estimate=estimate_text,
+        unknown=unknown_lines,
+        not_measured=not_measured,
+        bars=changes_of,
+        limit_text=limit_text,
     )
 
 
