@@ -7,18 +7,14 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sample import ADVISED, CPU_RESULT, NOTHING_ADVISED, RESULT, SAMPLE_REPORT, TARGET
+from sample import CPU_ENTRY, NOTHING_ADVISED, RESULT, SAMPLE_REPORT, SECOND, TARGET
+from sample import CPU_REPORT as CPU_ALONE
 
 from mlia.report import Report, TargetReport
 from mlia.results import NOT_ASKED, Skipped
 
 GOLDEN = Path(__file__).parent / "golden"
-CPU_TARGET = replace(
-    TARGET, name="cortex-m55", npu=None, macs_per_cycle=None, system_config=None, memory_mode=None, memories=()
-)
-CPU_ENTRY = TargetReport(CPU_TARGET, (CPU_RESULT,), NOTHING_ADVISED)
-CPU_REPORT = replace(SAMPLE_REPORT, targets=(CPU_ENTRY,), budgets=(), fixed=None)
-SECOND = TargetReport(replace(TARGET, name="ethos-u55-128", macs_per_cycle=128), (RESULT,), ADVISED)
+CPU_REPORT = replace(CPU_ALONE, budgets=())
 SEVERAL = replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, SECOND, CPU_ENTRY))
 
 
