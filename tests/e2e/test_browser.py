@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SAMPLE
+from msgspec.structs import replace
 
 import mlia
 from mlia.graph.tflite_writer import write_tflite
+from mlia.recipe import Clustering
 from mlia.render.html import render_html
+from mlia.report import TargetReport
 from mlia.testing import IntegerSketch
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -47,14 +50,35 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for number in range(500):
         x = net.filter("CONV_2D", x, filters=16, name=f"stage{number // 50}/conv{number}")
     (folder / "long.tflite").write_bytes(write_tflite(net.graph([x])))
-    reports = {
+    reports: dict[str, Any] = {
         "sample": mlia.check(SAMPLE, "ethos-u55-256"),
         "split": mlia.check(ROOT / "examples/off_the_npu.tflite", ["ethos-u55-128", "ethos-u85-256", "cortex-m7"]),
         "long": mlia.check(folder / "long.tflite", "ethos-u55-128", try_remedies=False),
     }
+    options = {"try_remedies": False}
+    before, after = mlia.check(SAMPLE, "ethos-u55-256", **options), reports["split"]  # type: ignore[arg-type]
+    reports["difference"] = mlia.compare(before, replace(after, targets=(renamed(after.targets[0]),)))
+    reports["optimization"] = mlia.optimize(SAMPLE, "ethos-u55-256", mlia.Recipe(clustering=Clustering(16))).report
     for name, report in reports.items():
         (folder / f"{name}.html").write_text(render_html(report))
     return {name: folder / f"{name}.html" for name in reports}
+
+
+def renamed(entry: TargetReport) -> TargetReport:
+    """The same as if it were of the other's target: for a picture it does not matter."""
+    return replace(entry, target=replace(entry.target, name="ethos-u55-256"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["difference", "optimization"])
+def test_other_pages_open_without_complaint(browser: Any, pages: dict[str, Path], name: str, width: int) -> None:
+    opened(browser, pages[name], width)
+    assert browser.get_log("browser") == []
+    assert script(browser, "document.querySelectorAll('.figures tr').length") > 5
+    assert script(browser, "document.documentElement.scrollWidth") <= width
+    before = script(browser, "getComputedStyle(document.body).backgroundColor")
+    browser.find_element("id", "theme").click()
+    assert script(browser, "getComputedStyle(document.body).backgroundColor") != before
 
 
 def opened(browser: Any, page: Path, width: int = 1280) -> None:

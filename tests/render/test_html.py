@@ -84,6 +84,7 @@ def test_every_operator_has_a_bar_and_a_box(tmp_path: Path) -> None:
     assert drawing is not None
     assert {each.key for each in drawing.nodes} == {each.key for each in view.operators}
     page = render_html(report)
+    assert page.count("<td>CPU</td><td>CMP0") == 2
     assert page.count('role="option"') == page.count('class="node"') == 6
 
 

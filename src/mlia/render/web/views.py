@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from mlia.render.advice import codes_by_operator
 from mlia.render.calibration import band_text, evidence_text
 from mlia.render.text import (
     NOTHING,
@@ -51,7 +53,8 @@ class OperatorView(Struct, frozen=True):
     """One operator as it is drawn. `key` is its subgraph and index, "0.3".
 
     `unit` is npu, memory (the NPU, waiting), cpu, folded or removed. Of the longest bar it takes `width_percent`, and
-    its units work in `busy_percent` of that. `details` are labels and texts.
+    its units work in `busy_percent` of that. `why` has the codes of advice on why it is not on the NPU. `details` are
+    labels and texts.
     """
 
     key: str
@@ -65,6 +68,12 @@ class OperatorView(Struct, frozen=True):
     width_percent: float
     busy_percent: float
     details: tuple[tuple[str, str], ...]
+    why: str = ""
+
+    @property
+    def placed(self) -> str:
+        """Where it runs, in a word."""
+        return {"npu": "NPU", "memory": "NPU", "cpu": "CPU", "folded": "NPU, folded"}.get(self.unit, self.unit)
 
 
 class TargetView(Struct, frozen=True):
@@ -86,7 +95,9 @@ class TargetView(Struct, frozen=True):
 def view_of(entry: TargetReport) -> TargetView:
     """What the page shows of one target."""
     (result,) = entry.results
-    operators = _operators(result)
+    codes = codes_by_operator(entry.advised)
+    why = {f"{operator.subgraph}.{operator.index}": text for operator, text in codes.items()}
+    operators = tuple(replace(each, why=why.get(each.key, "")) for each in _operators(result))
     performance = result.performance if isinstance(result.performance, Performance) else None
     missing = [
         (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
