@@ -1,12 +1,18 @@
 """What docs/ci.md shows is what there is: its budget, its forms, its workflow."""
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
-from conftest import ROOT
+import pytest
+from conftest import ROOT, SAMPLE
 
+import mlia
 from mlia.cli.formats import FORMATS
-from mlia.pipeline.budgets import load_budget
+from mlia.pipeline.budgets import load_budget, with_budgets
 
 GUIDE = (ROOT / "docs/ci.md").read_text()
 
@@ -16,6 +22,32 @@ def test_the_budget_is_one(tmp_path: Path) -> None:
     (tmp_path / "budget.toml").write_text(block)
     found = load_budget(str(tmp_path / "budget.toml"))
     assert (found.max_sram_kib, found.targets["cortex-m55"].max_latency_ms) == (256, 100)
+
+
+def test_the_budget_can_be_kept(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.S)
+    (tmp_path / "budget.toml").write_text(block)
+    report = mlia.check(SAMPLE, ["ethos-u55-256", "cortex-m55"], try_remedies=False)
+    assert all(each.is_kept for each in with_budgets(report, load_budget(str(tmp_path / "budget.toml"))).budgets)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("1000", 0), ("0.001", 1)])
+def test_the_workflow_tells_all_whatever_the_check_says(limit: str, code: int, tmp_path: Path) -> None:
+    (workflow,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.S)
+    (script,) = re.findall(r"        run: \|\n((?:          .*\n)+)", workflow)
+    (tmp_path / "budget.toml").write_text(f"max_latency_ms = {limit}\n")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MODEL": str(SAMPLE),
+        "TARGET": "ethos-u55-256",
+        "GITHUB_STEP_SUMMARY": "summary.md",
+    }
+    lines = textwrap.dedent(script)
+    done = subprocess.run(["bash", "-e", "-c", lines], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "budget.toml", "report.json", "report.html", "junit.xml", "summary.md",
+    }  # fmt: skip
 
 
 def test_every_form_is_there() -> None:

@@ -423,4 +423,4 @@ def test_limits_decide_the_exit_code(tmp_path: Path) -> None:
     assert one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--max-latency-ms", "-1"))
     assert "cannot read the budget" in one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--budget", "none.toml"))
     refused = one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--compatibility", "--max-sram-kib", "5"))
-    assert "--max-sram-kib goes with --performance" in refused
+    assert "limits of time and memory go with --performance" in refused

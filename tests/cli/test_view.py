@@ -1,7 +1,9 @@
 """`mlia view` shows what was saved as it was shown."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, SAMPLE
@@ -108,3 +110,40 @@ def test_a_baseline(saved: Path) -> None:
         assert mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", *options).returncode == 2
     none = mlia("check", OFF_THE_NPU, "-t", "ethos-u55-128", "--max-regression-percent", "1", "--baseline", OFF_THE_NPU)
     assert (none.returncode, len(none.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda report: report["targets"][0].update(results=[]),
+        lambda report: report.update(targets=[]),
+        lambda report: report.update(targets=report["targets"] * 2),
+        lambda report: report["targets"][0]["target"].update(clock_mhz=0),
+        lambda report: report["targets"][0]["target"]["memories"][0].update(bandwidth_gb_s=0),
+        lambda report: report["targets"][0]["results"][0]["performance"]["operators"][0].update(macs=-5),
+        lambda report: report["model"]["graph"][1].update(reads_from=[-1]),
+        lambda report: report["model"]["graph"][1].update(subgraph=-1),
+        lambda report: report["model"]["graph"].append(report["model"]["graph"][0]),
+    ],
+)
+def test_a_report_that_cannot_be_costs_one_line(edit: Callable[[Any], None], saved: Path, tmp_path: Path) -> None:
+    report = json.loads(saved.read_bytes())
+    edit(report)
+    (tmp_path / "odd.json").write_text(json.dumps(report))
+    for form in ("terminal", "html", "model-explorer"):
+        done = mlia("view", tmp_path / "odd.json", "--format", form)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert "is a damaged report" in done.stderr
+
+
+def test_a_saved_miss_is_shown_and_is_no_failure_of_the_view(saved: Path, tmp_path: Path) -> None:
+    missed = mlia("view", saved, "--max-latency-ms", "0.1", "--format", "json")
+    assert missed.returncode == 1
+    (tmp_path / "missed.json").write_text(missed.stdout)
+    again = mlia("view", tmp_path / "missed.json")
+    assert (again.returncode, "MISSED   latency" in again.stdout) == (0, True)
+    both = mlia("view", tmp_path / "missed.json", "--max-sram-kib", "1000").stdout
+    assert "MISSED   latency" in both
+    assert "kept     SRAM" in both
+    table = mlia("view", saved, "--max-latency-ms", "0.1", "--format", "csv")
+    assert (table.returncode, "missed on ethos-u55-128: latency" in table.stderr) == (1, True)

@@ -50,7 +50,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for number in range(500):
         x = net.filter("CONV_2D", x, filters=16, name=f"stage{number // 50}/conv{number}")
     (folder / "long.tflite").write_bytes(write_tflite(net.graph([x])))
+    wide = IntegerSketch("wide")
+    x = wide.image("in", (1, 16, 16, 16))
+    ends = [wide.filter("CONV_2D", x, filters=16, name=f"branch{number}") for number in range(20)]
+    (folder / "wide.tflite").write_bytes(write_tflite(wide.graph(ends)))
     reports: dict[str, Any] = {
+        "wide": mlia.check(folder / "wide.tflite", "ethos-u55-128", try_remedies=False),
         "sample": mlia.check(SAMPLE, "ethos-u55-256"),
         "split": mlia.check(ROOT / "examples/off_the_npu.tflite", ["ethos-u55-128", "ethos-u85-256", "cortex-m7"]),
         "long": mlia.check(folder / "long.tflite", "ethos-u55-128", try_remedies=False),
@@ -91,14 +96,15 @@ def script(browser: Any, text: str) -> Any:
     return browser.execute_script(f"return {text}")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["sample", "split", "long"])
+@pytest.mark.parametrize("width", [1280, 1000, 390])
+@pytest.mark.parametrize("name", ["sample", "split", "long", "wide"])
 def test_a_page_opens_without_complaint(browser: Any, pages: dict[str, Path], name: str, width: int) -> None:
     opened(browser, pages[name], width)
     assert browser.get_log("browser") == []
-    assert script(browser, "document.querySelectorAll('.target:not([hidden]) figure svg').length") >= 2
-    assert script(browser, "document.querySelectorAll('.target:not([hidden]) .point').length") >= 3
+    assert script(browser, "document.querySelectorAll('.target:not([hidden]) figure svg').length") >= 1
+    assert script(browser, "document.querySelectorAll('.target:not([hidden]) .point').length") >= 1
     assert script(browser, "document.documentElement.scrollWidth") <= width  # nothing sticks out at the side
+    assert script(browser, "document.querySelector('main').clientWidth") > 0.5 * width
 
 
 def test_nothing_is_fetched(browser: Any, pages: dict[str, Path]) -> None:

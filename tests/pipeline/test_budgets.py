@@ -52,7 +52,9 @@ def test_what_is_off_the_npu_is_blamed_for_its_share(split: Report) -> None:
     npu, cpu = with_budgets(split, BudgetFile(min_npu_percent=90)).budgets
     assert {each.kind for each in npu.blamed} == {"TRANSPOSE_CONV", "MEAN"}
     assert npu.value == pytest.approx(100 - sum(each.value for each in npu.blamed))
-    assert (cpu.is_kept, cpu.value, cpu.reason) == (False, None, "the target has no NPU")
+    assert (cpu.is_kept, cpu.value, cpu.reason) == (False, 0.0, "the target has no NPU")
+    (_, none) = with_budgets(split, BudgetFile(min_npu_percent=0)).budgets
+    assert none.is_kept
 
 
 def test_tensors_at_the_peak_are_blamed_for_memory(whole: Report) -> None:
@@ -105,6 +107,7 @@ def test_a_file_has_limits_for_all_and_for_one(split: Report, tmp_path: Path) ->
         ("max_latency_ms = 'fast'", "Expected"),
         ("[targets.a]\nmax_sram_kib = inf", "give a number from 0 up"),
         ("a = " + "[" * 3000, "is not one"),
+        ("", "sets no limit"),
     ],
 )
 def test_what_is_no_budget_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -116,6 +119,14 @@ def test_what_is_no_budget_is_refused(text: str, message: str, tmp_path: Path) -
 def test_a_regression_is_against_a_baseline(whole: Report, split: Report) -> None:
     (same,) = with_budgets(whole, BudgetFile(max_regression_percent=0), whole).budgets
     assert (same.figure, same.value, same.is_kept) == ("regression_percent", 0, True)
+    own = mlia.check(SAMPLE, "ethos-u55-256", estimator="vela", try_remedies=False)
+    (unlike,) = with_budgets(own, BudgetFile(max_regression_percent=50), whole).budgets
+    assert (unlike.value, unlike.reason) == (None, "the times are not estimated alike")
+    more = mlia.check(SAMPLE, ["ethos-u55-256", "ethos-u85-256"], try_remedies=False)
+    (kept,) = with_budgets(whole, BudgetFile(max_regression_percent=0), more).budgets
+    assert kept.is_kept
+    known, unknown = with_budgets(more, BudgetFile(max_regression_percent=0), whole).budgets
+    assert (known.is_kept, unknown.is_kept, unknown.value) == (True, False, None)
     narrow = mlia.check(OFF_THE_NPU, "ethos-u55-256", try_remedies=False)
     (slower,) = with_budgets(narrow, BudgetFile(max_regression_percent=10), whole).budgets
     assert not slower.is_kept

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
-from mlia.cli.limits import add_limit_options, limits_of
+from mlia.cli.limits import add_limit_options, limits_of, refuse_unknowable, tell_misses
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -116,12 +116,8 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error(f"--{option.replace('_', '-')} needs a name")
     if arguments.all_advice and arguments.format != "terminal":
         arguments.parser.error("--all-advice is for the terminal; JSON has all advice always")
-    if arguments.compatibility and not arguments.performance:
-        for option in ("max_latency_ms", "max_sram_kib", "max_flash_kib"):
-            if getattr(arguments, option) is not None:
-                arguments.parser.error(f"--{option.replace('_', '-')} goes with --performance")
-    if arguments.min_npu_percent is not None and arguments.performance and not arguments.compatibility:
-        arguments.parser.error("--min-npu-percent goes with --compatibility")
+    if arguments.width and arguments.format != "terminal":
+        arguments.parser.error("--width is for the terminal")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
 
@@ -133,6 +129,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from mlia.results import Skipped
 
     limits = limits_of(arguments)
+    if limits is not None:
+        refuse_unknowable(limits[0], arguments)
     both = arguments.compatibility == arguments.performance
     with progress_line() as progress:
         report = check(
@@ -161,6 +159,7 @@ def _check(arguments: argparse.Namespace) -> int:
         write_overlays(report, arguments.output)
     else:
         write_output(_rendered(report, arguments), arguments.output)
+    tell_misses(report, arguments.format)
     if isinstance(report.fixed, Skipped):
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]

@@ -1,12 +1,14 @@
 """The options that set limits, and a budget.toml that sets them."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile
     from mlia.report import Report
 
+SILENT = ("csv", "model-explorer")  # forms in which a miss has no place
 OPTIONS = {
     "max_latency_ms": ("MS", "of one inference, the host's part included"),
     "max_sram_kib": ("KIB", "SRAM at its peak; the tensor arena on a Cortex-M alone"),
@@ -50,3 +52,25 @@ def limits_of(arguments: argparse.Namespace) -> "tuple[BudgetFile, Report | None
     if file.max_regression_percent is None and arguments.baseline is not None:
         arguments.parser.error("--baseline goes with --max-regression-percent")
     return file, load_report(arguments.baseline) if arguments.baseline is not None else None
+
+
+def refuse_unknowable(file: "BudgetFile", arguments: argparse.Namespace) -> None:
+    """Refuse limits of what nobody asked for: they would be missed, whatever the model is."""
+    allowed = (file, *file.targets.values())
+    is_timed = any(each.max_latency_ms or each.max_sram_kib or each.max_flash_kib for each in allowed)
+    if arguments.compatibility and not arguments.performance and (is_timed or file.max_regression_percent is not None):
+        arguments.parser.error("limits of time and memory go with --performance")
+    is_placed = any(each.min_npu_percent is not None for each in allowed)
+    if arguments.performance and not arguments.compatibility and is_placed:
+        arguments.parser.error("--min-npu-percent goes with --compatibility")
+
+
+def tell_misses(report: "Report", form: str) -> None:
+    """Name missed limits on stderr where the form has no place for them."""
+    if form not in SILENT:
+        return
+    from mlia.render.budgets import limit_text
+
+    for budget in report.budgets:
+        if not budget.is_kept:
+            print(f"mlia: missed on {budget.target}: {limit_text(budget)}", file=sys.stderr)

@@ -105,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mlia.output import check_writable
 
     recipe = _recipe(arguments)
+    if arguments.verbose and arguments.format != "terminal":
+        arguments.parser.error("--verbose is for the terminal; other forms have every change always")
     if arguments.output == "" or arguments.report == "":
         arguments.parser.error(f"{'--output' if arguments.output == '' else '--report'} needs a name")
     output = arguments.output or _default_output(arguments.model)

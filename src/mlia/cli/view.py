@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
-from mlia.cli.limits import add_limit_options, limits_of
+from mlia.cli.limits import add_limit_options, limits_of, tell_misses
 from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
@@ -14,7 +14,7 @@ EPILOG = """examples:
 
 A report is what --format json of check, compare, optimize, verify, accuracy or calibrate has written; all forms are for
 check's, terminal and json for all, html for optimize's and compare's as well, markdown for compare's.
-exit codes: 0 fine; 1 a limit missed; 2 could not run
+exit codes: 0 fine; 1 a limit missed, where limits are set here; 2 could not run
 """
 
 
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             write_output(
                 _terminal(found, arguments) if is_text else rendered(found, arguments.format), arguments.output
             )
-        return int(any(not each.is_kept for each in found.budgets))
+        tell_misses(found, arguments.format)
+        return int(limits is not None and any(not each.is_kept for each in found.budgets))
     if limits is not None:
         arguments.parser.error("limits are for reports of `mlia check`")
     forms = {Optimization: ("html",), Difference: ("html", "markdown")}.get(type(found), ())

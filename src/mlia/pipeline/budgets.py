@@ -8,10 +8,21 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from mlia.backends.vela_costs import ONCE
 from mlia.errors import TargetError
 from mlia.lives import is_there, peak_time
 from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
-from mlia.results import Compatibility, CpuCost, CpuPerformance, OperatorCost, Performance, Result, SystemTime, Unit
+from mlia.results import (
+    Compatibility,
+    CpuCompatibility,
+    CpuCost,
+    CpuPerformance,
+    OperatorCost,
+    Performance,
+    Result,
+    SystemTime,
+    Unit,
+)
 
 BLAMED = 3  # operators that are named for a miss
 KIB = 1024
@@ -49,6 +60,8 @@ def load_budget(path: str) -> BudgetFile:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise TargetError(f"the budget {path} is not one: {str(error).rstrip('.')}") from None
     check_budget(found)
+    if found == BudgetFile():
+        raise TargetError(f"the budget {path} sets no limit")
     return found
 
 
@@ -88,8 +101,16 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
             raise TargetError("a limit of the regression needs a baseline, the report of the model before")
         from mlia.pipeline.comparing import compare
 
-        budgets += compare(baseline, report, max_regression_percent=file.max_regression_percent).budgets
-    return replace(report, budgets=budgets)
+        asked = replace(baseline, targets=tuple(each for each in baseline.targets if each.target.name in names))
+        if asked.targets:
+            budgets += compare(asked, report, max_regression_percent=file.max_regression_percent).budgets
+        else:
+            unlike = "the baseline is about none of the targets"
+            limit = file.max_regression_percent
+            budgets += tuple(Budget(name, "regression_percent", limit, None, False, unlike, ()) for name in names)
+    judged = {(each.target, each.figure) for each in budgets}
+    kept = tuple(each for each in report.budgets if (each.target, each.figure) not in judged)
+    return replace(report, budgets=(*kept, *budgets))
 
 
 def _for_target(file: BudgetFile, entry: TargetReport) -> Allowed:
@@ -129,7 +150,9 @@ def _latency(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
         return None, getattr(performance, "reason", "it was not estimated"), ()
     if not isinstance(performance.system, SystemTime):
         return None, getattr(performance.system, "reason", "it was not estimated"), ()
-    return performance.system.total_ms, "", _by_time((*performance.operators, *performance.cpu_operators))
+    once = {each.subgraph for each in performance.further_subgraphs if each.runs == ONCE}
+    costs: list[OperatorCost | CpuCost] = [*performance.operators, *performance.cpu_operators]
+    return performance.system.total_ms, "", _by_time([each for each in costs if each.subgraph not in once])
 
 
 def _by_time(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:
@@ -183,8 +206,10 @@ def _by_weights(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:
 def _placed(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
     """Each operator that is left to the CPU, with the share that it would bring."""
     placed = result.compatibility
+    if isinstance(placed, CpuCompatibility):
+        return 0.0, "the target has no NPU", ()
     if not isinstance(placed, Compatibility):
-        return None, getattr(placed, "reason", "the target has no NPU"), ()
+        return None, placed.reason, ()
     each_percent = 100 / max(placed.npu_operators + placed.cpu_operators, 1)
     return (
         placed.npu_percent,

@@ -89,6 +89,9 @@ def check(
     """
     backend = vela(estimator, timeout_s)
     targets = load_targets(target)
+    names = [each.name for each in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TargetError(f"two targets are called {twice[0]}: give each once, and profiles names of their own")
     alone = targets[0] if len(targets) == 1 and isinstance(targets[0], Target) else None
     if alone is None and (fix is not None or keep_tried is not None):
         raise TargetError("remedies are tried and applied for one target at a time, and that must be an Ethos-U")

@@ -32,6 +32,10 @@ def _budget(limit: float, found: TargetDifference) -> Budget:
 def _why_unknown(found: TargetDifference, judged: Total | None) -> str:
     if judged is None:
         return "neither side has a time"
+    if found.target_changes:
+        return f"the target is not the same: {'; '.join(found.target_changes)}"
+    if found.before_rests_on.source != found.after_rests_on.source:
+        return "the times are not estimated alike"
     for side, amount in (("before", judged.before), ("after", judged.after)):
         if amount.value is None:
             return f"{judged.figure} is not known {side}: {amount.reason}"

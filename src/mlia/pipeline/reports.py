@@ -45,8 +45,6 @@ def read_report(path: str | Path) -> Report | None:
 def _checked(path: Path, report: object) -> Report:
     if not isinstance(report, Report):
         raise ReportError(f"{path} is the report of another verb; {WRITE}")
-    if not report.targets or not all(entry.results for entry in report.targets):
-        raise ReportError(f"the report {path} says nothing of any target; {WRITE}")
     if report.model.operators and not report.model.graph:
         raise ReportError(f"the report {path} does not list the operators, as old ones did not; check the model again")
     return report

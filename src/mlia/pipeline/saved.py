@@ -57,8 +57,30 @@ def decode_saved(path: str | Path, content: bytes) -> Struct:
         reads = f"and this mlia reads {ours.partition('.')[0]}.x; make it anew"
         raise ReportError(f"cannot read the report {path}: its schema is version {version}, {reads}")
     try:
-        return msgspec.json.decode(content, type=kind)
+        found = msgspec.json.decode(content, type=kind)
     except RecursionError:
         raise ReportError(f"cannot read the report {path}: it is nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ReportError(f"{path} is a damaged report: {error}") from None
+    if isinstance(found, Report) and (reason := _why_damaged(found)):
+        raise ReportError(f"{path} is a damaged report: {reason}")
+    return found
+
+
+def _why_damaged(report: Report) -> str:
+    """What of a report cannot be, though every field is of its kind; empty where all can."""
+    if not report.targets or any(len(entry.results) != 1 for entry in report.targets):
+        return "it does not have one result for each of its targets"
+    if len({entry.target.name for entry in report.targets}) < len(report.targets):
+        return "two targets have the same name"
+    operators = {(each.subgraph, each.index) for each in report.model.graph}
+    reads = {(each.subgraph, source) for each in report.model.graph for source in each.reads_from}
+    if len(operators) < len(report.model.graph) or not reads <= operators or min(operators, default=(0, 0)) < (0, 0):
+        return "its operators are not numbered as operators are"
+    for entry in report.targets:
+        rates = [entry.target.clock_mhz, *(each.bandwidth_gb_s for each in entry.target.memories)]
+        costs = getattr(entry.results[0].performance, "operators", ())
+        figures = [value for each in costs for value in (each.macs, getattr(each, "latency_ms", None))]
+        if min(rates) <= 0 or min((value for value in figures if value is not None), default=0) < 0:
+            return "a figure is negative, or nothing where there must be something"
+    return ""

@@ -39,7 +39,10 @@ class Grouped(Struct, frozen=True):
 
 
 class Headline(Struct, frozen=True):
-    """The figures of one target, as text without units. `unknown` says why there is no time, and is empty otherwise."""
+    """The figures of one target, as text without units.
+
+    `unknown` says why there is no time, `no_data_for` for what nobody knows whether the band holds; both may be empty.
+    """
 
     target: str
     latency_ms: str
@@ -51,6 +54,7 @@ class Headline(Struct, frozen=True):
     flash_kib: str
     sources: tuple[str, ...]
     unknown: str
+    no_data_for: str = ""
 
 
 def grouped_advice(report: Report) -> list[Grouped]:
@@ -150,6 +154,7 @@ def headline(entry: TargetReport, result: Result) -> Headline:
         flash_kib=kibibytes(memory.flash_bytes if memory else None),
         sources=tuple(sources),
         unknown=found.system.reason if isinstance(found.system, Skipped) else "",
+        no_data_for="; ".join(found.calibration.not_measured) if found.calibration else "",
     )
 
 

@@ -107,6 +107,11 @@ def _figures(report: Report) -> list[str]:
     lines += [
         f"The time on {prose(each.target)} is not known: {prose(each.unknown)}\n" for each in figures if each.unknown
     ]
+    lines += [
+        f"Whether the band holds on {prose(each.target)}, nobody knows: no data for {prose(each.no_data_for)}\n"
+        for each in figures
+        if each.no_data_for
+    ]
     by: dict[tuple[str, ...], list[str]] = {}
     for each in figures:
         by.setdefault(each.sources, []).append(each.target)

@@ -103,7 +103,7 @@ def roofline_of(target: TargetSummary, performance: Performance) -> Roofline | N
     rates = {each.name.rpartition("_")[2]: each.bandwidth_gb_s for each in target.memories}
     found = [(cost, _slowest(cost, rates)) for cost in performance.operators if cost.macs and cost.latency_ms]
     known = [(cost, memory, sent) for cost, (memory, sent) in found if sent]
-    if not known or not target.macs_per_cycle:
+    if not known or not target.macs_per_cycle or not target.clock_mhz or not all(rates.values()):
         return None
     peak = target.macs_per_cycle * target.clock_mhz / 1000  # 10^9 MACs per second
     points = [

@@ -84,6 +84,7 @@ class TargetView(Struct, frozen=True):
     description: str
     verdict: str
     is_good: bool
+    is_timed: bool
     cards: tuple[Card, ...]
     operators: tuple[OperatorView, ...]
     roofline: Roofline | None
@@ -110,6 +111,7 @@ def view_of(entry: TargetReport) -> TargetView:
         description=_description(entry),
         verdict=_verdict(result, operators, entry.target.host),
         is_good=_is_good(result),
+        is_timed=any(each.time_ms for each in operators),
         cards=tuple(_cards(result)),
         operators=operators,
         roofline=roofline_of(entry.target, performance) if performance else None,
@@ -137,7 +139,11 @@ def _is_good(result: Result) -> bool:
 
 
 def _verdict(result: Result, operators: Sequence[OperatorView], host: str) -> str:
-    parts = [_placed(result, host)]
+    parts = [
+        f"Already compiled by {each.compiler}, for {each.npu}-{each.macs_per_cycle}; nothing more can be told of it."
+        for each in result.compiled
+    ]
+    parts.append(_placed(result, host))
     performance = result.performance
     if isinstance(performance, Performance) and isinstance(performance.system, SystemTime):
         system = performance.system
@@ -185,6 +191,8 @@ def _cards(result: Result) -> list[Card]:
             Card("arena", kibibytes(arena.size_bytes), "KiB", "tensor arena of TensorFlow Lite Micro"),
             Card("flash", kibibytes(performance.flash_bytes), "KiB", "the model's file, without code"),
         ]
+    if isinstance(result.compatibility, Compatibility) and not isinstance(performance, Performance):
+        return [_npu_card(result.compatibility)]
     if not isinstance(performance, Performance):
         return cards
     if isinstance(performance.system, SystemTime):
@@ -197,16 +205,18 @@ def _cards(result: Result) -> list[Card]:
         cards.append(Card("NPU cycles", count(performance.total_cycles), "", note))
     placed = result.compatibility
     if isinstance(placed, Compatibility):
-        macs = f"{percent(placed.npu_mac_percent)} % of the MACs" if placed.npu_mac_percent is not None else ""
-        segments = plural(placed.npu_segments, "segment")
-        note = ", ".join(part for part in (macs, segments) if part)
-        cards.append(Card("on the NPU", percent(placed.npu_percent), "%", f"of operators; {note}"))
+        cards.append(_npu_card(placed))
     if isinstance(performance.system, SystemTime) and performance.system.speedup is not None:
         system = performance.system
         note = (
             f"{system.speedup_low:.1f} to {system.speedup_high:.1f} times; without the NPU" if system.cpu_alone else ""
         )
         alone = f" {milliseconds(system.cpu_alone.latency_ms)} ms" if system.cpu_alone else ""
+        low, high = system.speedup_low or 0.0, system.speedup_high or 0.0
+        if low < 1 < high:
+            note = "with and without it are about as fast, as far as the estimate can tell; without"
+        elif high <= 1:
+            note = "the host alone is faster; without"
         cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", note + alone))
     if performance.memory is not None:
         memory = performance.memory
@@ -217,31 +227,43 @@ def _cards(result: Result) -> list[Card]:
     return cards
 
 
+def _npu_card(placed: Compatibility) -> Card:
+    macs = f"{percent(placed.npu_mac_percent)} % of the MACs" if placed.npu_mac_percent is not None else ""
+    note = ", ".join(part for part in (macs, plural(placed.npu_segments, "segment")) if part)
+    return Card("on the NPU", percent(placed.npu_percent), "%", f"of operators; {note}")
+
+
 def _operators(result: Result) -> tuple[OperatorView, ...]:
     performance, placed = result.performance, result.compatibility
     if isinstance(performance, CpuPerformance):
-        return _bars([_on_host(cost) for cost in performance.operators])
+        return _bars([_on_host(cost) for cost in performance.operators], performance.time.latency_ms)
+    if isinstance(placed, CpuCompatibility):
+        return _bars([replace(_on_host(cost), time_ms=0.0, time=NOTHING) for cost in placed.operators], None)
     placements = (
         {(each.subgraph, each.index): each for each in placed.operators} if isinstance(placed, Compatibility) else {}
     )
     if not isinstance(performance, Performance):
-        return _bars([_placed_only(each) for each in placements.values()])
+        return _bars([_placed_only(each) for each in placements.values()], None)
     host = {(cost.subgraph, cost.index): cost for cost in performance.cpu_operators}
+    once = {each.subgraph for each in performance.further_subgraphs if each.runs.startswith("once")}
     drawn = []
     for cost in performance.operators:
         key = cost.subgraph, cost.index
-        drawn.append(_on_host(host[key], placements.get(key)) if key in host else _on_npu(cost, placements.get(key)))
-    return _bars(drawn)
+        view = _on_host(host[key], placements.get(key)) if key in host else _on_npu(cost, placements.get(key))
+        # What runs at the start is no part of an inference.
+        drawn.append(replace(view, time_ms=0.0, time=f"{view.time} once") if cost.subgraph in once else view)
+    system = performance.system
+    return _bars(drawn, system.total_ms if isinstance(system, SystemTime) else performance.latency_ms)
 
 
-def _bars(drawn: Sequence[OperatorView]) -> tuple[OperatorView, ...]:
-    """With widths and shares of the whole time, and names without what all share."""
+def _bars(drawn: Sequence[OperatorView], whole: float | None) -> tuple[OperatorView, ...]:
+    """With widths, shares of the time of a whole inference, and names without what all share."""
     names = display_names([each.name for each in drawn])
-    whole, longest = sum(each.time_ms for each in drawn), max((each.time_ms for each in drawn), default=0.0)
+    longest = max((each.time_ms for each in drawn), default=0.0)
     return tuple(
         OperatorView(
             each.key, each.number, each.kind, name, each.unit, each.time_ms, each.time,
-            percent(100 * each.time_ms / whole if whole else 0.0),
+            percent(100 * each.time_ms / whole if whole and each.time_ms else None),
             round(100 * each.time_ms / longest, 2) if longest else 0.0,
             each.busy_percent, each.details,
         )

@@ -121,6 +121,7 @@
     event.preventDefault();
   });
 
+  addEventListener("beforeprint", () => all("details").forEach((each) => { each.open = true; }));
   const canvas = document.querySelector(".canvas");
   if (canvas) canvas.scrollLeft = (canvas.scrollWidth - canvas.clientWidth) / 2;
   paint();
