@@ -45,7 +45,7 @@ def test_a_page_needs_nothing_else_and_is_the_same_twice(report: mlia.Report) ->
 def test_what_the_report_says_is_on_the_page() -> None:
     page = render_html(SAMPLE_REPORT)
     for text in (
-        "1 of 4 operators fall to the Cortex-M55.", "0.250 to 0.360 ms", "-10..+11 %; Vela alone 30,010", "CMP031",
+        "1 of 4 operators falls to the Cortex-M55.", "0.250 to 0.360 ms", "-10..+11 %; Vela alone 30,010", "CMP031",
         "explicit padding", "Stride 5x5 with SAME padding", "the baseline has no such target",
         "no data for", "the size of input image is dynamic", "Unsupported kernel stride: 5, 5", "better.tflite",
     ):  # fmt: skip

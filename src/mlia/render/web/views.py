@@ -171,7 +171,8 @@ def _placed(result: Result, host: str) -> str:
             return "Nothing of the model runs on the NPU."
         if not placed.cpu_operators:
             return f"All {plural(needed, 'operator')} run on the NPU."
-        return f"{placed.cpu_operators} of {plural(needed, 'operator')} fall to the {host}."
+        verb = "falls" if placed.cpu_operators == 1 else "fall"
+        return f"{placed.cpu_operators} of {plural(needed, 'operator')} {verb} to the {host}."
     if isinstance(placed, CpuCompatibility):
         if placed.unsupported_operators:
             return f"The model does not start: {plural(placed.unsupported_operators, 'operator')} cannot run."
@@ -222,7 +223,7 @@ def _cards(result: Result) -> list[Card]:
         memory = performance.memory
         cards.append(Card("SRAM", kibibytes(memory.sram_bytes), "KiB", f"arena {kibibytes(memory.arena_bytes)} KiB"))
         far = [(name, size) for name, size in (("flash", memory.flash_bytes), ("DRAM", memory.dram_bytes)) if size]
-        weights = f"weights {kibibytes(memory.weights_bytes)} -> {kibibytes(memory.compressed_weights_bytes)} KiB"
+        weights = f"weights {kibibytes(memory.weights_bytes)} → {kibibytes(memory.compressed_weights_bytes)} KiB"
         cards += [Card(name, kibibytes(size), "KiB", weights) for name, size in far]
     return cards
 
