@@ -36,7 +36,7 @@ class Bound(StrEnum):
     FLASH = "flash"
 
 
-NOT_ASKED = "not asked for"
+NOT_ASKED, ONCE = "not asked for", "once, at the start"
 
 
 class Source(Struct, frozen=True):

@@ -4,10 +4,10 @@ from msgspec.structs import replace
 
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_share
-from mlia.backends.vela_costs import ONCE
 from mlia.graph.graph import Graph, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
+    ONCE,
     Compatibility,
     CpuCost,
     CpuTime,

@@ -23,6 +23,7 @@ from mlia.estimates import Calibration, Evidence
 from mlia.graph.cost import weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import (
+    ONCE,
     Compatibility,
     OperatorCost,
     OperatorId,
@@ -36,8 +37,6 @@ from mlia.results import (
     Unit,
 )
 from mlia.targets.target import Target
-
-ONCE = "once, at the start"
 
 
 class Program(Struct, frozen=True):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
-from mlia.cli.limits import add_limit_options, limits_of, refuse_unknowable, tell_misses
+from mlia.cli.formats import add_format_option, write_report
+from mlia.cli.limits import add_limit_options, limits_of, refuse_unknowable
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -17,7 +17,6 @@ from mlia.cli.main import (
     refuse_overwriting,
     seconds,
     terminal_width,
-    write_output,
 )
 from mlia.errors import MliaError, TransformError
 
@@ -155,20 +154,15 @@ def _check(arguments: argparse.Namespace) -> int:
         from mlia.pipeline.budgets import with_budgets
 
         report = with_budgets(report, *limits)
-    if arguments.format == OVERLAYS and arguments.output:
-        write_overlays(report, arguments.output)
-    else:
-        write_output(_rendered(report, arguments), arguments.output)
-    tell_misses(report, arguments.format)
+    shown = report
+    write_report(report, arguments, lambda: _terminal(shown, arguments), arguments.model)
     if isinstance(report.fixed, Skipped):
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
     return 1 if worst_severity(report) in failing or any(not each.is_kept for each in report.budgets) else 0
 
 
-def _rendered(report: "Report", arguments: argparse.Namespace) -> str:
-    if arguments.format != "terminal":
-        return rendered(report, arguments.format, arguments.model)
+def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
     from mlia.render.terminal import TerminalStyle, render_terminal
 
     style = TerminalStyle(

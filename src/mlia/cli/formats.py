@@ -1,9 +1,11 @@
 """The forms in which a report of `mlia check` can be had, by the words of --format."""
 
 import argparse
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mlia.cli.limits import tell_misses
 from mlia.cli.main import write_output
 
 if TYPE_CHECKING:
@@ -33,7 +35,17 @@ def rendered(report: object, form: str, file: str = "") -> str:
     return str(render(report, file) if form in NAMING and file else render(report))
 
 
-def write_overlays(report: "Report", folder: str) -> None:
+def write_report(report: "Report", arguments: argparse.Namespace, terminal: Callable[[], str], file: str = "") -> None:
+    """Write a check's report in the form that was asked for; `terminal` makes the text for people."""
+    if arguments.format == OVERLAYS and arguments.output:
+        _write_overlays(report, arguments.output)
+    else:
+        is_text = arguments.format == "terminal"
+        write_output(terminal() if is_text else rendered(report, arguments.format, file), arguments.output)
+    tell_misses(report, arguments.format)
+
+
+def _write_overlays(report: "Report", folder: str) -> None:
     """A file for each overlay of each target, "<target>.<overlay>.json".
 
     Raises:

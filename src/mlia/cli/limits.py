@@ -42,7 +42,7 @@ def limits_of(arguments: argparse.Namespace) -> "tuple[BudgetFile, Report | None
     from msgspec.structs import replace
 
     from mlia.pipeline.budgets import BudgetFile, check_budget, load_budget
-    from mlia.pipeline.reports import load_report
+    from mlia.pipeline.saved import load_report
 
     file = load_budget(arguments.budget) if arguments.budget is not None else BudgetFile()
     file = replace(file, **given)

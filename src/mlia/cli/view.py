@@ -2,10 +2,14 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from mlia.cli.formats import OVERLAYS, add_format_option, rendered, write_overlays
-from mlia.cli.limits import add_limit_options, limits_of, tell_misses
+from mlia.cli.formats import add_format_option, rendered, write_report
+from mlia.cli.limits import add_limit_options, limits_of
 from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
+
+if TYPE_CHECKING:
+    from mlia.report import Report
 
 EPILOG = """examples:
   mlia view report.json
@@ -41,14 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
             from mlia.pipeline.budgets import with_budgets
 
             found = with_budgets(found, *limits)
-        if arguments.format == OVERLAYS and arguments.output:
-            write_overlays(found, arguments.output)
-        else:
-            is_text = arguments.format == "terminal"
-            write_output(
-                _terminal(found, arguments) if is_text else rendered(found, arguments.format), arguments.output
-            )
-        tell_misses(found, arguments.format)
+        report = found
+        write_report(report, arguments, lambda: _terminal(report, arguments))
         return int(limits is not None and any(not each.is_kept for each in found.budgets))
     if limits is not None:
         arguments.parser.error("limits are for reports of `mlia check`")
@@ -59,11 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _terminal(report: object, arguments: argparse.Namespace) -> str:
+def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
     from mlia.render.terminal import TerminalStyle, render_terminal
-    from mlia.report import Report
 
-    assert isinstance(report, Report), "it was told apart before"
     color = can_color(sys.stdout) and not arguments.output
     return render_terminal(report, TerminalStyle(width=max(terminal_width(), 80), color=color))
 

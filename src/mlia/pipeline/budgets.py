@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from mlia.backends.vela_costs import ONCE
 from mlia.errors import TargetError
 from mlia.lives import is_there, peak_time
 from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
 from mlia.results import (
+    ONCE,
     Compatibility,
     CpuCompatibility,
     CpuCost,

@@ -15,7 +15,7 @@ from mlia.pipeline.checking import check
 from mlia.pipeline.judging import compare_target
 from mlia.pipeline.matching import match_operators
 from mlia.pipeline.regressions import budgets
-from mlia.pipeline.reports import read_report
+from mlia.pipeline.saved import read_report
 from mlia.pipeline.summaries import name_of
 from mlia.report import SCHEMA_VERSION, Report, TargetReport
 from mlia.results import Performance, Skipped

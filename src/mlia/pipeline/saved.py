@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from mlia.accuracy import Accuracy, Refinement
 from mlia.difference import Difference
-from mlia.errors import ReportError
+from mlia.errors import ModelError, ReportError
 from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
@@ -30,12 +30,12 @@ def load_saved(path: str) -> Struct:
         ReportError: it cannot be read, is no report, or is one of another version.
     """
     try:
-        return decode_saved(path, Path(path).read_bytes())
+        return _decoded(path, Path(path).read_bytes())
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}") from None
 
 
-def decode_saved(path: str | Path, content: bytes) -> Struct:
+def _decoded(path: str | Path, content: bytes) -> Struct:
     """The same from what was read; `path` is named in what goes wrong.
 
     Raises:
@@ -65,6 +65,48 @@ def decode_saved(path: str | Path, content: bytes) -> Struct:
     if isinstance(found, Report) and (reason := _why_damaged(found)):
         raise ReportError(f"{path} is a damaged report: {reason}")
     return found
+
+
+def load_report(path: str) -> Report:
+    """The report that a file holds.
+
+    Raises:
+        ReportError: it is no report of a check that this version reads.
+    """
+    return _checked(path, load_saved(path))
+
+
+def read_report(path: str | Path) -> Report | None:
+    """The report that a file holds, or None where it is no JSON, and so may be a model.
+
+    What the file is tells its content, never its name.
+
+    Raises:
+        ReportError: it is JSON, but no report of a check that this version reads.
+        ModelError: it cannot be read at all.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir() or path.is_char_device() or path.is_block_device():
+            return None  # a SavedModel, or for the reader of models to refuse
+        with path.open("rb") as file:
+            start = file.read(64)
+            if not start.lstrip().startswith(b"{"):
+                if path.is_fifo():  # what was read is gone
+                    raise ModelError(f"cannot read the model {path}: only a report can come out of a pipe here")
+                return None
+            content = start + file.read()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+    return _checked(path, _decoded(path, content))
+
+
+def _checked(path: str | Path, report: object) -> Report:
+    if not isinstance(report, Report):
+        raise ReportError(f"{path} is the report of another verb; {WRITE}")
+    if report.model.operators and not report.model.graph:
+        raise ReportError(f"the report {path} does not list the operators, as old ones did not; check the model again")
+    return report
 
 
 def _why_damaged(report: Report) -> str:

@@ -22,6 +22,7 @@ from mlia.render.text import (
 from mlia.render.web.pictures import Roofline, Timeline, roofline_of, timelines_of
 from mlia.report import TargetReport
 from mlia.results import (
+    ONCE,
     Bound,
     Compatibility,
     CpuCompatibility,
@@ -246,7 +247,7 @@ def _operators(result: Result) -> tuple[OperatorView, ...]:
     if not isinstance(performance, Performance):
         return _bars([_placed_only(each) for each in placements.values()], None)
     host = {(cost.subgraph, cost.index): cost for cost in performance.cpu_operators}
-    once = {each.subgraph for each in performance.further_subgraphs if each.runs.startswith("once")}
+    once = {each.subgraph for each in performance.further_subgraphs if each.runs == ONCE}
     drawn = []
     for cost in performance.operators:
         key = cost.subgraph, cost.index

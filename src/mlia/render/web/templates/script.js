@@ -73,17 +73,12 @@
   }
 
   document.addEventListener("click", (event) => {
-    const theme = event.target.closest("#theme");
     const row = event.target.closest(".bars li");
     const mark = event.target.closest(".node, .point");
     const sort = event.target.closest("[data-sort]");
     const go = event.target.closest("[data-goto]");
     const pick = event.target.closest("[data-choose]");
-    if (theme) {
-      const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
-      const now = document.documentElement.dataset.theme || (isDark ? "dark" : "light");
-      document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
-    } else if (row) choose(row.dataset.op, "row");
+    if (row) choose(row.dataset.op, "row");
     else if (mark) choose(mark.dataset.op, mark.classList.contains("node") ? "node" : "point");
     else if (sort) order(sort);
     else if (go) choose(go.dataset.goto, "advice");
