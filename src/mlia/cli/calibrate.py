@@ -2,8 +2,12 @@
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from mlia.cli.main import TARGET, progress_line, refuse_overwriting, seconds, terminal_width, write_output
+
+if TYPE_CHECKING:
+    from mlia.targets.target import AnyTarget
 
 EPILOG = """examples:
   mlia calibrate --measured runs.csv -t my_board.toml
@@ -52,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         with progress_line() as progress:
-            made = calibrate(arguments.measured, arguments.target, timeout_s=arguments.timeout, progress=progress)
+            target = _target(arguments.target, place)
+            made = calibrate(arguments.measured, target, timeout_s=arguments.timeout, progress=progress)
     finally:
         vela_process.abandon()
     report = made.save(place, _to_change(arguments.target, place)) if place else made.report
@@ -80,6 +85,16 @@ def _place(arguments: argparse.Namespace) -> str:
     if not is_path(arguments.target):
         arguments.parser.error(f"{arguments.target} is built in: say with --output which profile to write")
     return str(arguments.target)
+
+
+def _target(name: str, place: str) -> "AnyTarget":
+    """The target; one that a profile is made of from what is built in is called as its file."""
+    from msgspec.structs import replace
+
+    from mlia.targets.profiles import is_path, load_target
+
+    found = load_target(name)
+    return found if is_path(name) or not place else replace(found, name=os.path.splitext(os.path.basename(place))[0])
 
 
 def _to_change(target: str, place: str) -> str | None:

@@ -27,7 +27,7 @@ from mlia.results import Unit
 from mlia.rules.words import counted
 from mlia.targets.coefficients import BOUNDS, Coefficients, Physics, check_coefficients
 from mlia.targets.profiles import load_target
-from mlia.targets.target import Target
+from mlia.targets.target import AnyTarget, Target
 from mlia.targets.writing import with_coefficients, write_profile
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Refined(Struct, frozen=True):
         """
         found = self.target.coefficients
         if profile is None or found is None:
-            text = write_profile(replace(self.target, name=Path(path).stem))
+            text = write_profile(self.target)
         else:
             text = with_coefficients(Path(profile).read_bytes().decode(), found)
         write_file(path, text.encode())
@@ -97,7 +97,7 @@ class _Fits(Struct, frozen=True):
 
 def calibrate(
     measured: str | Sequence[str],
-    target: str | Target,
+    target: str | AnyTarget,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
