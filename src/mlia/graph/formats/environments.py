@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +33,8 @@ _FILE_LIMIT_BYTES = 4 << 30
 _ANSWER_LIMIT_BYTES = 4 << 20
 _LOG_BYTES = 20_000
 _NEWEST_FIRST = ("python3.14", "python3.13", "python3.12", "python3.11")
+_LOCKS = Path(__file__).parent / "locks"
+CUDA_LOCK = _LOCKS / "torch-cuda.txt"
 # Kinds that a conversion adds between operators; more of them than in the source is worth telling.
 _PLUMBING = ("TRANSPOSE", "PAD", "RESHAPE", "CAST", "SLICE", "STRIDED_SLICE", "CONCATENATION", "SHAPE", "GATHER")
 _SAME_KIND = {"PADV2": "PAD", "MIRROR_PAD": "PAD", "SQUEEZE": "RESHAPE", "EXPAND_DIMS": "RESHAPE"}
@@ -85,6 +87,11 @@ _ENVIRONMENTS = (
 def environments() -> tuple[Environment, ...]:
     """All private environments, installed or not."""
     return _ENVIRONMENTS
+
+
+def lock_of(name: str) -> Path:
+    """The file of all versions that an environment is made of, each with the hashes of its files."""
+    return _LOCKS / f"{name}.txt"
 
 
 def environment(name: str) -> Environment:
@@ -144,20 +151,34 @@ def locate(name: str) -> Path:
 
 
 def find_interpreter(wanted: Environment) -> Path:
-    """A Python that can make the environment: this one, or the newest on PATH that fits and really runs.
+    """A Python that can make the environment: this one, or the newest that fits and really runs.
 
     Raises:
         BackendUnavailable: there is none.
     """
     lowest, highest = wanted.python
-    for candidate in (sys.executable, *(shutil.which(name) for name in _NEWEST_FIRST)):
-        version = _version_of(candidate) if candidate else None
-        if candidate and version and lowest <= version <= highest:
+    for candidate in _interpreters():
+        version = _version_of(candidate)
+        if version and lowest <= version <= highest:
             return Path(candidate)
     versions = f"{lowest[0]}.{lowest[1]} to {highest[0]}.{highest[1]}"
     raise BackendUnavailable(
-        f"the converter of {wanted.purpose} needs Python {versions}, and none is on the PATH; install one and try again"
+        f"the converter of {wanted.purpose} needs Python {versions}, and none is on the PATH, nor known to pyenv or uv;"
+        " install one and try again"
     )
+
+
+def _interpreters() -> Iterator[str]:
+    """This Python, those on the PATH, and those that pyenv and uv keep in folders of their own; the newest first."""
+    yield sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or data / "uv/python")
+    for name in _NEWEST_FIRST:
+        if found := shutil.which(name):
+            yield found
+        for kept in (pyenv, uv):
+            yield from map(str, sorted(kept.glob(f"*/bin/{name}")))
 
 
 def install(name: str, progress: Progress = lambda text: None) -> Path:
@@ -181,8 +202,9 @@ def install(name: str, progress: Progress = lambda text: None) -> Path:
         progress(f"making an environment with {interpreter}")
         _run([str(interpreter), "-I", "-m", "venv", str(making)], log)
         progress(f"installing {', '.join(wanted.requirements)} (about {wanted.size_mb} MB)")
-        pip = [str(_python_of(making)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
-        _run([*pip, *wanted.requirements], log)
+        _install_locked(making, lock_of(name), log, progress)
+        if name == "torch" and not any(making.glob("lib/*/site-packages/torch-*+cpu.dist-info")):
+            _install_locked(making, CUDA_LOCK, log, progress)
         version = ".".join(map(str, _version_of(str(_python_of(making))) or ()))
         mark = Installed(wanted.requirements, version, _size_mb(making))
         (making / _MARK).write_bytes(msgspec.json.encode(mark))
@@ -324,10 +346,40 @@ def _version_of(python: str) -> tuple[int, int] | None:
         return None
 
 
-def _run(command: Sequence[str], log: Path) -> None:
-    with log.open("ab") as file:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    if done.returncode != 0:
+def _install_locked(place: Path, lock: Path, log: Path, progress: Progress) -> None:
+    """Let pip install what a lock file says and nothing else; which of its packages is under way is told."""
+    pip = [str(_python_of(place)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+    fetched = 0
+
+    def tell(line: str) -> None:
+        nonlocal fetched
+        if line.startswith("Collecting "):
+            fetched += 1
+        elif line.lstrip().startswith(("Downloading ", "Using cached ", "Processing ")):
+            # "  Downloading torch-2.13.0-…-x86_64.whl (887.9 MB)"
+            what, _, size = line.partition("(")
+            progress(f"fetching {Path(what.strip()).name}, package {fetched}" + (f" ({size.strip()}" if size else ""))
+        elif line.startswith("Installing collected packages"):
+            progress(f"unpacking {fetched} packages")
+
+    _run([*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)], log, tell)
+
+
+def _run(command: Sequence[str], log: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Run a command to its end; each line that it prints goes to `tell`, and everything to the log."""
+    with (
+        log.open("ab", buffering=0) as file,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                file.write(line)
+                tell(line.decode(errors="replace"))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
         text = log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
         raise BackendError(f"the installation failed: {_last_lines(text, 3)} (all of it: {log})", text)
 
