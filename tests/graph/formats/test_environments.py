@@ -2,14 +2,26 @@ import os
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile
 
 import msgspec
 import pytest
 
 from mlia.errors import BackendError, BackendUnavailable, ModelError
 from mlia.graph.formats import environments as module
-from mlia.graph.formats.environments import Environment, Installed, convert, environment, folder, install, locate, state
+from mlia.graph.formats.environments import (
+    Environment,
+    Installed,
+    convert,
+    environment,
+    folder,
+    install,
+    locate,
+    lock_of,
+    state,
+)
 from mlia.graph.graph import Graph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
@@ -99,37 +111,74 @@ def test_an_interpreter_must_really_run(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "python3.12").write_text('#!/bin/sh\necho "3 12"\n')
     (tmp_path / "python3.12").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.14"))
     assert module.find_interpreter(environment("onnx")) == tmp_path / "python3.12"
     (tmp_path / "python3.12").write_text('#!/bin/sh\necho "3 9"\n')
-    with pytest.raises(BackendUnavailable, match=r"needs Python 3.12 to 3.14, and none is on the PATH"):
+    with pytest.raises(BackendUnavailable, match=r"needs Python 3.12 to 3.14, and none is on the PATH, nor known to"):
         install("onnx")
 
 
-def test_a_failed_installation_leaves_the_log_and_nothing_else(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
-    wanted = Environment("onnx", "ONNX models", ("mlia-no-such-package==0.0",), ANY, 1)
-    monkeypatch.setattr(module, "_ENVIRONMENTS", (wanted,))
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [
+        ("PYENV_ROOT", "versions/3.13.1/bin"),
+        ("UV_PYTHON_INSTALL_DIR", "cpython-3.13.1-linux/bin"),
+        ("HOME", ".pyenv/versions/3.13.1/bin"),
+        ("HOME", ".local/share/uv/python/cpython-3.13.1-linux/bin"),
+    ],
+)
+def test_an_interpreter_of_pyenv_or_uv(
+    variable: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    (tmp_path / place).mkdir(parents=True)
+    python = tmp_path / place / "python3.13"
+    python.write_text('#!/bin/sh\necho "3 13"\n')
+    python.chmod(0o755)
+    assert module.find_interpreter(environment("onnx")) == python
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of ours, built by nobody, and all that pip finds: a wheel is a zip archive."""
+    path = tmp_path / "tiny_converter-1.0-py3-none-any.whl"
+    with ZipFile(path, "w") as archive:
+        archive.writestr("tiny_converter.py", "ANSWER = 42\n")
+        about = "tiny_converter-1.0.dist-info"
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-converter\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    monkeypatch.setattr(module, "_LOCKS", tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(module, "_ENVIRONMENTS", (Environment("onnx", "ONNX models", ("tiny-converter",), ANY, 1),))
+    return path
+
+
+def test_a_failed_installation_leaves_the_log_and_nothing_else(wheel: Path, own_home: Path) -> None:
+    lock_of("onnx").write_text(f"mlia-no-such-package==0.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(BackendError, match=r"the installation failed: .*mlia-no-such-package") as caught:
         install("onnx")
     assert "\n" not in str(caught.value)
     assert os.listdir(own_home / "environments") == ["onnx.log"]
 
 
-def test_install_replaces_an_outdated_one(empty: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package of ours, built by nobody: a wheel is a zip archive."""
-    from zipfile import ZipFile
+def test_a_package_that_is_not_the_locked_one_is_refused(wheel: Path, own_home: Path) -> None:
+    lock_of("onnx").write_text(f"tiny-converter==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(BackendError, match=r"the installation failed: .*[0-9a-f]{64}"):
+        install("onnx")
+    assert os.listdir(own_home / "environments") == ["onnx.log"]
 
-    with ZipFile(tmp_path / "tiny_converter-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_converter.py", "ANSWER = 42\n")
-        about = "tiny_converter-1.0.dist-info"
-        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-converter\nVersion: 1.0\n")
-        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{about}/RECORD", "")
-    wanted = Environment("onnx", "ONNX models", ("tiny-converter==1.0",), ANY, 1)
-    monkeypatch.setattr(module, "_ENVIRONMENTS", (wanted,))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+def test_install_replaces_an_outdated_one(empty: Environment, wheel: Path) -> None:
+    lock_of("onnx").write_text(f"tiny-converter==1.0 --hash=sha256:{sha256(wheel.read_bytes()).hexdigest()}\n")
     assert state("onnx")[0] == "outdated"
     said: list[str] = []
     python = install("onnx", said.append)
@@ -137,7 +186,11 @@ def test_install_replaces_an_outdated_one(empty: Environment, tmp_path: Path, mo
     assert state("onnx")[0] == "installed"
     done = subprocess.run([python, "-I", "-c", "import tiny_converter as t; print(t.ANSWER)"], capture_output=True)
     assert done.stdout.split() == [b"42"]
-    assert any("tiny-converter==1.0" in line for line in said)
+    assert said[1:] == [
+        "installing tiny-converter (about 1 MB)",
+        "fetching package 1, tiny_converter-1.0-py3-none-any.whl",
+        "unpacking 1 packages",
+    ]
     assert sorted(os.listdir(folder("onnx").parent)) == ["onnx", "onnx.log"]
 
 

@@ -8,6 +8,7 @@ stdout, everything else from its stderr.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -349,18 +350,19 @@ def _version_of(python: str) -> tuple[int, int] | None:
 def _install_locked(place: Path, lock: Path, log: Path, progress: Progress) -> None:
     """Let pip install what a lock file says and nothing else; which of its packages is under way is told."""
     pip = [str(_python_of(place)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
-    fetched = 0
+    packages = 0
 
     def tell(line: str) -> None:
-        nonlocal fetched
-        if line.startswith("Collecting "):
-            fetched += 1
-        elif line.lstrip().startswith(("Downloading ", "Using cached ", "Processing ")):
-            # "  Downloading torch-2.13.0-…-x86_64.whl (887.9 MB)"
-            what, _, size = line.partition("(")
-            progress(f"fetching {Path(what.strip()).name}, package {fetched}" + (f" ({size.strip()}" if size else ""))
-        elif line.startswith("Installing collected packages"):
-            progress(f"unpacking {fetched} packages")
+        nonlocal packages
+        verb, _, what = line.strip().partition(" ")
+        packages += verb in ("Collecting", "Processing")  # from an index, or a file
+        if verb in ("Downloading", "Using", "Processing"):
+            # "Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (887.9 MB)"
+            size = re.search(r"\([\d.]+ \w?B\)$", what)
+            file = Path(what.removeprefix("cached ").split(" ")[0]).name
+            progress(f"fetching package {packages}, {file}" + (f" {size[0]}" if size else ""))
+        elif verb == "Installing":
+            progress(f"unpacking {packages} packages")
 
     _run([*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)], log, tell)
 
