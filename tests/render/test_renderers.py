@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import ROOT, SAMPLE, wake_words
+from conftest import SAMPLE, wake_words
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
 from mlia.recipe import Recipe
-from mlia.render.json import json_schema, render_json, render_schema
+from mlia.render.json import json_schema, render_json
 from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
@@ -63,11 +63,6 @@ def test_golden(name: str, text: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
-
-
-def test_published_schemas_are_current() -> None:
-    assert (ROOT / "docs/report.schema.json").read_text() == render_schema("check")
-    assert (ROOT / "docs/optimization.schema.json").read_text() == render_schema("optimize")
 
 
 @pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, INT8_OPTIMIZATION])

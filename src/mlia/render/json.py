@@ -31,8 +31,26 @@ def json_schema(verb: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{name}-{SCHEMA_VERSION}",
-        **msgspec.json.schema(kind),
+        **_normalized(msgspec.json.schema(kind)),
     }
+
+
+def _normalized(schema: Any) -> Any:
+    """A part of a schema in the form that is published, which no version of msgspec or Python decides.
+
+    They differ in whether a description keeps the indentation of its docstring (msgspec from 0.23 and Python from 3.13
+    strip it), and in whether null is first or last of what a value may be (first up to msgspec 0.21).
+    """
+    if isinstance(schema, dict):
+        normal = {key: _normalized(part) for key, part in schema.items()}
+        if isinstance(normal.get("description"), str):
+            from inspect import cleandoc  # as slow to import as all else here, and not needed for a report
+
+            normal["description"] = cleandoc(normal["description"])
+        if isinstance(normal.get("anyOf"), list):
+            normal["anyOf"].sort(key=lambda choice: choice == {"type": "null"})
+        return normal
+    return [_normalized(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def render_schema(verb: str) -> str:
