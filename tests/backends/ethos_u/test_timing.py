@@ -3,7 +3,7 @@
 import math
 
 from conftest import SAMPLE
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -21,6 +21,8 @@ from mlia.targets.target import Target
 from mlia.testing import Sketch, quantize_synthetically
 
 FAMILIES = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
+WORK = ("mac_cycles", "padded_macs", "output_cycles", "decoded_weights", "input_block_bytes")
+MOVED = ("input_bytes", "feature_map_read", "feature_map_written", "weights", "scales", "copied")
 BYTES = st.integers(0, 1 << 22)
 TRANSFERS = st.builds(
     Transfer,
@@ -40,6 +42,7 @@ STEPS = st.builds(
     output_cycles=BYTES,
     padded_macs=BYTES,
     decoded_weights=BYTES,
+    is_one_unit=st.booleans(),
     areas=st.integers(1, 100),
     slices=st.integers(1, 100),
     input_block_bytes=BYTES,
@@ -74,7 +77,18 @@ def test_longer_latency_never_takes_less(steps: list[StepFeatures], name: str, m
     assert cycles(steps, slower) >= cycles(steps, on) * (1 - 1e-9)
 
 
+TWO_COPIES = (Transfer("dram", copied=114), Transfer("dram", copied=114))
+
+
 @given(st.lists(STEPS, max_size=4), st.sampled_from(FAMILIES), st.floats(0.1, 1))
+@example(
+    [
+        StepFeatures("1", kind="convolution", areas=2720, transfers=(Transfer("sram", scales=1600),)),
+        StepFeatures("2", kind="convolution", prefetched_share=1.0, transfers=TWO_COPIES),
+    ],
+    "ethos-u65-256",
+    0.5,
+)
 def test_less_bandwidth_never_takes_less(steps: list[StepFeatures], name: str, share: float) -> None:
     on = target(name)
     axi0, axi1 = (
@@ -85,12 +99,27 @@ def test_less_bandwidth_never_takes_less(steps: list[StepFeatures], name: str, s
 
 
 @given(STEPS, st.sampled_from(FAMILIES), st.integers(1, 1 << 20))
+@example(StepFeatures("1", kind="convolution", mac_cycles=10), "ethos-u85-256", 1)
+@example(StepFeatures("1", kind="elementwise", mac_cycles=10), "ethos-u85-256", 1)
 def test_more_work_never_takes_less(step: StepFeatures, name: str, more: int) -> None:
     on = target(name)
     harder = replace(step, mac_cycles=step.mac_cycles + more, padded_macs=step.padded_macs + more * 2048)
     assert cycles([harder], on) >= cycles([step], on) * (1 - 1e-9)
     heavier = tuple(replace(each, weights=each.weights + more) for each in step.transfers)
     assert cycles([replace(step, transfers=heavier)], on) >= cycles([step], on) * (1 - 1e-9)
+
+
+@given(STEPS, st.sampled_from(FAMILIES), st.sampled_from(WORK), st.integers(1, 1 << 20))
+def test_more_of_any_one_work_never_takes_less(step: StepFeatures, name: str, what: str, more: int) -> None:
+    harder = replace(step, **{what: getattr(step, what) + more})
+    assert cycles([harder], target(name)) >= cycles([step], target(name)) * (1 - 1e-9)
+
+
+@given(STEPS, st.sampled_from(FAMILIES), st.sampled_from(MOVED), st.integers(1, 1 << 20))
+def test_more_of_any_one_transfer_never_takes_less(step: StepFeatures, name: str, what: str, more: int) -> None:
+    heavier = tuple(replace(each, **{what: getattr(each, what) + more}) for each in step.transfers)
+    harder = replace(step, transfers=heavier)
+    assert cycles([harder], target(name)) >= cycles([step], target(name)) * (1 - 1e-9)
 
 
 def test_a_bound_is_told() -> None:

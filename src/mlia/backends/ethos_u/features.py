@@ -11,6 +11,7 @@ from mlia.backends.vela_output import MEMORY_NAMES
 from mlia.backends.vela_process import Compilation
 from mlia.targets.target import Target
 
+COUNTED = ("convolution", "depthwise", "pool")  # kinds of which MACs are counted from shapes
 POOLS = ("AvgPool", "MaxPool", "ReduceSum", "ReduceMax", "ReduceMin", "ArgMax")
 LANES = 8  # input channels that one output sees in a cycle
 DEPTH_UNIT = 32  # channels of the input that are worked on at once
@@ -130,7 +131,7 @@ def _padded_macs(kind: str, details: dict[str, str], units: dict[str, str]) -> i
     as long as 160 would and those of 276 as long as 288 would, on 128 and 256 MACs within 2 %; nothing is measured of
     16 channels or fewer that are worked on in this way.
     """
-    if kind not in ("convolution", "depthwise", "pool"):
+    if kind not in COUNTED:
         return 0
     outputs = 1
     for axis in "nhwc":

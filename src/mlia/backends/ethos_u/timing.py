@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
-from mlia.backends.ethos_u.features import StepFeatures, Transfer
+from mlia.backends.ethos_u.features import COUNTED, StepFeatures, Transfer
 from mlia.results import Bound
 from mlia.targets.coefficients import Physics
 from mlia.targets.target import Memory, Target
@@ -92,7 +92,7 @@ def estimate_with(features: Sequence[StepFeatures], target: Target, physics: Phy
 
 
 def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | None) -> _Work:
-    work = _Work(*_units(step, target, physics))
+    work, fetched_ahead = _Work(*_units(step, target, physics)), 0.0
     for transfer in step.transfers:
         memory = _memory(target, transfer.memory)
         if memory is None:
@@ -106,20 +106,21 @@ def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | 
         work.outer = _MEMORY_BOUND[transfer.memory]
         copies = transfer.copied / _copy_rate(memory, bandwidth, physics)
         ahead = copies * step.prefetched_share if before is not None else 0.0
-        if before is not None:
-            work.rest += max(0.0, ahead - (before.longest - before.read))
+        fetched_ahead += ahead
         work.read += copies - ahead + _outer_read(step, transfer, memory, target, physics)
         if transfer.weights or transfer.copied:
             work.latency += physics.start_latencies * memory.read_latency_cycles
         under_way = (memory.max_writes or physics.requests / 2) * physics.request_bytes
         work.written += transfer.feature_map_written / _reached(bandwidth, under_way, memory.write_latency_cycles)
+    if before is not None:
+        work.rest = max(0.0, fetched_ahead - (before.longest - before.read))
     return work
 
 
 def _units(step: StepFeatures, target: Target, physics: Physics) -> tuple[float, Bound]:
     """The slower of MACs and output unit, in cycles."""
     macs, output = float(step.mac_cycles), float(step.output_cycles)
-    if physics.counts_macs and step.padded_macs:
+    if physics.counts_macs and step.kind in COUNTED:
         macs = max(step.padded_macs / target.npu.macs_per_cycle, _decoding(step, target, physics))
         output *= ONE_UNIT_SHARE if step.is_one_unit else 1.0
     elif step.kind == "pool" and step.is_one_unit:
