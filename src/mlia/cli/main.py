@@ -160,20 +160,31 @@ def refuse_overwriting(given: str, output: str | None, what: str = "the model") 
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """A line on stderr that says what is being done, if a person is watching; it is gone afterwards."""
+    """A line on stderr that says what is being done, if a person is watching; it is gone afterwards.
+
+    An interrupt leaves threads behind, which still have something to say: nobody hears it.
+    """
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda text: None
         return
 
+    from threading import Lock
+
+    writing, is_over = Lock(), False
+
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text} …")
-        sys.stderr.flush()
+        with writing:
+            if not is_over:
+                sys.stderr.write(f"\r\x1b[K{text} …")
+                sys.stderr.flush()
 
     try:
         yield show
     finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        with writing:
+            is_over = True
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
