@@ -32,7 +32,7 @@ arena = "sram"
 
 def mlia(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [MLIA, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=600)
 
 
 def test_check_prints_a_report_and_nothing_else() -> None:
@@ -340,7 +340,7 @@ def test_the_model_is_never_overwritten(tmp_path: Path) -> None:
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     text = command.replace("MLIA", f"'{MLIA}'").replace("SAMPLE", f"'{SAMPLE}'")
-    return subprocess.run(text, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60)
+    return subprocess.run(text, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(

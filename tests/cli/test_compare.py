@@ -18,7 +18,7 @@ U55 = ("-t", "ethos-u55-128")
 
 
 def mlia(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, env=os.environ, timeout=120)
+    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, env=os.environ, timeout=600)
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -125,10 +125,10 @@ def test_what_cannot_be_compared_costs_one_line(
 
 def test_reports_out_of_pipes(saved: tuple[Path, Path]) -> None:
     command = f"'{MLIA}' compare <(cat '{saved[0]}') <(cat '{saved[1]}')"
-    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     refused = f"'{MLIA}' compare '{saved[0]}' <(cat '{OTHER}') -t ethos-u55-128"
-    done = subprocess.run(refused, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(refused, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=600)
     assert "only a report can come out of a pipe" in one_line(done)
 
 
