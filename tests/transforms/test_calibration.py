@@ -186,12 +186,13 @@ def test_cut_archives(tmp_path: Path) -> None:
             load_calibration(cut, one_input())
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlia.transforms.calibration.MAXIMUM_BYTES", 64 << 20)
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("x.npy", "w", force_zip64=True) as file:
             for _ in range(65):
-                file.write(bytes(64 << 20))
+                file.write(bytes(1 << 20))
     with pytest.raises(TransformError, match="at most"):
         load_calibration(path, one_input())
 
