@@ -1,5 +1,10 @@
-"""python -m mlia"""
+"""The `mlia` command, and `python -m mlia`."""
 
-from mlia.cli.main import entry_point
+from mlia import interrupts
 
-entry_point()
+interrupts.end_on_signals()  # before what takes a while to import
+
+from mlia.cli.main import entry_point  # noqa: E402
+
+if __name__ == "__main__":
+    entry_point()

@@ -36,12 +36,13 @@ class Worker:
 
     def __init__(self) -> None:
         # It sees our modules, but skips the interpreter's start-up hooks, which cost time.
-        import subprocess
+        from subprocess import PIPE
+
+        from mlia.lifeline import Dependent
 
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        pipe = subprocess.PIPE
         command = [sys.executable, "-S", "-P", CHILD]
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        self._process = Dependent(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
 
     def send(self, request: bytes) -> None:
         """Hand over the request; the worker reads all of it before anything that may fail."""
@@ -59,9 +60,7 @@ class Worker:
 
     def end(self) -> None:
         """Kill the worker, if it still runs, and leave nothing of it."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        self._process.end()
 
     def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
         """The answer, and all that the compiler printed.

@@ -1,8 +1,9 @@
 """The options that set limits, and a budget.toml that sets them."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
+
+from mlia.cli.main import warn
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile
@@ -73,4 +74,4 @@ def tell_misses(report: "Report", form: str) -> None:
 
     for budget in report.budgets:
         if not budget.is_kept:
-            print(f"mlia: missed on {budget.target}: {limit_text(budget)}", file=sys.stderr)
+            warn(f"missed on {budget.target}: {limit_text(budget)}")

@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from io import TextIOWrapper
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import mlia
+from mlia import interrupts
 from mlia.errors import MliaError
 
 # Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
@@ -34,7 +34,8 @@ VERBS = {
     "schema": "print the JSON Schema of the JSON report",
 }
 TARGET = ("-t", "--target", "--target-profile")  # one option
-EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
+EXIT_CODES = """exit codes: 0 fine; 1 something at or above --fail-on, or a limit missed; 2 could not run;
+130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed: nothing is left running or half written"""
 EXAMPLE = """examples:
   mlia check model.tflite -t ethos-u55-256
   mlia check model.tflite -t ethos-u55-128 -t ethos-u85-256 --performance
@@ -47,6 +48,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {_one_line(message)}; see {self.prog} --help\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Its own swallows errors, so that a help that nobody could read would be exit code 0."""
+        if file is sys.stderr:
+            super()._print_message(message, file)
+        else:
+            _write_stdout(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,14 +78,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(words)
         return int(parsed.run(parsed))
     except MliaError as error:
-        print(f"mlia: error: {_one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except BrokenPipeError:
         _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
         return 0
-    except KeyboardInterrupt:
-        print("mlia: interrupted", file=sys.stderr)
-        return 2
+
+
+def _refuse(text: str) -> int:
+    warn(f"error: {text}")
+    return 2
+
+
+def warn(text: str) -> None:
+    """One line on stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"mlia: {_one_line(text)}", file=sys.stderr)
 
 
 def _one_line(text: str) -> str:
@@ -87,9 +103,16 @@ def _one_line(text: str) -> str:
 
 def entry_point() -> NoReturn:
     """What the installed `mlia` script calls."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
+    interrupts.end_on_signals()
+    interrupts.stand_by()
     gc.disable()  # the process is short-lived; collecting garbage while it imports costs time for nothing
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:  # of argparse
+        code = end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:  # of a search that had ended just then
+        interrupts.end(signal.SIGINT)
+    interrupts.leave(code)
 
 
 def can_color(stream: TextIO | None) -> bool:
@@ -121,19 +144,29 @@ def write_output(text: str, path: str | None) -> None:
         raise OutputError("cannot write the report: the name of its file is empty")
     from mlia.output import write_file
 
-    write_file(path, text.encode())
+    with interrupts.Held():
+        write_file(path, text.encode())
 
 
 def _write_stdout(text: str) -> None:
+    from io import UnsupportedOperation
+
     from mlia.errors import OutputError
+    from mlia.output import write_all
 
     if sys.stdout is None:
         raise OutputError("cannot write the report: stdout is closed")
     try:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # an encoding that lacks a letter is no reason to fail
-        sys.stdout.write(text)
         sys.stdout.flush()
+        file = sys.stdout.fileno()
+    except UnsupportedOperation:  # something else stands in for it
+        sys.stdout.write(text)
+        return
+    # An encoding that lacks a letter is no reason to fail.
+    content = text.replace("\n", os.linesep).encode(sys.stdout.encoding, errors="replace")
+    try:
+        with interrupts.Held():
+            write_all(file, content)  # a text stream without a buffer, as PYTHONUNBUFFERED makes it, may write a part
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -143,7 +176,8 @@ def _write_stdout(text: str) -> None:
 
 def _discard_stdout() -> None:
     """What is still buffered cannot be written; without this, the interpreter tries again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse_overwriting(given: str, output: str | None, what: str = "the model") -> None:
