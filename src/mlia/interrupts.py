@@ -64,8 +64,9 @@ def stand_by() -> None:
         return
     signal.signal(signal.SIGALRM, _raise_again)
     try:
-        while os.open(os.devnull, os.O_RDWR) <= 2:
+        while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass  # a standard stream that is closed must not become one of our pipes
+        os.close(spare)
         far, near = os.pipe()
         os.set_blocking(near, False)
         signal.set_wakeup_fd(near, warn_on_full_buffer=False)

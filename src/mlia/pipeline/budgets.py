@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from mlia.errors import TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.lives import is_there, peak_time
 from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
 from mlia.results import (
@@ -54,7 +54,7 @@ def load_budget(path: str) -> BudgetFile:
         TargetError: it cannot be read, or has what no limit can be.
     """
     try:
-        found = msgspec.toml.decode(Path(path).read_bytes(), type=BudgetFile)
+        found = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=BudgetFile)
     except OSError as error:
         raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

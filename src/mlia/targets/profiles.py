@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.targets.coefficients import Coefficients, check_coefficients
 from mlia.targets.target import (
     AXI_PORT_BYTES,
@@ -142,7 +143,7 @@ def load_target(name: str) -> AnyTarget:
             check_npu(Npu(family, int(number), clock_mhz=1))
         raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
     try:
-        profile = msgspec.toml.decode(_read(path), type=Profile)
+        profile = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
     except RecursionError:
@@ -167,11 +168,6 @@ def load_targets(target: str | AnyTarget | Sequence[str | AnyTarget]) -> list[An
     if not asked:
         raise TargetError("no target is given; name at least one")
     return [load_target(entry) if isinstance(entry, str) else entry for entry in asked]
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _did_you_mean(name: str) -> str:
