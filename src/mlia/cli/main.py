@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 
 import mlia
 from mlia import interrupts
-from mlia.errors import MliaError
+from mlia.errors import MliaError, shortage
 
 # Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
 VERBS = {
@@ -59,7 +59,20 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except MliaError as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
+        return 0
+    except Exception as error:
+        if not (lack := shortage(error)):
+            raise
+        return _refuse(f"cannot go on: {lack}")
+
+
+def _run(words: list[str]) -> int:
     parser = Parser(
         prog="mlia",
         description="How a neural network will run on Arm hardware, before you own the hardware.",
@@ -74,14 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         child.description = summary
         if verb == chosen:  # only the verb that runs is imported
             import_module(f"mlia.cli.{verb}").add_arguments(child)
-    try:
-        parsed = parser.parse_args(words)
-        return int(parsed.run(parsed))
-    except MliaError as error:
-        return _refuse(str(error))
-    except BrokenPipeError:
-        _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
-        return 0
+    parsed = parser.parse_args(words)
+    return int(parsed.run(parsed))
 
 
 def _refuse(text: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from subprocess import PIPE
 from typing import Any, ParamSpec, TypeVar
 
-from mlia.errors import MliaError, TransformError
+from mlia.errors import MliaError, TransformError, shortage
 from mlia.lifeline import Dependent
 
 TIMEOUT_S = 600.0
@@ -194,6 +194,8 @@ def _serve() -> None:
             tell(_REFUSED, error)
         except LinAlgError:  # no weights that were trained are like that, but damaged ones are
             tell(_REFUSED, TransformError("the model's numbers are too far apart to compute with"))
+        except (OSError, MemoryError) as error:
+            tell(_REFUSED, TransformError(f"cannot go on: {shortage(error)}"))
         except Exception:  # whatever it is, the parent shows it
             import traceback
 
