@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.backends.command_stream import COMPILED_OPERATOR
-from mlia.errors import SimulatorError
+from mlia.errors import SimulatorError, TransformError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -123,8 +123,8 @@ class Session:
                 inputs = [_known(known, index, subgraph) for index in part.inputs]
                 try:
                     known |= dict(zip(part.outputs, part.model.run(inputs), strict=True))
-                except (RuntimeError, ValueError) as error:
-                    raise SimulatorError(f"LiteRT cannot run the host's part: {first_line(error)}") from None
+                except TransformError as refusal:
+                    raise SimulatorError(f"the host's part: {refusal}") from None
             elif part.custom_code == COMPILED_OPERATOR:
                 self._execute(subgraph, part, known)
             else:
@@ -180,8 +180,8 @@ class Session:
         graph = Graph((part, *self._graph.subgraphs[1:]), self._graph.description)
         try:
             return _HostPart(ReferenceModel(write_tflite(without_unused_tensors(graph))), inputs, outputs)
-        except (RuntimeError, ValueError) as error:
-            raise SimulatorError(f"LiteRT cannot run the host's part: {first_line(error)}") from None
+        except TransformError as refusal:
+            raise SimulatorError(f"the host's part: {refusal}") from None
 
     def _execute(self, subgraph: Subgraph, operator: Operator, known: dict[int, Array]) -> None:
         """One operator on the NPU: its inputs into the arena, its stream, its outputs out of it."""

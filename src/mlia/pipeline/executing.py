@@ -227,23 +227,16 @@ def prepare(
 
         graph = quantized(graph, QuantizeOptions(), progress)[0]
     if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
-        graph = _with_fixed_shapes(graph)
+        from mlia.transforms.shapes import with_input_shapes
+
+        # With 1 for what is left open, as the compiler takes it; LiteRT takes the sizes that are in the file.
+        graph = with_input_shapes(graph, {})
     progress(f"compiling {name} for {place.name}")
     compilation = compile_model(graph.content, place, timeout_s, wants_model=True)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
         compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
     return Prepared(name, given, place, compiled, graph, _links(compilation, graph))
-
-
-def _with_fixed_shapes(graph: Graph) -> Graph:
-    """The model with 1 for sizes that it leaves open, as the compiler takes them; LiteRT takes those in the file."""
-    from mlia.transforms.shapes import with_input_shapes
-
-    try:
-        return with_input_shapes(graph, {})
-    except TransformError as error:
-        raise TransformError(f"{error}; give the sizes that the model leaves open by --input-shape") from None
 
 
 def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy
 from msgspec import Struct
 
+from mlia.errors import TransformError
 from mlia.results import TensorFidelity
 from mlia.transforms.calibration import Array
 from mlia.transforms.fidelity import Difference
@@ -60,7 +61,7 @@ def quantize_content(
         except ModuleNotFoundError:
             failures.append(f"{name}: not installed (pip install 'mlia[quant]')")
             continue
-        except (RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+        except (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
             failures.append(f"{name}: {first_line(error)}")
             continue
         if _is_close(answer):

@@ -201,23 +201,20 @@ def _targets(teacher: bytes, samples: Sequence[Array], student: Subgraph, names:
     """
     import numpy
 
-    from mlia.transforms.interpreter import Model, first_line, samples_of
+    from mlia.transforms.interpreter import Model, samples_of
     from mlia.transforms.quantizers import plain_name
 
-    try:
-        model = Model(teacher)
-        known = {plain_name(name): index for name, index in model.computed().items()}
-        pairs = {index: known[plain_name(name)] for name, index in names.items() if plain_name(name) in known}
-        found: dict[int, list[Array]] = {index: [] for index in (*pairs, *student.outputs)}
-        for sample in samples_of(samples):
-            model.run(sample)
-            for index, theirs in pairs.items():
-                if index not in student.outputs:
-                    found[index].append(model.real(theirs).astype(numpy.float32))
-            for position, index in enumerate(student.outputs):
-                found[index].append(model.output(position).astype(numpy.float32))
-    except (RuntimeError, ValueError) as error:
-        raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+    model = Model(teacher)
+    known = {plain_name(name): index for name, index in model.computed().items()}
+    pairs = {index: known[plain_name(name)] for name, index in names.items() if plain_name(name) in known}
+    found: dict[int, list[Array]] = {index: [] for index in (*pairs, *student.outputs)}
+    for sample in samples_of(samples):
+        model.run(sample)
+        for index, theirs in pairs.items():
+            if index not in student.outputs:
+                found[index].append(model.real(theirs).astype(numpy.float32))
+        for position, index in enumerate(student.outputs):
+            found[index].append(model.output(position).astype(numpy.float32))
     return {
         index: numpy.stack(arrays)
         for index, arrays in found.items()
