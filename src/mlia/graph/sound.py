@@ -6,6 +6,7 @@ time (-1 in the signature, 0 in the shape) contradict nothing, and neither does 
 """
 
 from collections.abc import Callable, Sequence
+from struct import unpack_from
 
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
@@ -256,13 +257,77 @@ def _keeps(first: int, last: int | None) -> Callable[[_Parts], None]:
     """As many elements come out as go in; `first` and `last` bound the inputs that count."""
 
     def check(parts: _Parts) -> None:
-        given, made = parts.operator.inputs[first:last], parts.outputs()
-        tensors = [parts.optional(position) for position in range(first, first + len(given))]
-        there = [tensor for tensor in tensors if tensor is not None]
-        if there and made:
-            parts.fits("outputs whose elements are", _elements(made), _elements(there), "its inputs have")
+        parts.output()
+        count = max(len(parts.operator.inputs[first:last]), 1)
+        given = [parts.input(position, "input") for position in range(first, first + count)]
+        parts.fits("outputs whose elements are", _elements(parts.outputs()), _elements(given), "its inputs have")
 
     return check
+
+
+def _concatenation(parts: _Parts) -> None:
+    """CONCATENATION: of tensors that differ along one axis only."""
+    _keeps(0, None)(parts)
+    first, *others = (parts.input(position, "input") for position in range(len(parts.operator.inputs)))
+    axis = parts.operator.number("axis")
+    if _may_be_unranked(first):
+        return
+    _fit_axes(parts, [axis], first)
+    for other in others:
+        sizes = parts.sizes(other, len(first.shape), "an input")
+        for place, (size, wanted) in enumerate(zip(sizes, _sizes(first), strict=True)):
+            if place != axis % len(first.shape):
+                parts.fits(f"an input whose size along axis {place} is", size, wanted, "that of its first is")
+
+
+def _transpose(parts: _Parts) -> None:
+    """TRANSPOSE: by an order that names each axis once."""
+    _keeps(0, 1)(parts)
+    given, order = parts.input(0, "input"), _integers(parts.input(1, "order of axes"))
+    if order is not None and not _may_be_unranked(given) and sorted(order) != [*range(len(given.shape))]:
+        raise parts.refuse(f"has the order of axes {order[:9]} for an input of shape {list(given.shape)}")
+
+
+def _padding(parts: _Parts) -> None:
+    """PAD and its kin: by a pair of sizes for each axis."""
+    given, pads = parts.input(0, "input"), parts.input(1, "sizes of padding")
+    parts.output()
+    if _may_be_unranked(given):
+        return
+    if list(pads.shape) != [len(given.shape), 2]:
+        raise parts.refuse(f"has padding of shape {list(pads.shape)} for an input of shape {list(given.shape)}")
+    sizes = _integers(pads)
+    if sizes is None:
+        return
+    if min(sizes, default=0) < 0:
+        raise parts.refuse(f"has padding {min(sizes)}; it must be 0 or more")
+    made = parts.sizes(parts.output(), len(given.shape), "an output") if parts.output().shape else ()
+    for axis, (size, out) in enumerate(zip(_sizes(given), made, strict=False)):
+        expected = None if size is None else size + sizes[2 * axis] + sizes[2 * axis + 1]
+        parts.fits(f"an output whose size along axis {axis} is", out, expected, "its input and padding make")
+
+
+def _reduction(parts: _Parts) -> None:
+    """Sums, means and extremes along axes that the input has."""
+    given, axes = parts.input(0, "input"), _integers(parts.input(1, "axes"))
+    parts.output()
+    if axes is not None and not _may_be_unranked(given):
+        _fit_axes(parts, axes, given)
+
+
+def _fit_axes(parts: _Parts, axes: Sequence[int], given: Tensor) -> None:
+    rank = len(given.shape)
+    for axis in axes:
+        if not -rank <= axis < rank:
+            raise parts.refuse(f"works along axis {axis} of an input of shape {list(given.shape)}")
+
+
+def _integers(tensor: Tensor) -> list[int] | None:
+    """The values of a constant of int32 or int64; None of anything else."""
+    if tensor.dtype not in ("int32", "int64") or not tensor.is_constant or tensor.is_sparse:
+        return None
+    code = "i" if tensor.dtype == "int32" else "q"
+    return list(unpack_from(f"<{tensor.elements}{code}", tensor.data))
 
 
 def _broadcast(parts: _Parts) -> None:
@@ -291,23 +356,28 @@ _FIRST = (
     "ABS", "CAST", "CEIL", "COS", "DEPTH_TO_SPACE", "DEQUANTIZE", "ELU", "EXP", "EXPAND_DIMS", "FLOOR", "GELU",
     "HARD_SWISH", "L2_NORMALIZATION", "LEAKY_RELU", "LOG", "LOGICAL_NOT", "LOGISTIC", "LOG_SOFTMAX", "NEG", "PRELU",
     "QUANTIZE", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "RESHAPE", "ROUND", "RSQRT", "SIN", "SOFTMAX",
-    "SPACE_TO_DEPTH", "SPLIT_V", "SQRT", "SQUARE", "SQUEEZE", "TANH", "TRANSPOSE", "UNPACK",
+    "SPACE_TO_DEPTH", "SPLIT_V", "SQRT", "SQUARE", "SQUEEZE", "TANH", "UNPACK",
 )  # fmt: skip
-_ALL = ("CONCATENATION", "PACK")
+_PADDINGS = ("MIRROR_PAD", "PAD", "PADV2")
+_REDUCTIONS = ("MEAN", "REDUCE_ALL", "REDUCE_ANY", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM")
 _BY_ELEMENT = (
     "ADD", "DIV", "EQUAL", "FLOOR_DIV", "FLOOR_MOD", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOGICAL_AND",
     "LOGICAL_OR", "MAXIMUM", "MINIMUM", "MUL", "NOT_EQUAL", "POW", "SQUARED_DIFFERENCE", "SUB",
 )  # fmt: skip
 _CHECKS: dict[str, Callable[[_Parts], None]] = {
     **dict.fromkeys(_FIRST, _keeps(0, 1)),
-    **dict.fromkeys(_ALL, _keeps(0, None)),
+    **dict.fromkeys(_PADDINGS, _padding),
+    **dict.fromkeys(_REDUCTIONS, _reduction),
+    "PACK": _keeps(0, None),
     "SPLIT": _keeps(1, 2),
     **dict.fromkeys(_BY_ELEMENT, _broadcast),
     **dict.fromkeys(("AVERAGE_POOL_2D", "L2_POOL_2D", "MAX_POOL_2D"), _pooling),
     "BATCH_MATMUL": _batch_matmul,
+    "CONCATENATION": _concatenation,
     "CONV_2D": _convolution,
     "CONV_3D": _convolution_3d,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE": _transpose,
     "TRANSPOSE_CONV": _transpose_convolution,
 }
