@@ -5,6 +5,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
 from mlia.backends.vela_costs import Program, calibrated, performance_of
 from mlia.backends.vela_output import (
@@ -70,6 +71,7 @@ class Vela(Struct, frozen=True):
             BackendError: as run().
         """
         _refuse_what_kills_vela(graph)
+        refuse_unaddressable(graph, target)
         named = graph if _has_plain_names(graph) else with_plain_names(graph)
         whole = self._compile(named, target)
         return whole, self._programs(graph, named, target, whole)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
+from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
 from mlia.backends.vela import is_compiled
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
@@ -222,6 +223,7 @@ def prepare(
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
     if graph.provenance.format.startswith("TOSA"):
         raise TransformError("LiteRT cannot run a TOSA model, so there is nothing to compare with")
+    refuse_unaddressable(graph, place)
     if graph.computes_in_float:
         from mlia.transforms.prepare import QuantizeOptions, quantized
 
