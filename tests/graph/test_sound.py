@@ -165,6 +165,11 @@ def test_a_graph_of_the_user_is_looked_at_as_well() -> None:
         mlia.check(set_option(filtered(), stride_w=-3), "cortex-m55")
 
 
+def test_a_variable_is_not_constant() -> None:
+    with pytest.raises(ModelError, match=r"it contradicts itself: tensor 1, 'conv/weights', is a variable, and"):
+        check_sound(with_tensor(filtered(), 1, is_variable=True))
+
+
 def test_long_names_do_not_hide_the_value() -> None:
     with pytest.raises(ModelError, match=r"CONV_2D 'x{60}…', has stride_w 0"):
         check_sound(set_option(filtered(name="x" * 500), stride_w=0))

@@ -26,6 +26,10 @@ def check_sound(graph: Graph) -> None:
         ModelError: names the operator and what of it contradicts.
     """
     for subgraph in graph.subgraphs:
+        for index, tensor in enumerate(subgraph.tensors):
+            if tensor.is_variable and tensor.is_constant:
+                named = f"tensor {index}, '{_short(tensor.name)}'"
+                raise ModelError(f"it contradicts itself: {named}, is a variable, and has the values of a constant")
         for operator in subgraph.operators:
             if operator.kind in _CHECKS:
                 _CHECKS[operator.kind](_Parts(subgraph, operator))
@@ -40,9 +44,7 @@ class _Parts:
 
     def refuse(self, what: str) -> ModelError:
         """The error, which names the operator."""
-        name, operator = self._subgraph.operator_name(self.operator), self.operator
-        if len(name) > LONGEST_NAME:
-            name = f"{name[:LONGEST_NAME]}…"
+        name, operator = _short(self._subgraph.operator_name(self.operator)), self.operator
         number = operator.index if not self._subgraph.index else f"{self._subgraph.index}:{operator.index}"
         return ModelError(f"it contradicts itself: operator {number}, {operator.kind} '{name}', {what}")
 
@@ -89,6 +91,10 @@ class _Parts:
         """A size of the output, or of the weights, as it is stored and as it must be."""
         if stored is not None and expected is not None and stored != expected:
             raise self.refuse(f"has {what} {stored}, but {why} {expected}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
 
 
 def _sizes(tensor: Tensor) -> _Sizes:
