@@ -12,6 +12,7 @@ from mlia.cli.main import (
     progress_line,
     refuse_overwriting,
     seconds,
+    tell_refusals,
     terminal_width,
     write_output,
 )
@@ -24,7 +25,8 @@ EPILOG = """examples:
   mlia compare old.tflite new.tflite -t ethos-u85-256 --format html -o compared.html
 
 BEFORE and AFTER are models, or reports of `mlia check --format json`. Operators are matched by name, kind and shape.
-exit codes: 0 fine; 1 slower by more than --max-regression-percent, or nobody can tell; 2 could not run
+exit codes: 0 fine; 1 slower by more than --max-regression-percent, or nobody can tell; 2 could not run, be it on one
+target only, which is then named on stderr while the others are compared
 """
 
 
@@ -98,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         color = can_color(sys.stdout) and not arguments.output
         text = render_difference(found, max(terminal_width(), NARROWEST), color, arguments.all_operators)
     write_output(text, arguments.output)
+    if tell_refusals((each.what, each.reason) for each in found.refused_targets):
+        return 2
     return 1 if found.is_over_budget else 0
 
 

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn, TextIO
@@ -34,7 +34,8 @@ VERBS = {
     "schema": "print the JSON Schema of the JSON report",
 }
 TARGET = ("-t", "--target", "--target-profile")  # one option
-EXIT_CODES = """exit codes: 0 fine; 1 something at or above --fail-on, or a limit missed; 2 could not run;
+EXIT_CODES = """exit codes: 0 fine; 1 something at or above --fail-on, or a limit missed;
+2 could not run, be it on one of several targets;
 130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed: nothing is left running or half written"""
 EXAMPLE = """examples:
   mlia check model.tflite -t ethos-u55-256
@@ -197,6 +198,14 @@ def refuse_overwriting(given: str, output: str | None, what: str = "the model") 
 
     if output and os.path.exists(output) and os.path.exists(given) and os.path.samefile(given, output):
         raise OutputError(f"cannot write {output}: it is {what}")
+
+
+def tell_refusals(refusals: Iterable[tuple[str, str]]) -> bool:
+    """Name on stderr what could not be done for single targets, and whether there is any; empty reasons are none."""
+    refused = [(target, reason) for target, reason in refusals if reason]
+    for target, reason in refused:
+        print(f"mlia: error: {_one_line(f'{target}: {reason}')}", file=sys.stderr)
+    return bool(refused)
 
 
 @contextmanager

@@ -102,12 +102,15 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
         from mlia.pipeline.comparing import compare
 
         asked = replace(baseline, targets=tuple(each for each in baseline.targets if each.target.name in names))
-        if asked.targets:
+        refused = {entry.target.name: entry.refusal for entry in (*asked.targets, *report.targets) if entry.refusal}
+        if any(entry.target.name not in refused for entry in asked.targets):
             budgets += compare(asked, report, max_regression_percent=file.max_regression_percent).budgets
         else:
             unlike = "the baseline is about none of the targets"
             limit = file.max_regression_percent
-            budgets += tuple(Budget(name, "regression_percent", limit, None, False, unlike, ()) for name in names)
+            budgets += tuple(
+                Budget(name, "regression_percent", limit, None, False, refused.get(name, unlike), ()) for name in names
+            )
     judged = {(each.target, each.figure) for each in budgets}
     kept = tuple(each for each in report.budgets if (each.target, each.figure) not in judged)
     return replace(report, budgets=(*kept, *budgets))

@@ -115,6 +115,9 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
             f" {target.system_config}, {target.memory_mode}{_choices(target)}, host {target.host} at"
             f" {target.host_clock_mhz:g} MHz"
         )
+    if entry.refusal:
+        page.paragraph(f"Not checked: {entry.refusal}")
+        return
     codes = codes_by_operator(entry.advised)
     for result in entry.results:
         for compiled in result.compiled:

@@ -101,16 +101,20 @@ def view_of(entry: TargetReport) -> TargetView:
     why = {f"{operator.subgraph}.{operator.index}": text for operator, text in codes.items()}
     operators = tuple(replace(each, why=why.get(each.key, "")) for each in _operators(result))
     performance = result.performance if isinstance(result.performance, Performance) else None
-    missing = [
-        (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
-    ]
+    missing = (
+        []
+        if entry.refusal
+        else [
+            (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
+        ]
+    )
     if performance is not None and isinstance(performance.system, Skipped):
         missing.append(("time of the whole inference", performance.system.reason))
     return TargetView(
         entry=entry,
         name=entry.target.name,
         description=_description(entry),
-        verdict=_verdict(result, operators, entry.target.host),
+        verdict=f"Not checked: {entry.refusal}" if entry.refusal else _verdict(result, operators, entry.target.host),
         is_good=_is_good(result),
         is_timed=any(each.time_ms for each in operators),
         cards=tuple(_cards(result)),
