@@ -73,6 +73,7 @@ DAMAGED = {
     "stride_w -3": set_option(filtered(DEPTHWISE), stride_w=-3),
     "stride_h 0": set_option(filtered(), stride_h=0),
     "dilation_w_factor -1": set_option(filtered(), dilation_w_factor=-1),
+    "a dilation of 1048576": set_option(filtered(), dilation_h_factor=1 << 20),
     "filter_height 0": set_option(plain("MAX_POOL_2D", (1, 8, 8, 4), (1, 4, 4, 4), **POOL), filter_height=0),
     "stride_w -2": set_option(upsampled(), stride_w=-2),
     "padding UNKNOWN_7": set_option(filtered(), padding="UNKNOWN_7"),

@@ -12,6 +12,7 @@ from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 
 LONGEST_NAME = 60  # letters: what is wrong stands behind it
+WIDEST = 65_535  # dilation: networks have 36; a compiler that is told of a million taps between two works without end
 _Sizes = tuple[int | None, ...]  # None where only the run tells
 
 
@@ -119,7 +120,11 @@ def _may_be_unranked(tensor: Tensor) -> bool:
 
 def _window_options(parts: _Parts, axes: str, is_dilated: bool) -> tuple[list[int], list[int]]:
     strides = parts.at_least_one(*(f"stride_{axis}" for axis in axes))
-    spreads = parts.at_least_one(*(f"dilation_{axis}_factor" for axis in axes)) if is_dilated else [1] * len(axes)
+    spreads = [1] * len(axes)
+    if is_dilated:
+        spreads = parts.at_least_one(*(f"dilation_{axis}_factor" for axis in axes))
+        if max(spreads) > WIDEST:
+            raise parts.refuse(f"has a dilation of {max(spreads)}, which reaches past any input; {WIDEST} is the most")
     if (padding := parts.operator.options.get("padding")) not in ("SAME", "VALID"):
         raise parts.refuse(f"has padding {padding}; there are SAME and VALID")
     return strides, spreads
