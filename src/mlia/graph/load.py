@@ -1,13 +1,13 @@
 """Path -> Graph. The kind of a file is told from its content, never from its name."""
 
 import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from mlia.archives import Archive
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.sound import check_sound
@@ -100,11 +100,8 @@ def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
 
 
 def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ModelError(f"it is a damaged zip archive: {error}") from None
+    with Archive(io.BytesIO(content), ModelError) as archive:
+        names = [*archive.sizes]
     if "config.json" in names and "model.weights.h5" in names:
         from mlia.graph.formats.keras_archive import read_archive
 
