@@ -79,7 +79,7 @@ class Compared(Struct, frozen=True):
     operators: dict[int, Difference]
 
 
-def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: Sequence[Sequence[Array]]) -> Compared:
+def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: Iterable[Sequence[Array]]) -> Compared:
     """Run a model in LiteRT and what was compiled from it in the simulator, one sample after the other.
 
     Variables keep what they hold from sample to sample. After a sample in which anything differed, both sides begin
@@ -117,7 +117,7 @@ def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: S
     return Compared(tuple(outputs), operators)
 
 
-def outputs_of(compiled: bytes, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
+def outputs_of(compiled: bytes, samples: Iterable[Sequence[Array]]) -> list[list[Array]]:
     """What a compiled model computes for each sample, an array per output, in codes.
 
     Raises:

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="name of a target or path of a TOML profile, needed for models; of two reports only these; repeat it",
     )
-    parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
+    parser.add_argument(
+        "--calibration", metavar="DATA", help="samples to quantize with: .npz, .npy, or a folder of .npy"
+    )
     parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
     add_input_shape_option(parser)
     parser.add_argument(

@@ -287,7 +287,9 @@ def seconds(text: str) -> float:
 def add_model_options(parser: argparse.ArgumentParser, can_skip_quantizing: bool = True) -> None:
     """Add the model and what is needed to read and quantize it."""
     parser.add_argument("model", metavar="MODEL", help=".tflite, .h5, .keras, SavedModel folder, .onnx, .pt2 or .tosa")
-    parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
+    parser.add_argument(
+        "--calibration", metavar="DATA", help="samples to quantize with: .npz, .npy, or a folder of .npy"
+    )
     if can_skip_quantizing:
         parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
     add_input_shape_option(parser)

@@ -67,7 +67,7 @@ def check(
         compatibility: report where the operators run.
         performance: report cycles, latency and memory.
         quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
-        calibration: .npz or folder of .npy with samples to quantize with; without it, seeded noise is used.
+        calibration: .npz, .npy, or folder of .npy with samples to quantize with; without it, seeded noise is used.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
         select: beginnings of the codes of rules to ask; all rules when empty.
         ignore: beginnings of the codes of rules to leave out.

@@ -1,7 +1,7 @@
 """verify() and simulate(): a model as the NPU will compute it, in our simulator."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from mlia.verification import Danger, TensorCheck, Verification
 
 if TYPE_CHECKING:
     from mlia.backends.comparison import Compared, Link
+    from mlia.transforms.noise import Noise
 
 SAMPLES = 3
 MOST_ELEMENTS = 1 << 28
@@ -63,7 +64,7 @@ def verify(
     Args:
         model: path of a model, or a Graph; a model that Vela has compiled is executed as it is.
         target: an Ethos-U; not needed for a compiled model, and then what it was compiled for is compared with it.
-        inputs: .npz or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
+        inputs: .npz, .npy, or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
         samples: how many of noise.
         seed: of the noise.
         input_shapes: sizes of inputs by name, where the model leaves them open.
@@ -111,7 +112,7 @@ def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Ve
     )
 
 
-def _executed(prepared: Prepared, samples: Sequence[Sequence[Any]]) -> "Compared | None":
+def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared | None":
     """Run the samples in a child; the comparison with the model that was compiled, where it is known."""
     from mlia.backends.comparison import compare, outputs_of
     from mlia.transforms.child import call_without_limit
@@ -269,19 +270,19 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     )
 
 
-def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> tuple[list[list[Any]], str]:
+def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> "tuple[list[list[Any]] | Noise, str]":
     if inputs is not None:
         from mlia.transforms.calibration import load_samples
 
         loaded = load_samples(Path(inputs), graph)
         return loaded, f"{len(loaded)} of {Path(inputs).name}"
-    from mlia.transforms.noise import describe, edge_and_random_samples
+    from mlia.transforms.noise import Noise, describe
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     for tensor in tensors:
         if tensor.elements > MOST_ELEMENTS:
             raise TransformError(f"the input '{tensor.name}' has {tensor.elements:,} elements, too many to execute")
-    return list(edge_and_random_samples(tensors, seed, samples)), f"{describe(samples)}, seed {seed}"
+    return Noise(tensors, seed, samples), f"{describe(samples)}, seed {seed}"
 
 
 def _segments(compiled: Graph, main_only: bool = False) -> int:

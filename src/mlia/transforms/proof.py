@@ -3,7 +3,7 @@
 prove() runs in our child process, because it runs LiteRT.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy
@@ -13,7 +13,7 @@ from mlia.graph.graph import Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.transforms.calibration import Array
 from mlia.transforms.interpreter import ReferenceModel
-from mlia.transforms.noise import edge_and_random_samples
+from mlia.transforms.noise import Noise
 
 
 def prove(before: bytes, after: bytes, seed: int = 0) -> str:
@@ -25,7 +25,7 @@ def prove(before: bytes, after: bytes, seed: int = 0) -> str:
     Raises:
         TransformError: LiteRT cannot run the model as it was.
     """
-    samples = list(edge_and_random_samples(_inputs(before), seed))
+    samples = Noise(_inputs(before), seed)
     old = ReferenceModel(before)
     expected = _runs(old, samples)
     try:
@@ -47,7 +47,7 @@ def _inputs(content: bytes) -> list[Tensor]:
     return [main.tensors[index] for index in main.inputs]
 
 
-def _runs(model: ReferenceModel, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
+def _runs(model: ReferenceModel, samples: Iterable[Sequence[Array]]) -> list[list[Array]]:
     """The outputs for each sample, one after the other, so that what a model remembers is compared as well."""
     return [model.run(sample) for sample in samples]
 

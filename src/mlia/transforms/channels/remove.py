@@ -22,7 +22,7 @@ from mlia.graph.graph import ACTING, Graph, Subgraph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Channels, Dead, Recipe
 from mlia.results import Change, Skipped
-from mlia.transforms.calibration import Array
+from mlia.transforms.calibration import Array, affordable
 from mlia.transforms.channels.cut import Draft, without_lanes
 from mlia.transforms.channels.fit import (
     DEAD_RIDGE,
@@ -150,9 +150,7 @@ def _keep(names: Sequence[str], recipe: Recipe) -> float | bool | Dead | None:
 
 def _affordable(main: Subgraph, samples: Sequence[Array]) -> tuple[Array, ...]:
     """As many samples as can be held in memory while they are between two operators."""
-    largest = max(4 * tensor.elements for tensor in main.tensors)
-    count = max(1, min(len(samples[0]), MEMORY_BYTES // (4 * largest)))
-    return tuple(stack[:count] for stack in samples)
+    return affordable(samples, 4 * max(4 * tensor.elements for tensor in main.tensors), MEMORY_BYTES)
 
 
 def _remove(
