@@ -1,5 +1,6 @@
 """The Ethos-U backend: asks Arm's Vela compiler where each operator runs and what it costs."""
 
+from collections import defaultdict
 from typing import ClassVar
 
 from msgspec import Struct
@@ -7,11 +8,13 @@ from msgspec.structs import replace
 
 from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
-from mlia.backends.vela_costs import Program, calibrated, performance_of
+from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.vela_costs import Program, performance_of, timed
 from mlia.backends.vela_output import (
+    CompiledStep,
+    compiled_steps,
     constraints_of,
     read_refusals,
-    steps_by_operator,
     tensor_lives,
 )
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
@@ -98,8 +101,11 @@ class Vela(Struct, frozen=True):
         return programs
 
     def _program(self, subgraph: Subgraph, named: Subgraph, compilation: Compilation, target: Target) -> Program:
-        program = _program(subgraph, named, compilation)
-        return calibrated(program, compilation, target) if self.estimator == Estimator.CALIBRATED else program
+        steps, features = compiled_steps(compilation), tuple[StepFeatures, ...]()
+        if self.estimator == Estimator.CALIBRATED:
+            features = features_of(compilation, target)
+            steps = timed(steps, features, target)
+        return _program(subgraph, named, compilation, steps, features)
 
 
 def vela(estimator: str, timeout_s: float) -> Vela:
@@ -147,21 +153,29 @@ def _refuse_what_kills_vela(graph: Graph) -> None:
                     raise BackendError(f"Vela cannot compile '{subgraph.tensors[index].name}', whose size is zero")
 
 
-def _program(subgraph: Subgraph, named: Subgraph, compilation: Compilation) -> Program:
-    steps = steps_by_operator(compilation)
-    runs_on_npu = any(step.on_npu for found in steps.values() for step in found)
+def _program(
+    subgraph: Subgraph,
+    named: Subgraph,
+    compilation: Compilation,
+    steps: list[tuple[int, CompiledStep]],
+    features: tuple[StepFeatures, ...],
+) -> Program:
+    of_operators: dict[int, list[CompiledStep]] = defaultdict(list)
+    for operator, step in steps:
+        of_operators[operator].append(step)
+    on_npu = {operator for operator, found in of_operators.items() if any(step.on_npu for step in found)}
     needed = subgraph.needed_operators()
     units = {}
-    for operator in subgraph.operators:
-        found = steps.get(operator.index, [])
-        if not found and operator.index not in needed:
-            units[operator.index] = Unit.REMOVED
+    for index in range(len(subgraph.operators)):
+        if index in of_operators:
+            units[index] = Unit.NPU if index in on_npu else Unit.CPU
+        elif index not in needed:
+            units[index] = Unit.REMOVED
         else:  # what left no step at all was folded into a neighbor
-            on_npu = any(step.on_npu for step in found) or (not found and runs_on_npu)
-            units[operator.index] = Unit.NPU if on_npu else Unit.CPU
+            units[index] = Unit.NPU if on_npu else Unit.CPU
     names = {own.name: tensor.name for own, tensor in zip(named.tensors, subgraph.tensors, strict=True)}
     lives = tensor_lives(compilation, subgraph.index, names)
-    return Program(subgraph, named, steps, units, read_refusals(compilation.log), lives)
+    return Program(subgraph, named, of_operators, units, read_refusals(compilation.log), lives, features)
 
 
 def _compatibility(programs: list[Program], whole: Compilation, target: Target, source: Source) -> Compatibility:
@@ -183,7 +197,7 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
         cpu_operators=len(on_cpu),
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
-        npu_segments=len(whole.rows("cmdstream")),
+        npu_segments=len(whole.keys("cmdstream")),
     )
 
 

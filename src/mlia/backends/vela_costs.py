@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.coverage import not_measured
-from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_output import (
     CompiledStep,
@@ -55,14 +55,19 @@ class Program(Struct, frozen=True):
     features: tuple[StepFeatures, ...] = ()
 
 
-def calibrated(program: Program, compilation: Compilation, target: Target) -> Program:
-    """The program with the cycles of its steps estimated by the model that is fitted to measurements."""
-    features = features_of(compilation, target)
-    times = {time.step: time for time in estimate(features, target)}
-    steps = {
-        operator: [_timed(step, times[step.identity]) for step in found] for operator, found in program.steps.items()
-    }
-    return replace(program, steps=steps, features=features)
+def timed(
+    steps: list[tuple[int, CompiledStep]], features: Sequence[StepFeatures], target: Target
+) -> list[tuple[int, CompiledStep]]:
+    """The steps with their cycles estimated by the model that is fitted to measurements, of their features in order."""
+    known: dict[tuple[int, int], CompiledStep] = {}  # like steps with like times are one object
+    found = []
+    times = estimate(features, target)
+    for (operator, step), time in zip(steps, times, strict=True):
+        key = id(step), id(time)
+        if key not in known:
+            known[key] = _timed(step, time)
+        found.append((operator, known[key]))
+    return found
 
 
 def _timed(step: CompiledStep, time: StepTime) -> CompiledStep:

@@ -35,10 +35,9 @@ _PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
 class CompiledStep(Struct, frozen=True):
     """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights.
 
-    `identity` is its id in the table `perf`; `vela_total_cycles` stay the compiler's, whoever estimates the others.
+    `vela_total_cycles` stay the compiler's, whoever estimates the others.
     """
 
-    identity: str
     kind: str
     on_npu: bool
     npu_cycles: int
@@ -58,38 +57,44 @@ class Refusal(Struct, frozen=True):
     constraint: Constraint
 
 
-def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]:
-    """The steps of each operator, by its index in the subgraph; -1 for steps without an operator.
+def compiled_steps(compilation: Compilation) -> list[tuple[int, CompiledStep]]:
+    """Each step with its operator's index in the subgraph, -1 without one, in the order of the table `perf`.
 
-    Only for a compilation of one subgraph: with several, the compiler keeps the last one's steps only.
+    Only for a compilation of one subgraph: with several, the compiler keeps the last one's steps only. Steps of an
+    operator that are alike are one object, because a network may have ten thousands of them.
     """
-    operator_of = {row["id"]: int(row["ext_key"]) for row in compilation.rows("source")}
+    operator_of = {key: int(row["ext_key"]) for key, row in compilation.by_key("source").items()}
     stream_of = {row["optimised_id"]: row["cmdstream_id"] for row in compilation.rows("queue")}
     # Steps that were joined to another one are in that one's command stream.
-    leader = {row["id"]: row["group_id"] for row in compilation.rows("group")}
-    optimised_of = {row["id"]: row["optimised_id"] for row in compilation.rows("perf")}
-    segment_of = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"), start=1)}
-    details = {row["id"]: row for row in compilation.rows("perf_debug")}
-    units = {row["id"]: row for row in compilation.rows("perf_debug_main")}
-    steps: dict[int, list[CompiledStep]] = defaultdict(list)
-    for row in compilation.rows("perf"):
-        identity = row["id"]
-        optimised = optimised_of.get(leader.get(identity, identity), row["optimised_id"])
-        steps[operator_of.get(row["source_id"], -1)].append(
-            CompiledStep(
-                identity=identity,
-                kind=row["operator"],
-                on_npu=row["operator"] != CPU_STEP,
-                npu_cycles=int(row["npu_cycles"]),
-                total_cycles=int(row["op_cycles"]),
-                vela_total_cycles=int(row["op_cycles"]),
-                bound_by=_bound(row, units.get(identity, {})),
-                traffic=_traffic(details.get(identity, {})),
-                compressed_weights_bytes=_number(details.get(identity, {}), "weight_total_bytes"),
-                segment=segment_of.get(stream_of.get(optimised, "")),
-            )
-        )
-    return steps
+    leader = {key: row["group_id"] for key, row in compilation.by_key("group").items()}
+    steps = compilation.by_key("perf")
+    segment_of = {key: number for number, key in enumerate(compilation.keys("cmdstream"), start=1)}
+    details, units = compilation.by_key("perf_debug"), compilation.by_key("perf_debug_main")
+    nothing: dict[str, str] = {}
+    known: dict[tuple[int, int, int, str], CompiledStep] = {}  # by the rows, which live as long as the compilation
+    found = []
+    for key, row in zip(compilation.keys("perf"), compilation.rows("perf"), strict=True):
+        stream = stream_of.get(steps.get(leader.get(key, key), row)["optimised_id"], "")
+        moved, busy = details.get(key, nothing), units.get(key, nothing)
+        kind = id(row), id(moved), id(busy), stream
+        if kind not in known:
+            known[kind] = _step(row, moved, busy, segment_of.get(stream))
+        found.append((operator_of.get(row["source_id"], -1), known[kind]))
+    return found
+
+
+def _step(row: dict[str, str], details: dict[str, str], units: dict[str, str], segment: int | None) -> CompiledStep:
+    return CompiledStep(
+        kind=row["operator"],
+        on_npu=row["operator"] != CPU_STEP,
+        npu_cycles=int(row["npu_cycles"]),
+        total_cycles=int(row["op_cycles"]),
+        vela_total_cycles=int(row["op_cycles"]),
+        bound_by=_bound(row, units),
+        traffic=_traffic(details),
+        compressed_weights_bytes=_number(details, "weight_total_bytes"),
+        segment=segment,
+    )
 
 
 def add_traffic(steps: list[CompiledStep]) -> tuple[Traffic, ...]:

@@ -250,18 +250,18 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     """
     from mlia.backends.comparison import Link
 
-    sources = {row["id"]: row["ext_key"] for row in compilation.rows("source")}
-    steps = {row["id"]: sources.get(row["source_id"], "") for row in compilation.rows("perf")}
+    sources = {key: row["ext_key"] for key, row in compilation.by_key("source").items()}
+    steps = {key: sources.get(row["source_id"], "") for key, row in compilation.by_key("perf").items()}
     joined: dict[str, list[str]] = defaultdict(list)
-    for row in compilation.rows("group"):
-        joined[row["group_id"]].append(steps.get(row["id"], ""))
-    streams = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"))}
+    for key, row in compilation.by_key("group").items():
+        joined[row["group_id"]].append(steps.get(key, ""))
+    streams = {key: number for number, key in enumerate(compilation.keys("cmdstream"))}
     found: list[tuple[int, int, int, str]] = []
-    for row in compilation.rows("queue"):
+    for offset, row in zip(compilation.keys("queue"), compilation.rows("queue"), strict=True):
         operators = [steps.get(row["scheduled_id"], ""), *joined[row["scheduled_id"]]]
         owner = max((int(each) for each in operators if each), default=None)
         if owner is not None:
-            found.append((streams[row["cmdstream_id"]], int(row["offset"]), owner, row["optimised_id"]))
+            found.append((streams[row["cmdstream_id"]], int(offset), owner, row["optimised_id"]))
     found.sort(key=lambda each: each[:2])
     last = {owner: step for _, _, owner, step in found}
     return tuple(
