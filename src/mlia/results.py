@@ -16,11 +16,13 @@ class Origin(StrEnum):
 
 
 class Unit(StrEnum):
-    """Where an operator runs; REMOVED is nowhere, because nothing reads what it computes."""
+    """Where an operator runs. REMOVED is nowhere, because nothing reads what it computes. NOT_CALLED is nowhere either:
+    it is in a subgraph that nothing calls, which is compiled, but not analyzed."""
 
     NPU = "NPU"
     CPU = "CPU"
     REMOVED = "removed"
+    NOT_CALLED = "not called"
 
 
 class Bound(StrEnum):
@@ -37,6 +39,10 @@ class Bound(StrEnum):
 
 
 NOT_ASKED, ONCE = "not asked for", "once, at the start"
+NOT_CALLED = (
+    "not called: nothing runs them, so they are not analyzed; Vela compiles them all the same, and its own total and"
+    " the memory count them"
+)
 
 
 class Source(Struct, frozen=True):
@@ -300,12 +306,12 @@ class SubgraphCost(Struct, frozen=True):
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     """What the model costs on the NPU.
 
-    `total_cycles` and `npu_cycles` are sums over the whole file, by the estimator that `source` names;
-    `vela_total_cycles` is the compiler's own sum, which equals the `vela` command's. `calibration` is None where that
-    was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They and
-    `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates; `compiled_macs`
-    is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the host runs, and
-    `system` is the time of both together.
+    `total_cycles` and `npu_cycles` are sums over all that is called, by the estimator that `source` names;
+    `vela_total_cycles` is the compiler's own sum over the whole file, which equals the `vela` command's. `calibration`
+    is None where that was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their
+    time. They and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
+    `compiled_macs` is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the
+    host runs, and `system` is the time of both together.
     """
 
     source: Source

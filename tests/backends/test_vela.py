@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 from conftest import SAMPLE, real_models, wake_words
-from models import Q, as_file, int8_convolution, loop, sandwich, strided
+from models import Q, as_file, int8_convolution, loop, sandwich, strided, with_uncalled
 from msgspec.structs import replace
 
 from mlia.backends import vela_process
 from mlia.backends.vela import Vela, vela
 from mlia.errors import BackendError
 from mlia.estimates import Estimator
-from mlia.graph.graph import Graph, Tensor
+from mlia.graph.graph import Graph, Signature, Tensor
 from mlia.graph.tflite import read_tflite
-from mlia.results import Bound, Compatibility, Performance
+from mlia.results import NOT_CALLED, Bound, Compatibility, Performance, Unit
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target, installed_path, read_vela_ini, write_vela_ini
 from mlia.testing import Sketch
@@ -194,6 +194,56 @@ def test_subgraphs_have_their_own_operators_and_cycles() -> None:
     ]  # fmt: skip
     assert [subgraph.runs for subgraph in performance.further_subgraphs] == ["when called", "when called"]
     assert performance.further_subgraphs[1].total_cycles == performance.operators[4].total_cycles
+
+
+def started(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> int:
+    """How many compilers a check starts."""
+    workers: list[vela_process.Worker] = []
+
+    class Counted(vela_process.Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            workers.append(self)
+
+    monkeypatch.setattr(vela_process, "Worker", Counted)
+    run(as_file(graph))
+    return len(workers)
+
+
+def test_subgraphs_that_nothing_calls_take_no_compiler_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started(monkeypatch, with_uncalled(loop(), 100)) == started(monkeypatch, loop())
+
+
+@pytest.mark.parametrize("estimator", Estimator)
+def test_what_nothing_calls_is_told_and_costs_nothing(estimator: Estimator, tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(as_file(with_uncalled(sandwich("LOGISTIC"), 3)))
+    theirs = vela_command(model, U55, tmp_path)
+    compatibility, performance = run(model.read_bytes(), estimator=estimator)
+    alone_compatibility, alone = run(as_file(sandwich("LOGISTIC")), estimator=estimator)
+    assert [each.processor for each in compatibility.operators] == [Unit.NPU] * 3 + [Unit.NOT_CALLED] * 3
+    assert compatibility.npu_operators == alone_compatibility.npu_operators
+    assert compatibility.npu_segments == alone_compatibility.npu_segments
+    for name in ("total_cycles", "npu_cycles", "inference_cycles", "latency_ms", "macs", "mac_utilization", "traffic"):
+        assert getattr(performance, name) == getattr(alone, name), name
+    assert performance.operators[:3] == alone.operators
+    assert {each.note for each in performance.operators[3:]} == {"not called: nothing runs it"}
+    assert [(each.what, each.reason) for each in performance.skipped] == [
+        ("3 operators in 3 subgraphs", NOT_CALLED),
+    ]
+    assert performance.further_subgraphs == ()
+    assert performance.memory is not None
+    assert performance.vela_total_cycles == theirs["cycles_total"]
+    assert performance.compiled_macs == theirs["nn_macs"]
+    assert performance.memory.sram_bytes / 1024 == pytest.approx(theirs["sram_memory_used"])
+    assert performance.memory.flash_bytes / 1024 == pytest.approx(theirs["off_chip_flash_memory_used"])
+
+
+def test_the_subgraph_of_a_signature_is_called() -> None:
+    graph = replace(with_uncalled(sandwich("LOGISTIC"), 2), signatures=(Signature("train", 2, {}, {}),))
+    compatibility, performance = run(as_file(graph))
+    assert [each.processor for each in compatibility.operators[3:]] == [Unit.NOT_CALLED, Unit.NPU]
+    assert [each.name for each in performance.further_subgraphs] == ["uncalled 2"]
 
 
 def test_what_runs_once_is_told_apart() -> None:

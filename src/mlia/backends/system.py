@@ -7,6 +7,7 @@ from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_sh
 from mlia.graph.graph import Graph, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
+    NOT_CALLED,
     ONCE,
     Compatibility,
     CpuCost,
@@ -68,7 +69,7 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
     core = load_core(target.host.core)
     performance = replace(
         performance,
-        skipped=(),
+        skipped=tuple(each for each in performance.skipped if each.reason == NOT_CALLED),
         cpu_operators=tuple(with_share(cost, cpu) for cost in costs),
         cpu_source=source_of(core),
         cpu_stack=core.stack,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
 from mlia.backends.ethos_u.features import StepFeatures, features_of
-from mlia.backends.vela_costs import Program, performance_of, timed
+from mlia.backends.vela_costs import Program, not_called, performance_of, timed
 from mlia.backends.vela_output import (
     CompiledStep,
     compiled_steps,
@@ -62,7 +62,7 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
-        compatibility = _compatibility(programs, whole, target, source)
+        compatibility = _compatibility(programs, source)
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
         return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
@@ -92,9 +92,11 @@ class Vela(Struct, frozen=True):
         """Each subgraph compiled by itself, because the compiler keeps the steps of the last one only."""
         if len(graph.subgraphs) == 1:
             return [self._program(graph.main, named.main, whole, target)]
-        programs = []
+        programs, called = [], {subgraph.index for subgraph in graph.called_subgraphs()}
         for original, subgraph in zip(graph.subgraphs, named.subgraphs, strict=True):
-            if subgraph.operators:
+            if subgraph.index not in called:
+                programs.append(not_called(original))
+            elif subgraph.operators:
                 content = single_subgraph(named.content, subgraph.index)
                 compilation = compile_model(content, target, self.timeout_s)
                 programs.append(self._program(original, subgraph, compilation, target))
@@ -175,10 +177,11 @@ def _program(
             units[index] = Unit.NPU if on_npu else Unit.CPU
     names = {own.name: tensor.name for own, tensor in zip(named.tensors, subgraph.tensors, strict=True)}
     lives = tensor_lives(compilation, subgraph.index, names)
-    return Program(subgraph, named, of_operators, units, read_refusals(compilation.log), lives, features)
+    refusals, segments = read_refusals(compilation.log), len(compilation.keys("cmdstream"))
+    return Program(subgraph, named, of_operators, units, refusals, lives, segments, features)
 
 
-def _compatibility(programs: list[Program], whole: Compilation, target: Target, source: Source) -> Compatibility:
+def _compatibility(programs: list[Program], source: Source) -> Compatibility:
     placements: list[Placement] = []
     segments = 0
     for program in programs:
@@ -197,7 +200,7 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
         cpu_operators=len(on_cpu),
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
-        npu_segments=len(whole.keys("cmdstream")),
+        npu_segments=sum(program.segments for program in programs),
     )
 
 

@@ -39,7 +39,7 @@ _USE = [
     {"value": 10, "bgColor": _RED}, {"value": 25, "bgColor": _ORANGE}, {"value": 50, "bgColor": _YELLOW},
     {"value": 100, "bgColor": _GREEN},
 ]  # fmt: skip
-_PLACES = {"NPU": _GREEN, "CPU": _YELLOW, "folded": _GRAY, "removed": _DARK, "cannot run": _RED}
+_PLACES = {"NPU": _GREEN, "CPU": _YELLOW, "folded": _GRAY, "removed": _DARK, "not called": _DARK, "cannot run": _RED}
 _BOUNDS = {
     "macs": _GREEN, "output unit": "#80cbc4", "commands": "#ce93d8", "latency": "#b39ddb", "sram": "#90caf9",
     "dram": _ORANGE, "flash": _RED,

@@ -171,8 +171,12 @@ def _show_compatibility(page: Page, found: Compatibility, codes: Mapping[Operato
 def _placement_sentence(found: Compatibility) -> str:
     needed = found.npu_operators + found.cpu_operators
     everything = plural(needed, "operator")
-    removed = len(found.operators) - needed
+    removed, uncalled = (
+        sum(each.processor == unit for each in found.operators) for unit in (Unit.REMOVED, Unit.NOT_CALLED)
+    )
     rest = f" {plural(removed, 'operator')} more compute what nothing reads, and are removed." if removed else ""
+    if uncalled:
+        rest += f" {plural(uncalled, 'operator')} more are in subgraphs that nothing calls, and are not analyzed."
     if not found.npu_operators:
         return f"None of {everything} runs on the NPU.{rest}"
     macs = f" and {percent(found.npu_mac_percent)} % of the MACs" if found.npu_mac_percent is not None else ""
@@ -310,6 +314,8 @@ def _bound_text(cost: OperatorCost) -> str:
     """What bounds it; for an operator without cycles of its own, why it has none: "on CPU", folded, joined."""
     if cost.bound_by:
         return cost.bound_by.value
+    if cost.processor == Unit.NOT_CALLED:
+        return str(Unit.NOT_CALLED)
     return "on CPU" if cost.processor == Unit.CPU else re.split("[: ]", cost.note)[0]
 
 

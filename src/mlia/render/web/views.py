@@ -38,6 +38,7 @@ from mlia.results import (
 )
 
 MEMORY = (Bound.SRAM, Bound.DRAM, Bound.FLASH)
+_UNITS = {Unit.CPU: "cpu", Unit.REMOVED: "removed", Unit.NOT_CALLED: "removed"}
 TINY = 0.05  # percent of the time: an operator without it gets no bar of its own
 
 
@@ -53,9 +54,9 @@ class Card(Struct, frozen=True):
 class OperatorView(Struct, frozen=True):
     """One operator as it is drawn. `key` is its subgraph and index, "0.3".
 
-    `unit` is npu, memory (the NPU, waiting), cpu, folded or removed. Of the longest bar it takes `width_percent`, and
-    its units work in `busy_percent` of that. `why` has the codes of advice on why it is not on the NPU. `details` are
-    labels and texts.
+    `unit` is npu, memory (the NPU, waiting), cpu, folded or removed (or not called). Of the longest bar it takes
+    `width_percent`, and its units work in `busy_percent` of that. `why` has the codes of advice on why it is not on the
+    NPU. `details` are labels and texts.
     """
 
     key: str
@@ -278,7 +279,7 @@ def _bars(drawn: Sequence[OperatorView], whole: float | None) -> tuple[OperatorV
 
 
 def _on_npu(cost: OperatorCost, placement: Placement | None) -> OperatorView:
-    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(cost.processor, "npu")
+    unit = _UNITS.get(cost.processor, "npu")
     if unit == "npu":
         unit = "memory" if cost.bound_by in MEMORY else "npu" if cost.total_cycles else "folded"
     details = [
@@ -319,9 +320,7 @@ def _on_host(cost: CpuCost, placement: Placement | None = None) -> OperatorView:
 
 
 def _placed_only(placement: Placement) -> OperatorView:
-    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(
-        placement.processor, "folded" if placement.is_folded else "npu"
-    )
+    unit = _UNITS.get(placement.processor, "folded" if placement.is_folded else "npu")
     details = [("runs on", str(placement.processor)), ("MACs", count(placement.macs)), *_reasons(placement)]
     return _view(placement, unit, None, 100.0, details)
 
