@@ -12,6 +12,7 @@ from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.vela_costs import Program, not_called, performance_of, timed
 from mlia.backends.vela_output import (
     CompiledStep,
+    by_output,
     compiled_steps,
     constraints_of,
     read_refusals,
@@ -177,7 +178,7 @@ def _program(
             units[index] = Unit.NPU if on_npu else Unit.CPU
     names = {own.name: tensor.name for own, tensor in zip(named.tensors, subgraph.tensors, strict=True)}
     lives = tensor_lives(compilation, subgraph.index, names)
-    refusals, segments = read_refusals(compilation.log), len(compilation.keys("cmdstream"))
+    refusals, segments = by_output(read_refusals(compilation.log)), len(compilation.keys("cmdstream"))
     return Program(subgraph, named, of_operators, units, refusals, lives, segments, features)
 
 

@@ -12,7 +12,7 @@ from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_output import (
     CompiledStep,
-    Refusal,
+    Refusals,
     add_traffic,
     memory_use,
     most_bound,
@@ -51,7 +51,7 @@ class Program(Struct, frozen=True):
     named: Subgraph
     steps: dict[int, list[CompiledStep]]
     units: dict[int, Unit]
-    refusals: list[Refusal]
+    refusals: Refusals
     tensors: tuple[TensorLife, ...]
     segments: int
     features: tuple[StepFeatures, ...] = ()
@@ -63,7 +63,7 @@ class Program(Struct, frozen=True):
 
 def not_called(subgraph: Subgraph) -> Program:
     """A subgraph that nothing calls. A compilation of its own would tell what never takes place."""
-    return Program(subgraph, subgraph, {}, dict.fromkeys(range(len(subgraph.operators)), Unit.NOT_CALLED), [], (), 0)
+    return Program(subgraph, subgraph, {}, dict.fromkeys(range(len(subgraph.operators)), Unit.NOT_CALLED), {}, (), 0)
 
 
 def timed(

@@ -11,6 +11,7 @@ the reason with the offending value, and below it the published rule, if the rea
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -55,6 +56,9 @@ class Refusal(Struct, frozen=True):
     kind: str
     output: str
     constraint: Constraint
+
+
+Refusals: TypeAlias = dict[str, list[tuple[int, Refusal]]]
 
 
 def compiled_steps(compilation: Compilation) -> list[tuple[int, CompiledStep]]:
@@ -173,24 +177,33 @@ def read_refusals(log: str) -> list[Refusal]:
     return list(refusals)
 
 
-def constraints_of(operator: Operator, subgraph: Subgraph, refusals: list[Refusal]) -> tuple[Constraint, ...]:
-    """The constraints one operator breaks.
+def by_output(refusals: list[Refusal]) -> Refusals:
+    """The refusals by the output that they name, each with its place in the log."""
+    found: Refusals = defaultdict(list)
+    for place, refusal in enumerate(refusals):
+        found[refusal.output].append((place, refusal))
+    return found
+
+
+def constraints_of(operator: Operator, subgraph: Subgraph, refusals: Refusals) -> tuple[Constraint, ...]:
+    """The constraints one operator breaks, in the order of the log.
 
     The output's name decides, because a fused activation is an operator of another kind to Vela.
     """
-    name = subgraph.tensors[operator.outputs[0]].name if operator.outputs else None
-    chosen = [refusal for refusal in refusals if _names(refusal, operator, name)]
+    found = [each for name in _names(operator, subgraph) for each in refusals.get(name, ())]
+    chosen = sorted(found, key=lambda each: each[0])
     tensors = (subgraph.tensor(index) for index in (*operator.inputs, *operator.outputs))
     names = {tensor.name for tensor in tensors if tensor is not None and tensor.name}
-    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for refusal in chosen))
+    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for _, refusal in chosen))
 
 
-def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
-    placeholder = _PLACEHOLDER.fullmatch(refusal.output)
-    if placeholder:
-        return not operator.outputs and int(placeholder[1]) == operator.index
+def _names(operator: Operator, subgraph: Subgraph) -> tuple[str, ...]:
+    """What the log may call the output of an operator."""
+    if not operator.outputs:
+        return (f"placeholder-for-{operator.index}-OFM",)
+    name = subgraph.tensors[operator.outputs[0]].name
     # A fused activation is an operator of its own to Vela, and what goes into it has this name.
-    return name is not None and refusal.output in (name or _UNNAMED, f"{name}_act")
+    return tuple(each for each in (name or _UNNAMED, f"{name}_act") if not _PLACEHOLDER.fullmatch(each))
 
 
 def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
