@@ -288,6 +288,15 @@ def test_work_begun_early_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vela_process.compile_model(SAMPLE.read_bytes(), U55, 60).report["total_cycles"] > 0
 
 
+def test_work_begun_on_names_that_the_log_cannot_carry_is_ended() -> None:
+    content = as_file(sandwich("CUMSUM", names=("same", "same", "same")))
+    vela_process.begin(content, U55)
+    (begun,) = vela_process._working.values()
+    run(content)
+    assert begun._process.poll() is not None
+    assert not vela_process._working
+
+
 def test_vela_is_available() -> None:
     assert Vela().available() is None
 

@@ -18,7 +18,7 @@ from mlia.backends.vela_output import (
     read_refusals,
     tensor_lives,
 )
-from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model, forget
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.estimates import Estimator
 from mlia.graph.cost import macs
@@ -76,7 +76,10 @@ class Vela(Struct, frozen=True):
         """
         _refuse_what_kills_vela(graph)
         refuse_unaddressable(graph, target)
-        named = graph if _has_plain_names(graph) else with_plain_names(graph)
+        named = graph
+        if not _has_plain_names(graph):
+            forget(graph.content, target)
+            named = with_plain_names(graph)
         whole = self._compile(named, target)
         return whole, self._programs(graph, named, target, whole)
 

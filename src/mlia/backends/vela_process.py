@@ -143,6 +143,13 @@ def begin(content: bytes, target: Target) -> None:
         _working[request] = worker
 
 
+def forget(content: bytes | memoryview, target: Target) -> None:
+    """End the worker that began to compile this, if there is one: another file will be compiled in its place."""
+    worker = _working.pop(b"".join((_settings(target), content)), None)
+    if worker is not None:
+        worker.end()
+
+
 def abandon() -> None:
     """End the workers whose answer nobody will ask for, and stop those that somebody still waits for."""
     for worker in tuple(_answering):

@@ -1,13 +1,11 @@
 """Path -> Graph. The kind of a file is told from its content, never from its name."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mlia.archives import Archive
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.sound import check_sound
@@ -100,6 +98,10 @@ def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
 
 
 def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
+    import io
+
+    from mlia.archives import Archive  # and all that can be unpacked, which other models do not need
+
     with Archive(io.BytesIO(content), ModelError) as archive:
         names = [*archive.sizes]
     if "config.json" in names and "model.weights.h5" in names:
