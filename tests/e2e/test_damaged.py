@@ -13,6 +13,7 @@ from mlia.recipe import Channels, Clustering, Pruning, Recipe, Rewrite
 from mlia.render.json import render_json
 from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
+from tests.damage import raw
 
 TIMEOUT_S = 20.0  # of a check, whose outcome may be that it took too long
 LONG_TIMEOUT_S = 300.0
@@ -28,35 +29,17 @@ def truncated(content: bytes, source: random.Random, cases: int) -> Iterator[byt
 
 def with_flipped_bits(content: bytes, source: random.Random, cases: int) -> Iterator[bytes]:
     for _ in range(cases):
-        changed = bytearray(content)
-        for _ in range(source.choice((1, 1, 2, 8, 64))):
-            changed[source.randrange(len(changed))] ^= 1 << source.randrange(8)
-        yield bytes(changed)
+        yield raw.flipped(content, source)
 
 
 def with_wild_words(content: bytes, source: random.Random, cases: int) -> Iterator[bytes]:
-    """Words overwritten with what breaks readers: huge, negative, or slightly wrong offsets and counts."""
     for _ in range(cases):
-        changed = bytearray(content)
-        for _ in range(source.choice((1, 2, 4))):
-            # Tables, where the damage is interesting, are at either end; constants lie between.
-            edge = min(len(changed) - 4, 6000)
-            start = source.randrange(edge) if source.random() < 0.5 else len(changed) - 4 - source.randrange(edge)
-            position = start // 4 * 4
-            old = int.from_bytes(changed[position : position + 4], "little")
-            new = source.choice((0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, old + 4, max(old - 4, 0), len(content)))
-            changed[position : position + 4] = (new & 0xFFFFFFFF).to_bytes(4, "little")
-        yield bytes(changed)
+        yield raw.with_wild_words(content, source)
 
 
-def with_shuffled_tables(content: bytes, source: random.Random, cases: int) -> Iterator[bytes]:
-    """Pieces of the file copied over others, as a broken download or a bad merge leaves them."""
+def with_pieces_moved(content: bytes, source: random.Random, cases: int) -> Iterator[bytes]:
     for _ in range(cases):
-        changed = bytearray(content)
-        size = source.choice((4, 16, 64, 256))
-        here, there = (source.randrange(len(changed) - size) for _ in range(2))
-        changed[here : here + size] = content[there : there + size]
-        yield bytes(changed)
+        yield raw.with_pieces_moved(content, source)
 
 
 def outcome(path: Path, target: str) -> str:
@@ -77,7 +60,7 @@ def outcome(path: Path, target: str) -> str:
         (truncated, "ethos-u55-256"),
         (with_flipped_bits, "ethos-u55-256"),
         (with_wild_words, "ethos-u85-256"),
-        (with_shuffled_tables, "ethos-u65-512"),
+        (with_pieces_moved, "ethos-u65-512"),
     ],
 )
 @pytest.mark.parametrize("cases", [20, pytest.param(MOST_CASES, marks=pytest.mark.long)])
@@ -104,7 +87,7 @@ def test_every_damaged_model_is_optimized_or_refused(cases: int, model: Path, tm
     source = random.Random(11)
     content = model.read_bytes()
     damaged: list[bytes] = []
-    for kind in (with_flipped_bits, with_wild_words, with_shuffled_tables):
+    for kind in (with_flipped_bits, with_wild_words, with_pieces_moved):
         damaged += kind(content, source, cases)
 
     def optimized(numbered: tuple[int, bytes]) -> str:
