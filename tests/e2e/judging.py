@@ -18,7 +18,7 @@ import time
 import tomllib
 import xml.etree.ElementTree
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from subprocess import Popen
 
@@ -30,7 +30,6 @@ from tests.e2e.sound_files import MLIA
 
 TIMEOUT_S = 30.0
 MEMORY_LIMIT_BYTES = 2 << 30
-_KILL_BYTES = 4 << 30  # what a runaway may take before it is ended, so that the machine lives on
 _GRACE_S = 2.0  # in which children of a command that has ended may notice
 _SAMPLE_S = 0.1
 _LONGEST_LINE = 700
@@ -69,7 +68,20 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def judged(case: Case, seed: int, folder: Path, home: Path) -> Outcome:
+class Limits(Struct, frozen=True):
+    """What a command may take; and, so that the machine lives on, at how much memory it is ended."""
+
+    seconds: float = TIMEOUT_S
+    memory_bytes: int = MEMORY_LIMIT_BYTES
+    killed_at_bytes: int = 2 * MEMORY_LIMIT_BYTES
+
+
+LIMITS = Limits()
+
+
+def judged(
+    case: Case, seed: int, folder: Path, home: Path, limits: Limits = LIMITS, program: Sequence[str | Path] = (MLIA,)
+) -> Outcome:
     """Run the case, whose files are in `folder`; `home` is where converters are installed (MLIA_HOME)."""
     places = Places(*(folder / name for name in ("in", "cwd", "home", "tmp", "out")))
     before = _fingerprint(places.given)
@@ -83,7 +95,7 @@ def judged(case: Case, seed: int, folder: Path, home: Path) -> Outcome:
     started, cpu = time.monotonic(), _cpu_s()
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = Popen(
-            [MLIA, *case.command],
+            [*program, *case.command],
             cwd=places.cwd,
             env=environment,
             stdin=-3,
@@ -91,13 +103,13 @@ def judged(case: Case, seed: int, folder: Path, home: Path) -> Outcome:
             stderr=stderr,
             start_new_session=True,
         )
-        code, peak, ended = _wait(process)
+        code, peak, ended = _wait(process, limits)
     seconds = time.monotonic() - started
     left = _survivors()
     defects = []
     if ended:
         defects.append((ended, f"{seconds:.0f} s, {peak >> 20} MiB"))
-    elif peak > MEMORY_LIMIT_BYTES:
+    elif peak > limits.memory_bytes:
         defects.append(("memory", f"{peak >> 20} MiB"))
     if left:
         defects.append(("children left", left))
@@ -106,7 +118,7 @@ def judged(case: Case, seed: int, folder: Path, home: Path) -> Outcome:
         defects += _of_exit(code, out, said)
     if not ended or code in (0, 1, 2):
         defects += _of_files(case, code, places, before)
-    if code in (0, 1) and not ended:
+    if code in (0, 1) and not defects:
         defects += _of_outputs(case, out, places.output)
     cpu_s = _cpu_s() - cpu
     return Outcome(
@@ -114,7 +126,7 @@ def judged(case: Case, seed: int, folder: Path, home: Path) -> Outcome:
     )
 
 
-def _wait(process: Popen[bytes]) -> tuple[int, int, str]:
+def _wait(process: Popen[bytes], limits: Limits) -> tuple[int, int, str]:
     """Wait for the end, or make it: the exit code, the peak of memory in bytes, and for what it was ended."""
     started = sampled = time.monotonic()
     peak, ended, pause = 0, "", 0.002
@@ -128,8 +140,9 @@ def _wait(process: Popen[bytes]) -> tuple[int, int, str]:
         if now - sampled > _SAMPLE_S:
             sampled = now
             peak = max(peak, sum(map(_resident_bytes, [process.pid, *_descendants(process.pid)])))
-        if not ended and (now - started > TIMEOUT_S or peak > _KILL_BYTES):
-            ended = "hang" if now - started > TIMEOUT_S else "memory"
+        is_late = now - started > limits.seconds
+        if not ended and (is_late or peak > limits.killed_at_bytes):
+            ended = "hang" if is_late else "memory"
             for each in (process.pid, *_descendants(process.pid)):
                 _kill(each)
         time.sleep(pause)
