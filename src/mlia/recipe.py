@@ -118,6 +118,8 @@ def load_recipe(path: str | Path) -> Recipe:
         raise TransformError(f"cannot read the recipe {path}: {error.strerror}") from None
     except RecursionError:
         raise TransformError(f"the recipe {path} is not one: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TransformError(f"the recipe {path} is not one: it is not text in UTF-8") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise TransformError(f"the recipe {path} is not one: {error}") from None
     try:

@@ -23,7 +23,7 @@ _NAMES = ("x", "../../outside.txt", "/outside.txt", "a\\b", "data.pkl", "config.
 
 def damaged_zip(content: bytes, random: Random) -> tuple[str, bytes]:
     """An archive that is damaged itself, or is sound and holds what is damaged, renamed, missing or twice there."""
-    if random.random() < 0.3:
+    if random.random() < 0.2:
         return raw.damaged(content, random)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
@@ -70,7 +70,7 @@ def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED)
 
 def damaged_h5(content: bytes, random: Random) -> tuple[str, bytes]:
     """An HDF5 file with damaged bytes, or a sound one whose arrays and configuration contradict each other."""
-    if random.random() < 0.4:
+    if random.random() < 0.3:
         return raw.damaged(content, random)
     held = io.BytesIO(content)
     with h5py.File(held, "r+") as file:

@@ -41,7 +41,7 @@ def damaged_toml(content: bytes, random: Random) -> tuple[str, bytes]:
                     at, random.choice(("[new]", "[[npu]]", "[npu.x]", "x = 1", "[", "= 1", "x", "[memory.sram]"))
                 )
             case _ if equals:
-                lines[at] = f"{key} = {random.choice(_TOML) if random.random() < 0.7 else _near(value, random)}"
+                lines[at] = f"{key} = {random.choice(_TOML) if random.random() < 0.5 else _near(value, random)}"
             case _:
                 lines[at] = random.choice(
                     ("[host]", f"[{random.choice(WORDS[:2])}]", "[[layers]]", "[targets.x]", "[npu")

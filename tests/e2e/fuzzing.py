@@ -49,6 +49,12 @@ SUFFIXES = {
     "pt2": ".pt2", "onnx": ".onnx", "npz": ".npz", "samples": "", "report": ".json", "profile": ".toml",
     "ini": ".ini", "budget": ".toml", "recipe": ".toml", "csv": ".csv", "log": ".log",
 }  # fmt: skip
+_TAKEN = {
+    ("tflite", "convert"): ("float",),
+    ("tflite", "optimize"): ("float", "conv", "depthwise", "dense", "ds_cnn", "off"),
+    ("report", "compare"): ("check",),
+    ("report", "check"): ("check",),
+}  # by words of their names; an integer model is not converted, one without weights not optimized
 MODELS = ("tflite", "compiled", "h5", "keras", "saved_model", "tosa", "pt2", "onnx")
 _ODD_NAMES = (
     "a b", "x=y", "new\nline", "\x1b[31mred", "ünïcödé ☃", "'quoted\"", "%s%n", "l" * 200, ".hidden", "a,b", "a=b=c",
@@ -121,13 +127,20 @@ def draw_case(seed: int, number: int, sound: Path, folder: Path) -> Case:
     places = prepare(folder)
     if kind == "words":
         return Case(number, kind, verb, "words", tuple(wild_words(verb, random)))
-    source = random.choice(sorted((sound / ("samples" if kind == "npz" else kind)).iterdir()))
+    source = _source(sound, kind, verb, random)
     name = _name(random, SUFFIXES[kind], source)
     path = places.given / name
     damage = _not_a_file(path, random) if random.random() < 0.03 else _write_damaged(kind, source, path, random)
     given = f"../in/{name}"
     words = command(kind, verb, given, source, places.given, random)
     return Case(number, kind, verb, f"{source.name}: {damage}", tuple(words))
+
+
+def _source(sound: Path, kind: str, verb: str, random: Random) -> Path:
+    """The sound file to damage: mostly one that the verb takes."""
+    files = sorted((sound / ("samples" if kind == "npz" else kind)).iterdir())
+    taken = [path for path in files if any(word in path.name for word in _TAKEN.get((kind, verb), ("",)))]
+    return random.choice(taken if random.random() < 0.9 else files)
 
 
 def _name(random: Random, suffix: str, source: Path) -> str:

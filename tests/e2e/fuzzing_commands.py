@@ -128,11 +128,11 @@ def _of_samples(verb: str, given: str, source: Path, beside: Path, random: Rando
 def _of_report(verb: str, given: str, source: Path, beside: Path, random: Random) -> list[str]:
     match verb:
         case "view":
+            is_check = source.name.startswith("check") or random.random() < 0.1
             forms = ("json", "html", "csv", "markdown", "github", "junit", "sarif", "model-explorer")
-            form = _form(random, *forms)
-            limits = random.choice(
-                ([], [], [], ["--max-latency-ms", "1"], ["--max-sram-kib", "10", "--min-npu-percent", "50"])
-            )
+            form = _form(random, *(forms if is_check else forms[:1]))
+            budget = (["--max-latency-ms", "1"], ["--max-sram-kib", "10", "--min-npu-percent", "50"])
+            limits = random.choice(budget) if is_check and random.random() < 0.4 else []
             place = ["-o", "../out/view"] if "model-explorer" in form or random.random() < 0.1 else []
             return [verb, given, *form, *limits, *place]
         case "compare":

@@ -38,7 +38,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 # What Python or a library says to programmers.
 _JARGON = re.compile(
     r"NoneType|has no attribute|not subscriptable|not iterable|object is not|list index|index out of range|"
-    r"invalid literal|codec can't|unpack|\w+Error\(|\bErrno\b|0x[0-9a-f]{9,}|<[a-z_.]+ object|positional argument|"
+    r"invalid literal|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
     r"unsupported operand|cannot reshape array|broadcast|Traceback|File \"",
 )
 _RAISED = re.compile(r"^([A-Za-z_.]+(?:Error|Exception|Warning|Interrupt|Exit))\b:? ?(.*)$", re.MULTILINE)
@@ -58,6 +58,7 @@ class Outcome(Struct, frozen=True):
     seconds: float
     cpu_s: float
     memory_bytes: int
+    said: str = ""  # the beginning of stderr
     defects: tuple[tuple[str, str], ...] = ()
 
 
@@ -122,7 +123,18 @@ def judged(
         defects += _of_outputs(case, out, places.output)
     cpu_s = _cpu_s() - cpu
     return Outcome(
-        case.number, seed, case.format, case.verb, case.damage, case.line, code, seconds, cpu_s, peak, tuple(defects)
+        number=case.number,
+        seed=seed,
+        format=case.format,
+        verb=case.verb,
+        damage=case.damage,
+        command=case.line,
+        code=code,
+        seconds=seconds,
+        cpu_s=cpu_s,
+        memory_bytes=peak,
+        said=_short(said),
+        defects=tuple(defects),
     )
 
 

@@ -208,6 +208,7 @@ def _keras(folder: Path) -> None:
         for form in ("h5", "keras"):
             path = folder / form / f"{model.name}.{form}"
             model.save(path)
+        _write(folder / f"tflite/{model.name}_float.tflite", bytes(load_model(path).content))
         path.write_bytes(_without_time(path.read_bytes()))
 
 

@@ -34,6 +34,7 @@ VERBS = {
     "schema": "print the JSON Schema of the JSON report",
 }
 TARGET = ("-t", "--target", "--target-profile")  # one option
+LONGEST_LINE = 600  # letters of an error
 EXIT_CODES = """exit codes: 0 fine; 1 something at or above --fail-on, or a limit missed;
 2 could not run, be it on one of several targets;
 130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed: nothing is left running or half written"""
@@ -105,7 +106,9 @@ def warn(text: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks and control characters, which names in a damaged file may have."""
+    """Without line breaks and control characters, and short: names in a damaged file may have those, and no end."""
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE - 150]} … {text[-140:]}"  # the end says what to do
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -57,7 +57,11 @@ def load_budget(path: str) -> BudgetFile:
         found = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=BudgetFile)
     except OSError as error:
         raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise TargetError(f"the budget {path} is not one: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TargetError(f"the budget {path} is not one: it is not text in UTF-8") from None
+    except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the budget {path} is not one: {str(error).rstrip('.')}") from None
     check_budget(found)
     if found == BudgetFile():

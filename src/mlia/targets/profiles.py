@@ -148,6 +148,8 @@ def load_target(name: str) -> AnyTarget:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
     except RecursionError:
         raise TargetError(f"the target profile {path} is not valid: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TargetError(f"the target profile {path} is not valid: it is not text in UTF-8") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the target profile {path} is not valid: {str(error).rstrip('.')}") from None
     try:
