@@ -113,7 +113,7 @@ def load_recipe(path: str | Path) -> Recipe:
         TransformError: it cannot be read, or asks for what cannot be.
     """
     try:
-        recipe = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=Recipe)
+        recipe = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=Recipe)
     except OSError as error:
         raise TransformError(f"cannot read the recipe {path}: {error.strerror}") from None
     except RecursionError:

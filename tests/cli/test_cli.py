@@ -161,6 +161,23 @@ def test_a_bad_option_costs_one_line(arguments: list[str], message: str) -> None
     assert message in one_line(mlia("check", SAMPLE, *arguments))
 
 
+@pytest.mark.parametrize(
+    "arguments", [["check", "-t", "BAD"], ["check", "-t", "ethos-u55-256", "--budget", "BAD"],
+                  ["optimize", "-t", "ethos-u55-256", "--recipe", "BAD"]]
+)  # fmt: skip
+def test_toml_that_is_no_text_costs_one_line(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_bytes(b'name = "caf\xe9"\n')
+    words = [str(tmp_path / "bad.toml") if word == "BAD" else word for word in arguments]
+    assert one_line(mlia(words[0], SAMPLE, *words[1:])).endswith("it is not text in UTF-8")
+
+
+def test_an_error_is_short_however_long_a_word_is() -> None:
+    line = one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--width", "x" * 70_000))
+    assert len(line) < 700
+    assert line.startswith("mlia check: error: argument --width: ")
+    assert line.endswith("; see mlia check --help")
+
+
 def test_no_half_written_file(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     target = tmp_path / "folder"

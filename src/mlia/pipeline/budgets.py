@@ -54,7 +54,7 @@ def load_budget(path: str) -> BudgetFile:
         TargetError: it cannot be read, or has what no limit can be.
     """
     try:
-        found = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=BudgetFile)
+        found = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=BudgetFile)
     except OSError as error:
         raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
     except RecursionError:

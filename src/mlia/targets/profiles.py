@@ -143,7 +143,7 @@ def load_target(name: str) -> AnyTarget:
             check_npu(Npu(family, int(number), clock_mhz=1))
         raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
     try:
-        profile = msgspec.toml.decode(read_file(path, TEXT_BYTES), type=Profile)
+        profile = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
     except RecursionError:
