@@ -9,7 +9,10 @@ import pytest
 from conftest import ROOT, SAMPLE
 from models import as_file, sandwich
 
+from mlia.backends.vela_process import compile_model
 from mlia.cli.main import VERBS
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
 
 MLIA = Path(sys.executable).with_name("mlia")
 
@@ -176,6 +179,19 @@ def test_an_error_is_short_however_long_a_word_is() -> None:
     assert len(line) < 700
     assert line.startswith("mlia check: error: argument --width: ")
     assert line.endswith("; see mlia check --help")
+
+
+def test_a_fix_that_cannot_be_costs_one_line(tmp_path: Path) -> None:
+    target = load_target("ethos-u55-128")
+    assert isinstance(target, Target)
+    compiled = compile_model(as_file(sandwich("RELU")), target, 60, wants_model=True).model
+    (tmp_path / "compiled.tflite").write_bytes(compiled)
+    fixed, report = tmp_path / "fixed.tflite", tmp_path / "report.json"
+    words = ["-t", "ethos-u55-128", "--fix", fixed, "--format", "json", "-o", report]
+    line = one_line(mlia("check", tmp_path / "compiled.tflite", *words))
+    assert "fixed.tflite is not written: the model is already compiled by Vela" in line
+    assert not fixed.exists()
+    assert not report.exists()
 
 
 def test_no_half_written_file(tmp_path: Path) -> None:

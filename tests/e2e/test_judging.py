@@ -55,7 +55,10 @@ def test_every_defect_is_seen(kind: str, pool: Pool, tmp_path: Path) -> None:
     assert [found for found, _ in outcome(pool, tmp_path / "case", DEFECTS[kind]).defects] == [kind]
 
 
-@pytest.mark.parametrize("script", [ERROR, "print('fine')", "print('a limit is missed'); sys.exit(1)"])
+MISSED = "print('a limit is missed'); print('mlia: missed on ethos-u55-128: …', file=sys.stderr); sys.exit(1)"
+
+
+@pytest.mark.parametrize("script", [ERROR, "print('fine')", MISSED])
 def test_what_is_well_has_none(script: str, pool: Pool, tmp_path: Path) -> None:
     found = outcome(pool, tmp_path / "case", script)
     assert found.defects == ()

@@ -156,10 +156,10 @@ def _check(arguments: argparse.Namespace) -> int:
         from mlia.pipeline.budgets import with_budgets
 
         report = with_budgets(report, *limits)
+    if isinstance(report.fixed, Skipped):  # exit code 2 has no report, or nobody could tell what it is worth
+        raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     shown = report
     write_report(report, arguments, lambda: _terminal(shown, arguments), arguments.model)
-    if isinstance(report.fixed, Skipped):
-        raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     if tell_refusals((entry.target.name, entry.refusal) for entry in report.targets):
         return 2
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
