@@ -29,7 +29,7 @@ def damaged_toml(content: bytes, random: Random) -> tuple[str, bytes]:
     for _ in range(random.choice((1, 1, 2, 3))):
         at = random.randrange(len(lines))
         key, equals, value = lines[at].partition(" = ")
-        match random.randrange(6):
+        match random.randrange(9):
             case 0:
                 lines.insert(at, random.choice(lines))
             case 1 if len(lines) > 1:
@@ -81,7 +81,7 @@ def damaged_csv(content: bytes, random: Random) -> tuple[str, bytes]:
     separator = random.choice((",", ",", ",", ";", "\t"))
     ending = random.choice(("\n", "\n", "\r\n", "\r", ""))
     text = ending.join(separator.join(row) for row in rows) + ending
-    return "csv", text.encode(random.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16")), "replace")
+    return "csv", text.encode(random.choice(("utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16")), "replace")
 
 
 def damaged_log(content: bytes, random: Random) -> tuple[str, bytes]:

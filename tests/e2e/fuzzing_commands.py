@@ -34,7 +34,8 @@ def _of_model(verb: str, given: str, source: Path, beside: Path, random: Random)
     target = ["-t", random.choice((*TARGETS, *TARGETS, "cortex-m55", "cortex-m4"))]
     match verb:
         case "check":
-            return [verb, given, *target, *_check_options(random)]
+            further = ["-t", random.choice(TARGETS), "--no-try"] if random.random() < 0.1 else []
+            return [verb, given, *target, *further, *(_check_options(random) if not further else ())]
         case "compare":
             sides = [given, str(source)]
             random.shuffle(sides)
@@ -97,7 +98,7 @@ def _recipe(random: Random) -> list[str]:
         "--quantize int16",
         "--pruning --clustering",
     )
-    return random.choice(ways).split()
+    return ["--auto", "--time-budget", "2"] if random.random() < 0.05 else random.choice(ways).split()
 
 
 def _samples(source: Path, beside: Path) -> str:
@@ -138,10 +139,11 @@ def _of_report(verb: str, given: str, source: Path, beside: Path, random: Random
         case "compare":
             others = sorted(path for path in source.parent.iterdir() if path.name.startswith("check"))
             other = source if source in others else random.choice(others)
-            sides = [given, str(other)]
+            model = ["-t", "ethos-u55-128"] if random.random() < 0.2 else []
+            sides = [given, str(EXAMPLES / "off_the_npu.tflite") if model else str(other)]
             random.shuffle(sides)
             limit = random.choice(([], ["--max-regression-percent", "5"]))
-            return [verb, *sides, *limit, *_form(random, "json", "markdown", "html")]
+            return [verb, *sides, *model, *limit, *_form(random, "json", "markdown", "html")]
     limit = ["--max-regression-percent", "5", "--baseline", given]
     return [verb, str(EXAMPLES / "off_the_npu.tflite"), "-t", "ethos-u55-128", "--no-try", *limit]
 
