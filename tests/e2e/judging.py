@@ -38,7 +38,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 # What Python or a library says to programmers.
 _JARGON = re.compile(
     r"NoneType|object has no attribute|not subscriptable|not iterable|object is not|list index|index out of range|"
-    r"invalid literal|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
+    r"invalid literal for|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
     r"unsupported operand|cannot reshape array|broadcast|Traceback|File \"",
 )
 _RAISED = re.compile(r"^([A-Za-z_.]+(?:Error|Exception|Warning|Interrupt|Exit))\b:? ?(.*)$", re.MULTILINE)
