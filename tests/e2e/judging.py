@@ -39,7 +39,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _JARGON = re.compile(
     r"NoneType|object has no attribute|not subscriptable|not iterable|object is not|list index|index out of range|"
     r"invalid literal for|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
-    r"unsupported operand|cannot reshape array|broadcast|Traceback|File \"",
+    r"unsupported operand|cannot reshape array|be broadcast together|Traceback|File \"",
 )
 _RAISED = re.compile(r"^([A-Za-z_.]+(?:Error|Exception|Warning|Interrupt|Exit))\b:? ?(.*)$", re.MULTILINE)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
