@@ -173,8 +173,10 @@ class TensorLife(Struct, frozen=True):
 class MemoryUse(Struct, frozen=True):
     """Peak use of each memory in bytes, and the tensors behind it.
 
+    `flash_bytes` is what is stored: the constants, wherever the NPU reads them at run time. Where `constants_memory` is
+    not flash, they are copied there at the start, and that memory's peak has them too.
     `arena_bytes` is the peak of the memory that holds the arena, without constants that share it.
-    `constants_bytes` is compressed weights, biases and tables, in flash, DRAM or SRAM.
+    `constants_bytes` is compressed weights, biases and tables.
     """
 
     sram_bytes: int
@@ -182,6 +184,7 @@ class MemoryUse(Struct, frozen=True):
     flash_bytes: int
     arena_memory: str
     arena_bytes: int
+    constants_memory: str
     constants_bytes: int
     weights_bytes: int
     compressed_weights_bytes: int

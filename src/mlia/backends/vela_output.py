@@ -236,9 +236,10 @@ def memory_use(whole: Compilation, target: Target, tensors: tuple[TensorLife, ..
     return MemoryUse(
         sram_bytes=peaks["sram"],
         dram_bytes=peaks["dram"],
-        flash_bytes=peaks["flash"],
+        flash_bytes=max(peaks["flash"], report["read_only_bytes"]),
         arena_memory=arena,
         arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
+        constants_memory=MEMORY_NAMES[target.constants_memory.kind],
         constants_bytes=report["read_only_bytes"],
         weights_bytes=report["weights_bytes"],
         compressed_weights_bytes=report["compressed_weights_bytes"],

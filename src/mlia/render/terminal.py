@@ -30,6 +30,7 @@ from mlia.results import (
     Compiled,
     CpuCompatibility,
     CpuPerformance,
+    MemoryUse,
     OperatorCost,
     OperatorId,
     Performance,
@@ -232,7 +233,7 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
         used = (("SRAM", memory.sram_bytes), ("DRAM", memory.dram_bytes), ("flash", memory.flash_bytes))
         compressed = f"{kibibytes(memory.compressed_weights_bytes)} KiB compressed"
         lines += [
-            ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size)),
+            ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size) + _copied(memory)),
             ("arena", f"{kibibytes(memory.arena_bytes)} KiB at its peak, in {_memory_text(memory.arena_memory)}"),
             ("weights", f"{kibibytes(memory.weights_bytes)} KiB -> {compressed}"),
         ]
@@ -248,6 +249,13 @@ def _calibrated(found: Performance) -> list[tuple[str, str]]:
     if found.calibration is None:
         return []
     return [*calibration_lines(found.calibration), ("Vela alone", f"{count(found.vela_total_cycles)} cycles")]
+
+
+def _copied(memory: MemoryUse) -> str:
+    """What flash only stores is read elsewhere."""
+    if memory.constants_memory == "flash" or not memory.constants_bytes:
+        return ""
+    return f", copied to {_memory_text(memory.constants_memory)} at the start"
 
 
 def _memory_text(name: str) -> str:

@@ -1,6 +1,7 @@
 """Target profiles: a built-in name or the path of a TOML file -> Target."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -112,6 +113,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     coefficients: Coefficients | None = None
 
 
+# Vela's words for what a placement of constants, arena and cache means.
+MODES = {
+    ("axi0", "axi0", "axi0"): "Sram_Only",
+    ("axi1", "axi0", "axi0"): "Shared_Sram",
+    ("axi1", "axi1", "axi0"): "Dedicated_Sram",
+}
 VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "off_chip_flash": "OffChipFlash"}
 
 
@@ -200,7 +207,7 @@ def _target(profile: Profile, path: str) -> AnyTarget:
     if profile.vela:
         system_config, memory_mode, config, source = _named(npu, profile.vela, path)
     else:
-        system_config, memory_mode = _written_out(npu, profile)
+        system_config, memory_mode = _written_out(npu, profile, name)
         config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
     if profile.coefficients:
         check_coefficients(profile.coefficients, npu.family)
@@ -262,8 +269,8 @@ def _legal_pairs(npu: Npu, ini: VelaIni) -> list[str]:
     return pairs
 
 
-def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
-    """The memories as the profile itself gives them."""
+def _written_out(npu: Npu, profile: Profile, name: str) -> tuple[SystemConfig, MemoryMode]:
+    """The memories that the profile itself gives, called by its name; the mode has Vela's word for that placement."""
     placement = profile.placement
     if placement is None or not 1 <= len(profile.memory) <= 2:
         raise TargetError("give [vela], or [placement] and one or two [memory.*]: sram and perhaps a second one")
@@ -278,14 +285,16 @@ def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
             )
         return ports[kind]
 
-    system_config = SystemConfig("written_out", npu.clock_mhz, by_port["axi0"], by_port.get("axi1", by_port["axi0"]))
-    memory_mode = MemoryMode(
-        "written_out",
-        port("constants", placement.constants),
-        port("arena", placement.arena),
-        port("cache", placement.cache),
-        placement.cache_limit_bytes,
+    system_config = SystemConfig(
+        re.sub(r"[^\w.-]", "_", name, flags=re.ASCII),  # it is the name of a section in Vela's file
+        npu.clock_mhz,
+        by_port["axi0"],
+        by_port.get("axi1", by_port["axi0"]),
     )
+    constants, arena = port("constants", placement.constants), port("arena", placement.arena)
+    cache = port("cache", placement.cache)
+    mode = MODES.get((constants, arena, cache), "own_placement")
+    memory_mode = MemoryMode(mode, constants, arena, cache, placement.cache_limit_bytes)
     if reason := why_impossible(npu, system_config, memory_mode):
         writable = [kind for kind in ports if VELA_KIND[kind] not in FLASH]
         raise TargetError(f"{reason}; memories of this profile that can be written: {', '.join(writable) or 'none'}")

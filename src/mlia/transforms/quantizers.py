@@ -54,7 +54,7 @@ def quantize_content(content: bytes, calibration: Calibration, request: Request)
             quantized = quantize(content, calibration.calibrating, request)
             closeness = _compare(content, quantized, calibration)
         except ModuleNotFoundError:
-            failures.append(f"{name}: not installed (pip install 'mlia[quant]')")
+            failures.append(f"{name}: not installed (pip install litert-quantizer==0.11.0)")
             continue
         except (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
             failures.append(f"{name}: {first_line(error)}")

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from mlia.render.advice import codes_by_operator
 from mlia.render.calibration import band_text, evidence_text
+from mlia.render.cpu import speedup_text
 from mlia.render.text import (
     NOTHING,
     count,
@@ -202,8 +203,8 @@ def _cards(result: Result) -> list[Card]:
         return [_npu_card(result.compatibility)]
     if not isinstance(performance, Performance):
         return cards
-    if isinstance(performance.system, SystemTime):
-        system = performance.system
+    system = performance.system if isinstance(performance.system, SystemTime) else None
+    if system is not None:
         band = f"{milliseconds(system.low_ms)} to {milliseconds(system.high_ms)} ms"
         cards.append(Card("latency", milliseconds(system.total_ms), "ms", band))
     if performance.total_cycles is not None:
@@ -213,18 +214,13 @@ def _cards(result: Result) -> list[Card]:
     placed = result.compatibility
     if isinstance(placed, Compatibility):
         cards.append(_npu_card(placed))
-    if isinstance(performance.system, SystemTime) and performance.system.speedup is not None:
-        system = performance.system
-        note = (
-            f"{system.speedup_low:.1f} to {system.speedup_high:.1f} times; without the NPU" if system.cpu_alone else ""
-        )
-        alone = f" {milliseconds(system.cpu_alone.latency_ms)} ms" if system.cpu_alone else ""
-        low, high = system.speedup_low or 0.0, system.speedup_high or 0.0
-        if low < 1 < high:
-            note = "with and without it are about as fast, as far as the estimate can tell; without"
-        elif high <= 1:
-            note = "the host alone is faster; without"
-        cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", note + alone))
+    if system is not None and system.speedup is not None:
+        assert system.cpu_alone is not None
+        assert system.speedup_low is not None
+        assert system.speedup_high is not None
+        note = speedup_text(system.speedup, system.speedup_low, system.speedup_high)
+        alone = f"{note}; without it {milliseconds(system.cpu_alone.latency_ms)} ms"
+        cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", alone))
     if performance.memory is not None:
         memory = performance.memory
         cards.append(Card("SRAM", kibibytes(memory.sram_bytes), "KiB", f"arena {kibibytes(memory.arena_bytes)} KiB"))

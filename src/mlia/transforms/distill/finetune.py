@@ -155,7 +155,7 @@ def _student(subgraph: Subgraph, restrictions: Mapping[int, Restriction]) -> "St
     except ModuleNotFoundError as error:
         if error.name not in ("jax", "jaxlib"):
             raise
-        raise TransformError("fine-tuning needs JAX: pip install 'mlia[finetune]'") from None
+        raise TransformError("fine-tuning needs JAX: pip install 'jax>=0.5'") from None
     require_known(subgraph)
     return Student(subgraph, {index for index, each in restrictions.items() if each.clusters is not None})
 
