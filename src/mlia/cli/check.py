@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlia.cli.formats import add_format_option, write_report
-from mlia.cli.limits import add_limit_options, limits_of, refuse_unknowable
+from mlia.cli.limits import add_limit_options, judged, limits_of, refuse_unknowable
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -153,9 +153,7 @@ def _check(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if limits is not None:
-        from mlia.pipeline.budgets import with_budgets
-
-        report = with_budgets(report, *limits)
+        report = judged(report, *limits)
     if isinstance(report.fixed, Skipped):  # exit code 2 has no report, or nobody could tell what it is worth
         raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     shown = report

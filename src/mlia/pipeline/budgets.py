@@ -92,11 +92,9 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
     """The report with each limit, kept or missed, for each of its targets.
 
     Raises:
-        TargetError: the file has limits for a target that is not in the report, or for a regression without a baseline.
+        TargetError: the file has limits for a regression, and there is no baseline.
     """
     names = [entry.target.name for entry in report.targets]
-    if unknown := [name for name in file.targets if name not in names]:
-        raise TargetError(f"the budget has limits for {unknown[0]}, and the targets are {', '.join(names)}")
     budgets = tuple(
         budget for entry in report.targets for budget in _budgets(entry, report.model.graph, _for_target(file, entry))
     )
@@ -118,6 +116,12 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
     judged = {(each.target, each.figure) for each in budgets}
     kept = tuple(each for each in report.budgets if (each.target, each.figure) not in judged)
     return replace(report, budgets=(*kept, *budgets))
+
+
+def unasked(report: Report, file: BudgetFile) -> list[str]:
+    """The targets that the file has limits for and the report is not about."""
+    names = {entry.target.name for entry in report.targets}
+    return [name for name in file.targets if name not in names]
 
 
 def _for_target(file: BudgetFile, entry: TargetReport) -> Allowed:
