@@ -141,7 +141,7 @@ def test_contradictions_are_refused(what: str) -> None:
         plain("PAD", (4, 4), (5, 4), np.array([[0, 1], [0, 0]], np.int64)),
         plain("NOBODY_KNOWS", (4, 4), (1, 2, 3)),
     ],
-    ids=str,
+    ids=lambda graph: graph.operators[0].kind,
 )
 def test_the_unusual_is_not_refused(graph: Graph) -> None:
     check_sound(graph)

@@ -87,8 +87,8 @@ TWO_COPIES = (Transfer("dram", copied=114), Transfer("dram", copied=114))
 @given(st.lists(STEPS, max_size=4), st.sampled_from(FAMILIES), st.floats(0.1, 1))
 @example(
     [
-        StepFeatures("1", kind="convolution", areas=2720, transfers=(Transfer("sram", scales=1600),)),
-        StepFeatures("2", kind="convolution", prefetched_share=1.0, transfers=TWO_COPIES),
+        StepFeatures(kind="convolution", areas=2720, transfers=(Transfer("sram", scales=1600),)),
+        StepFeatures(kind="convolution", prefetched_share=1.0, transfers=TWO_COPIES),
     ],
     "ethos-u65-256",
     0.5,
@@ -103,8 +103,8 @@ def test_less_bandwidth_never_takes_less(steps: list[StepFeatures], name: str, s
 
 
 @given(STEPS, st.sampled_from(FAMILIES), st.integers(1, 1 << 20))
-@example(StepFeatures("1", kind="convolution", mac_cycles=10), "ethos-u85-256", 1)
-@example(StepFeatures("1", kind="elementwise", mac_cycles=10), "ethos-u85-256", 1)
+@example(StepFeatures(kind="convolution", mac_cycles=10), "ethos-u85-256", 1)
+@example(StepFeatures(kind="elementwise", mac_cycles=10), "ethos-u85-256", 1)
 def test_more_work_never_takes_less(step: StepFeatures, name: str, more: int) -> None:
     on = target(name)
     harder = replace(step, mac_cycles=step.mac_cycles + more, padded_macs=step.padded_macs + more * 2048)
