@@ -81,7 +81,9 @@ def shortage(error: BaseException) -> str:
         return "too few open files are allowed here (ulimit -n)"
     if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "new thread" in text):
         return "no further process or thread is allowed here (ulimit -u)"
-    if number == errno.ENOMEM or isinstance(error, MemoryError):
+    no_map = "failed to map segment", os.strerror(errno.ENOMEM)
+    is_large = isinstance(error, ImportError) and any(words in text for words in no_map)
+    if number == errno.ENOMEM or is_large or isinstance(error, MemoryError):
         return "there is too little memory"
     if isinstance(error, RuntimeError) and "home directory" in text:
         return "there is no home folder: set HOME, or MLIA_HOME for the converters"

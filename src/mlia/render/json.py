@@ -20,9 +20,17 @@ SCHEMAS = {
 }
 
 
+# What a terminal or a browser obeys instead of showing it, and JSON need not escape; the same text when it is read.
+_UNSEEN = {
+    code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x200E, 0x2010), *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A))
+}  # fmt: skip
+
+
 def render_json(report: Report | Optimization | Verification | Accuracy | Refinement | Difference) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return text.translate(_UNSEEN) + "\n"
 
 
 def json_schema(verb: str) -> dict[str, Any]:
