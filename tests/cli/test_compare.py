@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 from mlia.render.json import json_schema
+from mlia.report import SCHEMA_VERSION
 
 MLIA = Path(sys.executable).with_name("mlia")
 OTHER = ROOT / "examples/off_the_npu.tflite"
@@ -109,7 +110,7 @@ def test_what_cannot_be_compared_costs_one_line(
     without["model"]["graph"] = []
     content = {
         "TRUNCATED": text[:3000],
-        "OLD": text.replace('"schema_version": "3.', '"schema_version": "2.').replace('"2.1"', '"2.0"'),
+        "OLD": text.replace(f'"schema_version": "{SCHEMA_VERSION}"', '"schema_version": "2.0"'),
         "{}": "{}",
         "TEXT": "a text",
         "DEEP": '{"schema_version":"3.0","x":' + "[" * 5000 + "]" * 5000 + "}",
