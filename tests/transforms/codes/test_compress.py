@@ -58,7 +58,7 @@ def error(original: Graph, changed: Graph, samples: tuple[Array, ...]) -> float:
 
 def test_rows_times_weights_are_what_the_operator_computes() -> None:
     graph = branches()
-    samples = synthetic_calibration(graph, samples=3).calibrating
+    samples = [stack[:] for stack in synthetic_calibration(graph, samples=3).calibrating]
     stream = Stream(graph, samples)
     for operator in graph.operators:
         if operator.kind not in WEIGHTED:
