@@ -20,6 +20,7 @@ from mlia.errors import MliaError, TransformError, shortage
 from mlia.lifeline import Dependent
 
 TIMEOUT_S = 600.0
+MEMORY_LIMIT_BYTES = 8 << 30  # of addresses, as for Vela: what asks for more is stopped before the machine suffers
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 _RESULT, _REFUSED, _FAILED, _PROGRESS = "result", "refused", "failed", "progress"
@@ -166,8 +167,23 @@ def _take() -> Child:
         return Child()
 
 
+def _limit_memory() -> None:
+    """Bound the memory, and leave no core file. Windows has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, hard))
+    except (ValueError, OSError):
+        pass  # macOS does not let a process lower it
+
+
 def _serve() -> None:
     """The child: answer requests until there are none."""
+    _limit_memory()
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     # Before the first request comes, so that it does not wait for this.
@@ -192,9 +208,11 @@ def _serve() -> None:
             answer = function(*args, **kwargs)
         except MliaError as error:
             tell(_REFUSED, error)
+        except MemoryError:
+            tell(_REFUSED, TransformError(f"the model takes more than {MEMORY_LIMIT_BYTES >> 30} GiB to compute"))
         except LinAlgError:  # no weights that were trained are like that, but damaged ones are
             tell(_REFUSED, TransformError("the model's numbers are too far apart to compute with"))
-        except (OSError, MemoryError) as error:
+        except OSError as error:
             tell(_REFUSED, TransformError(f"cannot go on: {shortage(error)}"))
         except Exception:  # whatever it is, the parent shows it
             import traceback
