@@ -249,4 +249,4 @@ def quantize_synthetically(content: bytes, samples: int = 16, seed: int = 0) -> 
     from mlia.transforms.quantize import quantize
 
     graph = read_tflite(content)
-    return bytes(quantize(graph, synthetic_calibration(graph, samples, seed)).graph.content)
+    return quantize(graph, synthetic_calibration(graph, samples, seed)).graph.file

@@ -293,7 +293,8 @@ def test_a_worker_that_dies_is_an_error_with_its_signal(monkeypatch: pytest.Monk
 
 def test_work_begun_early_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     vela_process.warm_up()
-    vela_process.begin(SAMPLE.read_bytes(), U55)
+    with SAMPLE.open("rb") as file:
+        vela_process.begin(file, U55)
     monkeypatch.setattr(vela_process, "Worker", None)  # a second worker would fail now
     assert vela_process.compile_model(SAMPLE.read_bytes(), U55, 60).report["total_cycles"] > 0
 

@@ -1,7 +1,7 @@
 """Vela's C++ core in a child process, because it dies of a signal on some damaged models.
 
-Both ends are here. The child is this file, started as a script. One line of JSON with the settings and
-then the model go to its stdin; one JSON object comes from its stdout. All that the compiler prints, to
+Both ends are here. The child is this file, started as a script. Two lines, the settings as JSON and the size of the
+model, and then the model go to its stdin; one JSON object comes from its stdout. All that the compiler prints, to
 either stream, comes from its stderr. What only the parent needs is imported late, for the child's sake.
 """
 
@@ -13,7 +13,8 @@ import sys
 
 TYPE_CHECKING = False  # typing's own would cost the import of typing
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable, Iterator
+    from typing import Any, BinaryIO
 
     from mlia.errors import BackendError
     from mlia.targets.target import Target
@@ -22,6 +23,7 @@ CHILD = __file__
 DEFAULT_TIMEOUT_S = 600.0
 # A damaged size field may ask for any amount of memory; this stops it before the machine suffers.
 _MEMORY_LIMIT_BYTES = 8 << 30
+_PIECE_BYTES = 1 << 20
 _TABLES = ("source", "queue", "group", "perf", "perf_debug", "perf_debug_main", "tensors", "cmdstream")
 # What is read of "perf_debug", which has 150 columns, beside the bytes that a step moves.
 _DETAILS = {
@@ -34,7 +36,7 @@ _DETAILS = {
 
 # Workers that wait for a request, and workers that have theirs already.
 _waiting: list[Worker] = []
-_working: dict[bytes, Worker] = {}
+_working: dict[tuple[bytes, bytes], Worker] = {}  # by the settings and the hash of the model
 _answering: set[Worker] = set()
 
 
@@ -51,12 +53,14 @@ class Worker:
         command = [sys.executable, "-S", "-P", CHILD]
         self._process = Dependent(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
 
-    def send(self, request: bytes) -> None:
-        """Hand over the request; the worker reads all of it before anything that may fail."""
+    def send(self, settings: bytes, size: int, model: Iterable[bytes | memoryview]) -> None:
+        """Hand over the request, the model piece by piece; the worker reads all before anything that may fail."""
         stdin, self._process.stdin = self._process.stdin, None
         assert stdin is not None, "a worker takes one request"
         try:
-            stdin.write(request)
+            stdin.write(settings + b"%d\n" % size)
+            for piece in model:
+                stdin.write(piece)
             stdin.close()
         except BrokenPipeError:
             pass  # its exit code will tell
@@ -134,18 +138,26 @@ def warm_up() -> None:
         _waiting.append(Worker())
 
 
-def begin(content: bytes, target: Target) -> None:
-    """Start to compile a TFLite file; `compile_model` will wait for it."""
-    request = b"".join((_settings(target), content))
-    if request not in _working:
-        worker = _waiting.pop() if _waiting else Worker()
-        worker.send(request)
-        _working[request] = worker
+def begin(file: BinaryIO, target: Target) -> None:
+    """Start to compile the TFLite file that is opened; `compile_model` will wait for it."""
+    from hashlib import sha256
+
+    settings, digest = _settings(target), sha256()
+
+    def pieces() -> Iterator[bytes]:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            yield piece
+
+    size = os.fstat(file.fileno()).st_size
+    worker = _waiting.pop() if _waiting else Worker()
+    worker.send(settings, size, pieces())
+    _working[settings, digest.digest()] = worker
 
 
 def forget(content: bytes | memoryview, target: Target) -> None:
     """End the worker that began to compile this, if there is one: another file will be compiled in its place."""
-    worker = _working.pop(b"".join((_settings(target), content)), None)
+    worker = _begun(_settings(target), content)
     if worker is not None:
         worker.end()
 
@@ -168,15 +180,24 @@ def compile_model(
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    request = b"".join((_settings(target, wants_model), content))
-    worker = _working.pop(request, None)
+    settings = _settings(target, wants_model)
+    worker = _begun(settings, content)
     if worker is None:
         worker = Worker()
-        worker.send(request)
+        worker.send(settings, len(content), [content])
     answer, log = worker.answer(timeout_s)
     if "error" in answer:
         raise _failure(f"Vela refused the model: {' '.join(answer['error'].split())}", log)
     return Compilation(answer, log)
+
+
+def _begun(settings: bytes, content: bytes | memoryview) -> Worker | None:
+    """The worker that has this request already."""
+    if not _working:
+        return None
+    from hashlib import sha256
+
+    return _working.pop((settings, sha256(content).digest()), None)
 
 
 def _settings(target: Target, wants_model: bool = False) -> bytes:
@@ -255,7 +276,7 @@ def _serve() -> None:
     from ethosu import regor  # while the parent still prepares the request
 
     settings = json.loads(sys.stdin.buffer.readline())
-    model = sys.stdin.buffer.read()
+    model = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))  # of a known size, it is read without copies
     try:
         compiled = regor.compile(
             settings["architecture"], model, _format(model), settings["system_config"], options=settings["options"]

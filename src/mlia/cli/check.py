@@ -201,13 +201,13 @@ def _start_early(arguments: argparse.Namespace) -> None:
             vela_process.abandon()
             return
         with open(arguments.model, "rb") as file:
-            content = file.read()
-        if content[4:8] in (b"TFL3", b"TOSA"):
-            vela_process.begin(content, target)
-        elif not arguments.no_quantize:
-            from mlia.transforms import child
+            if file.read(8)[4:] in (b"TFL3", b"TOSA"):
+                file.seek(0)
+                vela_process.begin(file, target)
+            elif not arguments.no_quantize:
+                from mlia.transforms import child
 
-            child.warm_up()
+                child.warm_up()
 
 
 def _width(text: str) -> int:

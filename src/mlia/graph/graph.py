@@ -141,6 +141,12 @@ class Graph(Struct, frozen=True):
     provenance: Provenance = Provenance()
 
     @property
+    def file(self) -> bytes:
+        """`content` as bytes; not a copy where it is the whole of a file that was read."""
+        whole = self.content.obj
+        return whole if isinstance(whole, bytes) and len(whole) == self.content.nbytes else bytes(self.content)
+
+    @property
     def main(self) -> Subgraph:
         return self.subgraphs[0]
 

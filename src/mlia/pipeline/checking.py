@@ -170,7 +170,7 @@ class _Work:
             mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
         except (TransformError, BackendError) as error:
             return Skipped("fix", str(error))
-        write_file(file, bytes(mended.graph.content))
+        write_file(file, mended.graph.file)
         return _fixed(mended, file)
 
     def _again(self, graph: Graph, target: Target) -> Result:
@@ -236,7 +236,7 @@ class Shelf:
         written = []
         if graph is not None:
             written.append(stem.with_suffix(".tflite"))
-            write_file(written[-1], bytes(graph.content))
+            write_file(written[-1], graph.file)
         if target is not None:
             from mlia.targets.writing import write_profile
 

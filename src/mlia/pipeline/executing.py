@@ -117,11 +117,11 @@ def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared
     from mlia.backends.comparison import compare, outputs_of
     from mlia.transforms.child import call_without_limit
 
-    content = bytes(prepared.compiled.content)
+    content = prepared.compiled.file
     if prepared.original is None:
         call_without_limit(None, outputs_of, content, samples)
         return None
-    return call_without_limit(None, compare, bytes(prepared.original.content), content, prepared.links, samples)
+    return call_without_limit(None, compare, prepared.original.file, content, prepared.links, samples)
 
 
 def simulate(
@@ -164,7 +164,7 @@ def simulate(
     else:
         samples = fit_samples(dict(inputs), graph, Path("inputs"))
     progress(f"executing {prepared.name} with {len(samples)} samples")
-    found = call_without_limit(None, outputs_of, bytes(prepared.compiled.content), samples)
+    found = call_without_limit(None, outputs_of, prepared.compiled.file, samples)
     names = output_names(graph)
     return {name: numpy.stack([each[number] for each in found]) for number, name in enumerate(names)}
 
@@ -316,7 +316,7 @@ def _hazards(prepared: Prepared) -> list[Danger]:
     from mlia.backends.hazards import told_hazards
     from mlia.transforms.child import call_without_limit
 
-    return [Danger(*each) for each in call_without_limit(None, told_hazards, bytes(prepared.compiled.content))]
+    return [Danger(*each) for each in call_without_limit(None, told_hazards, prepared.compiled.file)]
 
 
 def _litert_version() -> str:

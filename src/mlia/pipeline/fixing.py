@@ -92,7 +92,7 @@ class _Bench:
     def __init__(
         self, original: Graph, target: Target, options: Advising, run: Run, progress: Callable[[str], None]
     ) -> None:
-        self._original = bytes(original.content)
+        self._original = original.file
         self._target = target
         self._trying = Trying(run, options)
         self._progress = progress
@@ -130,7 +130,7 @@ class _Bench:
             change = Change(asked.rule.code, asked.rule.name, fix.what)
             made.append((merit(asked.finding.aim, before, after), fix, _Step(copy.graph, copy.result, change)))
         for _, fix, step in sorted(made, key=lambda item: item[0]):
-            different = call(prove, self._original, bytes(step.graph.content))
+            different = call(prove, self._original, step.graph.file)
             if not different:
                 return step
             self._refuse(_key(graph, asked, fix), f"not lossless: {different}")

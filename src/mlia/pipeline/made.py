@@ -19,4 +19,4 @@ class Made(Struct, frozen=True):
         Raises:
             OutputError: it cannot be written.
         """
-        write_file(Path(path), bytes(self.graph.content))
+        write_file(Path(path), self.graph.file)

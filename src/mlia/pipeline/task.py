@@ -137,7 +137,7 @@ class Task:
         digest = sha256(graph.content).hexdigest()
         with self._judging:
             if digest not in self._scores:
-                self._scores[digest] = float(self._evaluate(bytes(graph.content)))
+                self._scores[digest] = float(self._evaluate(graph.file))
             score = self._scores[digest]
         if not math.isfinite(score):
             raise TransformError(f"evaluate said {score:g}, which is no figure to compare")

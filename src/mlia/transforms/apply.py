@@ -56,7 +56,7 @@ class Original(Struct, frozen=True):
         Raises:
             TransformError: LiteRT cannot run it.
         """
-        found = call(outputs, bytes(graph.content), self.calibration.held_out)
+        found = call(outputs, graph.file, self.calibration.held_out)
         names = [self.graph.main.tensors[index].name for index in self.graph.main.outputs]
         return fidelity(names, self.expected, found, self.calibration)
 
@@ -73,7 +73,7 @@ def measured(graph: Graph, calibration: Calibration) -> Original:
     held_out = affordable(calibration.held_out, output_bytes, MOST_OUTPUT_BYTES)
     labels = None if calibration.labels is None else calibration.labels[: len(held_out[0])]
     calibration = replace(calibration, held_out=held_out, labels=labels)
-    return Original(graph, given_bytes, calibration, call(outputs, bytes(graph.content), calibration.held_out))
+    return Original(graph, given_bytes, calibration, call(outputs, graph.file, calibration.held_out))
 
 
 class _Prepared(Struct, frozen=True):
@@ -163,7 +163,7 @@ class Workbench:
         samples = self._original.calibration.calibrating
         if aims:
             given = samples if recipe.compensate else ()
-            reference, content = bytes(prepared.reference.content), bytes(prepared.graph.content)
+            reference, content = prepared.reference.file, prepared.graph.file
             is_noise = self._original.calibration.is_synthetic
             compressed = call_with_progress(self._progress, compress, reference, content, given, aims, is_noise)
             graph = with_constants(prepared.graph, compressed.constants)
@@ -186,10 +186,8 @@ class Workbench:
             for aim in aims
         }
         samples = self._original.calibration.calibrating
-        teacher = bytes(self._original.graph.content)
-        tuned = call_without_limit(
-            self._progress, finetune, teacher, bytes(graph.content), samples, restrictions, steps
-        )
+        teacher = self._original.graph.file
+        tuned = call_without_limit(self._progress, finetune, teacher, graph.file, samples, restrictions, steps)
         if not tuned.step:
             return Transformed(graph, (), (Skipped("fine-tuning", f"none of {steps} steps made it closer"),))
         what = (
@@ -258,7 +256,7 @@ def _told(before: Graph, after: Graph, aims: Sequence[Aim]) -> tuple[Change, ...
 
 def _in_child(function: Callable[..., Transformed], graph: Graph, *args: Any) -> Transformed:
     """Run a transform in a child process; graphs travel as files."""
-    content, changes, skipped = call(_run, function, bytes(graph.content), args)
+    content, changes, skipped = call(_run, function, graph.file, args)
     return Transformed(replace(read_tflite(content), provenance=graph.provenance), changes, skipped)
 
 
@@ -266,4 +264,4 @@ def _run(
     function: Callable[..., Transformed], content: bytes, args: tuple[Any, ...]
 ) -> tuple[bytes, tuple[Change, ...], tuple[Skipped, ...]]:
     made = function(read_tflite(content), *args)
-    return bytes(made.graph.content), made.changes, made.skipped
+    return made.graph.file, made.changes, made.skipped

@@ -23,7 +23,7 @@ def with_input_shapes(graph: Graph, shapes: InputShapes) -> Graph:
         if name not in names and (name or len(names) > 1):
             raise TransformError(f"the model has no input '{name}': name one of {', '.join(names)}")
     wanted = [_shape_of(tensor, shapes) for tensor in inputs]
-    found = call(infer_shapes, bytes(graph.content), wanted)
+    found = call(infer_shapes, graph.file, wanted)
     tensors = tuple(
         replace(tensor, shape=found.get(index, tensor.shape), shape_signature=())
         for index, tensor in enumerate(main.tensors)
