@@ -1,5 +1,6 @@
 """Tensors in memory over time: what is used at a step, and when that is most."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from mlia.results import TensorLife
@@ -22,4 +23,12 @@ def used_bytes(lives: Sequence[TensorLife], time: int) -> int:
 
 def peak_time(lives: Sequence[TensorLife]) -> int:
     """The first step at which the tensors of one memory, at least one, take most."""
-    return max(sorted({each.start_time for each in lives}), key=lambda time: used_bytes(lives, time))
+    begun: dict[int, list[TensorLife]] = defaultdict(list)
+    for each in lives:
+        begun[each.start_time].append(each)
+    used: dict[int, int] = {}
+    there: list[TensorLife] = []
+    for time in sorted(begun):  # looking only at what is there, not at all tensors for each step
+        there = [each for each in there if is_there(each, time)] + begun[time]
+        used[time] = used_bytes(there, time)
+    return max(used, key=lambda time: used[time])
