@@ -43,7 +43,7 @@ def open_file(path: Path, refuse: Refuse) -> BinaryIO:
             raise
         return os.fdopen(handle, "rb")
     except (OSError, ValueError) as error:  # a path may hold a null
-        raise refuse(f"it cannot be read: {_reason(error)}") from None
+        raise refuse(_reason(error)) from None
 
 
 def _require_regular(mode: int, refuse: Refuse) -> None:

@@ -144,8 +144,9 @@ def _ignore_them() -> None:
 def _tell(number: int) -> None:
     if not _told.acquire(blocking=False):
         return
-    try:  # noqa: SIM105
-        os.write(2, f"mlia: {MESSAGES[number]}\n".encode())
+    try:
+        over = "\r\x1b[K" if os.isatty(2) else ""  # what is being done may be told on that line
+        os.write(2, f"{over}mlia: {MESSAGES[number]}\n".encode())
     except OSError:
         pass  # nobody is there to read it
 

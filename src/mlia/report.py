@@ -4,8 +4,9 @@ from msgspec import Struct
 
 from mlia.advice import Advised, Severity
 from mlia.estimates import Calibration
+from mlia.fidelity import Fidelity
 from mlia.recipe import Recipe
-from mlia.results import Change, Fidelity, Figures, Result, Skipped, Source
+from mlia.results import Change, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
 SCHEMA_VERSION = "3.2"

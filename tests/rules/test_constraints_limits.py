@@ -67,7 +67,7 @@ def test_each_sentence_of_a_rule_is_met_by_an_example():
 def test_the_cut_that_costs_most_is_named():
     (finding,) = advise_one(cuts.Cuts, limits_axes.cut(3), "ethos-u55-128")
     assert len(finding.operators) == 3
-    assert "in 4" in finding.evidence
+    assert "into 4 segments" in finding.evidence
     assert finding.remedy.startswith("Begin with 'turn_")
 
 

@@ -13,6 +13,7 @@ from mlia.backends.cortex_m.operators import cpu_costs
 from mlia.backends.system import with_host
 from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.errors import TargetError, TransformError
+from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.graph.graph import Graph, InputShapes
 from mlia.pipeline.gains import explain, figures_of, latency_of
 from mlia.pipeline.made import Made
@@ -20,7 +21,7 @@ from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.recipe import Recipe, brief
 from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
-from mlia.results import Change, Compatibility, Fidelity, Performance, Skipped, TensorFidelity
+from mlia.results import Change, Compatibility, Performance, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 from mlia.transforms.apply import Original, Workbench, measured

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.render.text import LABEL, NOTHING, Column, Page, display_names, fraction, kibibytes, percent
 from mlia.report import Conversion
-from mlia.results import Fidelity, TensorFidelity
 
 _COLUMNS = (
     Column("name", align_right=False, flexible=True),

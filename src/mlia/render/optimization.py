@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.recipe import describe
 from mlia.render.calibration import band_text, calibration_lines
 from mlia.render.text import (
@@ -19,7 +20,7 @@ from mlia.render.text import (
     source_text,
 )
 from mlia.report import Comparison, Optimization, Trial
-from mlia.results import Change, Fidelity, Figures, Skipped, TensorFidelity
+from mlia.results import Change, Figures, Skipped
 
 ABOUT = 1.005  # cycles that close are the same to a reader
 FEW = 12  # changes that are shown one by one without being asked for

@@ -14,10 +14,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mlia.fidelity import Fidelity
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.recipe import Quantize, Recipe
-from mlia.results import Change, Fidelity, Skipped
+from mlia.results import Change, Skipped
 from mlia.transforms.calibration import Array, Calibration, affordable
 from mlia.transforms.child import call, call_with_progress, call_without_limit
 from mlia.transforms.codes.aims import aims_of

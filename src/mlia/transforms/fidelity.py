@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.errors import TransformError
-from mlia.results import Fidelity, TensorFidelity
+from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.transforms.calibration import Array, Calibration
 
 _HOPELESS = 1e9  # stands for an error that is no number

@@ -4,10 +4,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.errors import TransformError
+from mlia.fidelity import Fidelity
 from mlia.graph.graph import Graph, Signature
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import Fidelity
 from mlia.transforms.calibration import Calibration
 from mlia.transforms.child import call
 from mlia.transforms.float_weights import with_float_weights

@@ -6,7 +6,7 @@ import numpy
 from msgspec import Struct
 
 from mlia.errors import TransformError
-from mlia.results import Fidelity
+from mlia.fidelity import Fidelity
 from mlia.transforms.calibration import Array, Calibration
 from mlia.transforms.fidelity import Closeness, Difference
 from mlia.transforms.interpreter import Model, first_line, samples_of

@@ -131,7 +131,7 @@ def test_damaged(tmp_path: Path) -> None:
     assert "damaged zip archive: Bad CRC-32" in refusal(path)
     for program in (b"{", b"[]", b"\xff", b"[" * 200_000, b"{}"):
         assert "damaged" in refusal(archive(path, program))
-    assert "cannot be read" in refusal(tmp_path / "none.pt2")
+    assert "No such file" in refusal(tmp_path / "none.pt2")
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
