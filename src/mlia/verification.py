@@ -39,12 +39,16 @@ class TensorCheck(Struct, frozen=True):
 
 
 class Danger(Struct, frozen=True):
-    """Something in a command stream that memory or order forbids. `offset` is of the command, in bytes."""
+    """Something in a command stream that memory or order forbids. `offset` is of the command, in bytes.
+
+    What is not `certain` cannot be ruled out: the rule that forbids it is inferred, and the compiler's own allows it.
+    """
 
     stream: int
     offset: int
     kind: str
     what: str
+    certain: bool = True
 
 
 class Verification(Struct, frozen=True):
@@ -71,6 +75,7 @@ class Verification(Struct, frozen=True):
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether anything differs without a known reason, or is dangerous."""
+        """Whether anything differs without a known reason, or is certainly dangerous."""
         checks = (*self.outputs, *self.operators)
-        return bool(self.dangers) or any(check.outcome == Outcome.DIFFERENT for check in checks)
+        is_dangerous = any(danger.certain for danger in self.dangers)
+        return is_dangerous or any(check.outcome == Outcome.DIFFERENT for check in checks)

@@ -90,7 +90,7 @@ def test_hazards_told_by_a_child_are_those_that_are_found() -> None:
     content = write_tflite(replace(compiled, subgraphs=(replace(main, tensors=tuple(tensors)),)))
     found = hazards_of(read_tflite(content))
     assert found
-    assert told_hazards(content) == [(number, each.offset, str(each.kind), str(each)) for number, each in found]
+    assert told_hazards(content) == [(number, each.offset, str(each.kind), str(each), True) for number, each in found]
     assert told_hazards(bytes(compiled.content)) == []
 
 

@@ -1,8 +1,9 @@
 """What happens to a result after it is scaled: zero point, clipping, look-up tables, tanh and sigmoid.
 
 Tables are 256 entries of 8 bits, 256 of 32 bits, or 512 words of 16 bits base and 16 bits slope between which values
-are interpolated (Vela's LUT generation; agrees with LiteRT's reference in a fuzz). tanh and sigmoid of 16 bits are computed like TensorFlow Lite's int16 kernels: with a table of the
-sigmoid in steps of 1 / 24 (equal to LiteRT's reference for all inputs).
+are interpolated (Vela's LUT generation; agrees with LiteRT's reference in a fuzz). tanh and sigmoid of 16 bits are
+computed like TensorFlow Lite's int16 kernels: with a table of the sigmoid in steps of 1 / 24 (equal to LiteRT's
+reference for all inputs).
 """
 
 from functools import cache
