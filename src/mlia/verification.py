@@ -11,7 +11,8 @@ from mlia.results import Compiled, OperatorId, Skipped, Source
 class Outcome(StrEnum):
     """How a tensor compares with the reference: bit by bit the same, different for a reason that is known, or not.
 
-    What is not judged differs, and so may something that it reads and that cannot be seen.
+    What is not judged differs, and so may something that it reads and that cannot be seen. What is not compared cannot
+    be seen itself. What is not computed has no kernel in LiteRT, or depends on such an operator.
     """
 
     EXACT = "exact"
@@ -19,6 +20,7 @@ class Outcome(StrEnum):
     DIFFERENT = "different"
     NOT_JUDGED = "not judged"
     NOT_COMPARED = "not compared"
+    NOT_COMPUTED = "not computed"
 
 
 class TensorCheck(Struct, frozen=True):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 import mlia
 from mlia.backends import comparison
 from mlia.backends.comparison import Difference
+from mlia.backends.kernels import Kernels
 from mlia.backends.simulator import READ_ONLY, Session, Watch, streams_of
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
@@ -323,8 +324,8 @@ def test_both_sides_begin_anew_only_after_a_difference(
     compiled = bytes(prepared.compiled.content)
     sessions: list[Session] = []
 
-    def session(content: bytes, watch: Watch) -> Session:
-        sessions.append(Session(content, watch))
+    def session(content: bytes, watch: Watch, kernels: Kernels) -> Session:
+        sessions.append(Session(content, watch, kernels))
         return sessions[-1]
 
     monkeypatch.setattr(comparison, "Session", session)

@@ -220,8 +220,13 @@ def test_an_output_over_its_input_is_found_unless_it_is_in_place() -> None:
     index = stream.indexes(Compute)[0]
     same = stream.changed(index, lambda kernel: replace(kernel, ofm=replace(kernel.ofm, tiles=kernel.ifm.tiles)))
     assert stream.hazards(same) == []
-    by_one = stream.changed(index, lambda kernel: replace(kernel, ofm=moved(kernel.ifm, 2)))
-    assert HazardKind.OVERLAP in {hazard.kind for hazard in stream.hazards(by_one, regions={0: 1 << 20, 1: 1 << 20})}
+    for size, is_found in ((1 << 10, False), (1, True)):  # in one block, all is read before anything is written
+        by_one = stream.changed(index, lambda kernel: replace(kernel, ofm=moved(kernel.ifm, 2)))
+        kernel = by_one[index]
+        assert isinstance(kernel, Compute)
+        by_one[index] = replace(kernel, block=replace(kernel.block, height=size, width=size, depth=size))
+        kinds = {hazard.kind for hazard in stream.hazards(by_one, regions={0: 1 << 20, 1: 1 << 20})}
+        assert (HazardKind.OVERLAP in kinds) == is_found
 
 
 @pytest.mark.parametrize("target", ["ethos-u55-64", "ethos-u65-512", "ethos-u85-1024"])

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mlia.backends.command_stream import COMPILED_OPERATOR
 from mlia.backends.simulator import (
     ARENA,
     CONSTANTS,
@@ -48,7 +49,7 @@ def hazards_of(compiled: Graph) -> list[tuple[int, Hazard]]:
             places = dict(_places(subgraph, operator, addresses[subgraph.index]))
             regions, initial, aliases = memory_of(subgraph, operator, addresses[subgraph.index])
             initial += [Range(ARENA, begin, end - begin) for begin, end in kept.tolist()]
-            outputs = [places[output] for output in operator.outputs if output in places]
+            outputs = [places[output] for output in _finished(subgraph, operator) if output in places]
             hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases, outputs)
             found += [(stream.number, hazard) for hazard in hazards]
             if count > 1:
@@ -84,6 +85,17 @@ def memory_of(
             initial.append(place)
     regions = {READ_ONLY: constants.elements, ARENA: end, FAST_SCRATCH: fast.elements}
     return regions, initial, {FAST_SCRATCH: ARENA} if shares_arena(operator, fast.elements) else {}
+
+
+def _finished(subgraph: Subgraph, operator: Operator) -> "list[int]":
+    """The outputs of an ethos-u operator that no later one writes too: a tensor may be the work of several streams."""
+    later = {
+        output
+        for each in subgraph.operators
+        if each.index > operator.index and each.custom_code == COMPILED_OPERATOR
+        for output in each.outputs
+    }
+    return [output for output in operator.outputs if output not in later]
 
 
 def _bytes_of(tensors: "Sequence[int]", subgraph: Subgraph, addresses: list[int | None]) -> "Intervals":

@@ -23,7 +23,8 @@ from mlia.targets.target import CpuTarget, Target, installed_version
 from mlia.verification import Danger, TensorCheck, Verification
 
 if TYPE_CHECKING:
-    from mlia.backends.comparison import Compared, Link
+    from mlia.backends.comparison import Compared
+    from mlia.backends.written import Link
 
 SAMPLES = 3
 MOST_ELEMENTS = 1 << 28
@@ -106,20 +107,26 @@ def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Ve
         operators=operators,
         dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
         skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
-        notes=notes_on(prepared.graph),
+        notes=(*notes_on(prepared.graph), *(compared.notes if compared is not None else ())),
     )
 
 
 def _executed(prepared: Prepared, samples: Sequence[Sequence[Any]]) -> "Compared | None":
     """Run the samples in a child; the comparison with the model that was compiled, where it is known."""
     from mlia.backends.comparison import compare, outputs_of
+    from mlia.backends.kernels import Choice, surviving
     from mlia.transforms.child import call_without_limit
 
-    content = bytes(prepared.compiled.content)
-    if prepared.original is None:
+    content, original = bytes(prepared.compiled.content), prepared.original
+    if original is None:
         call_without_limit(None, outputs_of, content, samples)
         return None
-    return call_without_limit(None, compare, bytes(prepared.original.content), content, prepared.links, samples)
+    reference = bytes(original.content)
+
+    def compared(choice: Choice, told: Callable[[str], None]) -> "Compared":
+        return call_without_limit(told, compare, reference, content, prepared.links, samples, choice)
+
+    return surviving(compared)
 
 
 def simulate(
@@ -252,7 +259,7 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     What is joined to a step of the compiler (an activation behind a convolution) has its output made by that step. Of
     an operator with several steps, the last makes the output.
     """
-    from mlia.backends.comparison import Link
+    from mlia.backends.written import Link
 
     sources = {row["id"]: row["ext_key"] for row in compilation.rows("source")}
     steps = {row["id"]: sources.get(row["source_id"], "") for row in compilation.rows("perf")}
@@ -301,7 +308,7 @@ def _checks(prepared: Prepared, compared: "Compared | None") -> tuple[tuple[Tens
     from mlia.pipeline.explaining import explain, explain_outputs
 
     graph, family = prepared.original, prepared.target.npu.family
-    operators = explain(graph, compared.operators, family)
+    operators = explain(graph, compared.operators, family, compared.uncomputed)
     return explain_outputs(graph, output_names(graph), compared.outputs, operators, family), operators
 
 

@@ -58,6 +58,11 @@ def _verdict(found: Verification) -> str:
         return "the command stream is dangerous"
     if not found.outputs:
         return "it executes"
+    if not outcomes - {Outcome.NOT_COMPARED, Outcome.NOT_COMPUTED}:
+        return "it executes, and nothing can be compared"
+    if Outcome.NOT_COMPUTED in outcomes:
+        uncomputed = sum(check.outcome == Outcome.NOT_COMPUTED for check in found.operators)
+        return f"the same as far as LiteRT can compute it; it cannot {plural(uncomputed, 'operator')}"
     if Outcome.NOT_JUDGED in outcomes:
         unjudged = sum(check.outcome == Outcome.NOT_JUDGED for check in found.operators)
         return f"the same as far as it can be seen; {plural(unjudged, 'operator')} cannot be judged"
@@ -68,8 +73,8 @@ def _verdict(found: Verification) -> str:
 
 def _show_operators(page: Page, found: Verification, all_operators: bool) -> None:
     exact = [check for check in found.operators if check.outcome == Outcome.EXACT]
-    unseen = [check for check in found.operators if check.outcome == Outcome.NOT_COMPARED]
-    others = [check for check in found.operators if check.outcome not in (Outcome.EXACT, Outcome.NOT_COMPARED)]
+    unseen = [check for check in found.operators if check.outcome in (Outcome.NOT_COMPARED, Outcome.NOT_COMPUTED)]
+    others = [check for check in found.operators if check not in exact and check not in unseen]
     page.heading("Operators")
     page.paragraph(
         f"{len(exact)} of {plural(len(found.operators), 'operator')} give exactly the reference's tensor,"

@@ -214,7 +214,13 @@ def _is_rounded_up(read: Intervals, missing: Intervals) -> bool:
 
 
 def _over_its_input(operation: Compute, used: Footprint) -> Iterator[Hazard]:
-    """An output may take the place of an input only where each number is written where it was read."""
+    """An output may take the place of an input only where each number is written where it was read.
+
+    What is computed in one block has been read before anything of it is written.
+    """
+    ofm, block = operation.ofm, operation.block
+    if ofm.height <= block.height and ofm.width <= block.width and ofm.depth <= block.depth:
+        return
     inputs = {"ifm": operation.ifm, "ifm2": operation.ifm2}
     for read in used.reads:
         for written in used.writes:

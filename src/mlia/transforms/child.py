@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from mlia.errors import MliaError, TransformError
+from mlia.errors import CrashError, MliaError, TransformError
 
 TIMEOUT_S = 600.0
 _Arguments = ParamSpec("_Arguments")
@@ -70,7 +70,7 @@ class Child:
         except (EOFError, OSError, pickle.UnpicklingError):
             if late is not None and not late.is_alive():
                 raise TransformError(f"LiteRT did not finish within {timeout_s:g} s") from None
-            raise TransformError(f"LiteRT {self._death()}") from None
+            raise CrashError(f"LiteRT {self._death()}") from None
         finally:
             if late is not None:
                 late.cancel()
