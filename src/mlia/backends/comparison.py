@@ -15,7 +15,9 @@ from mlia.backends.simulator import HostRefused, Session
 from mlia.backends.written import Link, Parts
 from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
+from mlia.graph.tflite_writer import write_tflite
 from mlia.transforms.calibration import Array
+from mlia.transforms.forms import in_plain_form
 from mlia.transforms.interpreter import ReferenceModel
 
 MISPLACED = 0.25  # of the elements: when so many differ, the parts were not put together as they lie
@@ -105,9 +107,10 @@ class _Comparison:
     """Both sides of a comparison."""
 
     def __init__(self, reference: bytes, compiled: bytes, links: Sequence[Link], kernels: Kernels) -> None:
-        self._contents = reference, compiled
-        self._kernels = kernels
         graph = read_tflite(reference)
+        plain = in_plain_form(graph)
+        self._contents = (reference if plain is graph else write_tflite(plain)), compiled
+        self._kernels = kernels
         self._main = graph.main
         self._on_npu = {link.operator for link in links}
         self._parts = Parts(graph.main, links)

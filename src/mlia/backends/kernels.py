@@ -16,6 +16,7 @@ from mlia.errors import CrashError, MliaError
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.transforms.calibration import Array
+from mlia.transforms.forms import in_plain_form
 from mlia.transforms.interpreter import ReferenceModel
 from mlia.transforms.rewrites.network import without_unused_tensors
 
@@ -100,7 +101,7 @@ class Step:
         self._model: ReferenceModel | None = None
         numbered = tuple(replace(operator, index=index) for index, operator in enumerate(operators))
         part = replace(subgraph, operators=numbered, inputs=tuple(inputs), outputs=tuple(outputs))
-        self._graph = Graph((part, *graph.subgraphs[1:]), graph.description)
+        self._graph = in_plain_form(Graph((part, *graph.subgraphs[1:]), graph.description))
         self.refusal = ""
 
     def reset(self) -> None:

@@ -287,13 +287,15 @@ def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -
 
         loaded = load_samples(Path(inputs), graph)
         return loaded, f"{len(loaded)} of {Path(inputs).name}"
-    from mlia.transforms.noise import describe, edge_and_random_samples
+    from mlia.transforms.noise import describe, edge_and_random_samples, index_sizes
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     for tensor in tensors:
         if tensor.elements > MOST_ELEMENTS:
             raise TransformError(f"the input '{tensor.name}' has {tensor.elements:,} elements, too many to execute")
-    return list(edge_and_random_samples(tensors, seed, samples)), f"{describe(samples)}, seed {seed}"
+    return list(
+        edge_and_random_samples(tensors, seed, samples, index_sizes(graph))
+    ), f"{describe(samples)}, seed {seed}"
 
 
 def _segments(compiled: Graph, main_only: bool = False) -> int:

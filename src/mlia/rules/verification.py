@@ -1,6 +1,7 @@
 """Operators that the compiler is known to get wrong, so that the NPU computes something else than the model."""
 
 from collections.abc import Iterator
+from math import prod
 from struct import iter_unpack
 
 from mlia.advice import Severity
@@ -9,6 +10,8 @@ from mlia.results import Compatibility, OperatorId, Unit
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
 from mlia.rules.words import named
 from mlia.simulator.differences import KnownDifference, Trait, known_difference
+
+TINIEST = 2.0**30  # multipliers of both sides hold a fraction of 31 bits, and no quotient beyond
 
 
 class ComputedWrongly(NpuRule):
@@ -60,13 +63,33 @@ class ComputedWrongly(NpuRule):
 def known_of(graph: Graph, operator: Operator, family: str) -> KnownDifference | None:
     """What is known of an operator of the main subgraph on a family; None if its numbers must be the reference's."""
     inputs = [graph.main.tensor(index) for index in operator.inputs]
-    dtype = inputs[0].dtype if inputs and inputs[0] is not None else ""
-    return known_difference(operator.kind, dtype, family, _traits(operator, inputs))
+    data = inputs[2 if operator.kind == "TRANSPOSE_CONV" and len(inputs) > 2 else 0] if inputs else None
+    traits = _traits(operator, inputs)
+    if _has_tiny_scale(graph, operator):
+        traits.add(Trait.TINY_SCALE)
+    return known_difference(operator.kind, data.dtype if data is not None else "", family, traits)
+
+
+def _has_tiny_scale(graph: Graph, operator: Operator) -> bool:
+    """Whether the scale of the output is nothing beside those of the inputs."""
+    made = graph.main.tensor(operator.outputs[0]) if operator.outputs else None
+    if made is None or made.quantization is None or not made.quantization.scale:
+        return False
+    scales = [
+        max(tensor.quantization.scale)
+        for index in operator.inputs
+        if (tensor := graph.main.tensor(index)) is not None and tensor.quantization and tensor.quantization.scale
+    ]
+    product = prod(scales[:2]) if operator.kind not in ("ADD", "SUB", "QUANTIZE") else max(scales, default=0.0)
+    return min(made.quantization.scale) * TINIEST < product
 
 
 def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
     """What of an operator matters for known differences."""
     traits = set()
+    bias = (*inputs, None, None, None, None)[3 if operator.kind == "TRANSPOSE_CONV" else 2]
+    if bias is not None and bias.dtype == "int32":
+        traits.add(Trait.SHORT_BIAS)
     parameter = inputs[1] if len(inputs) > 1 else None
     axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
     if len(axes) > 1:
