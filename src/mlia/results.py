@@ -94,7 +94,10 @@ class OperatorId(Struct, frozen=True):
 
 
 class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
-    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
+    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates.
+
+    `lost_outputs` are the positions of the model's outputs that nothing in the compiled file writes.
+    """
 
     source: Source
     operators: tuple[Placement, ...]
@@ -103,6 +106,7 @@ class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
     npu_percent: float
     npu_mac_percent: float | None
     npu_segments: int
+    lost_outputs: tuple[int, ...] = ()
 
 
 class Traffic(Struct, frozen=True):

@@ -63,7 +63,7 @@ def setting(kind: str, dtype: str, target: str, seed: int = 0) -> Setting:
 @cache
 def keywords(target: str) -> Setting:
     """A real model, with weights that come in parts and buffers that are used again."""
-    return Setting(compile_model(SAMPLE.read_bytes(), load_target(target), 120, wants_model=True).model)
+    return Setting(compile_model(SAMPLE.read_bytes(), load_target(target), 120).model)
 
 
 def moved(feature_map: FeatureMap, by: int) -> FeatureMap:
@@ -204,7 +204,7 @@ def test_what_vela_does_not_write_of_mirrored_channels_is_found() -> None:
     net = OperatorSketch("mirrored channels", "int8", 0)
     pads = net.constant("pads", np.array([[0, 0], [0, 0], [0, 0], [1, 2]], np.int32))
     made = net.one("MIRROR_PAD", [net.x((1, 2, 3, 6)), pads], (1, 2, 3, 9), None, "MirrorPadOptions", mode="REFLECT")
-    model = compile_model(write_tflite(net.graph([made])), load_target("ethos-u55-128"), 120, wants_model=True).model
+    model = compile_model(write_tflite(net.graph([made])), load_target("ethos-u55-128"), 120).model
     ((_, found),) = hazards_of(read_tflite(model))
     assert (found.kind, found.bytes) == (HazardKind.MISSING, 2 * 3 * 3)
     assert known_difference("MIRROR_PAD", "int8", "ethos-u55", {Trait.MIRRORS_CHANNELS}) is not None
@@ -246,7 +246,7 @@ def softmax_of_many(target: str) -> bytes:
     made = net.one(
         "SOFTMAX", [net.x((1, 1001))], (1, 1001), Quantization((1 / 256,), (-128,)), "SoftmaxOptions", beta=1.0
     )
-    return compile_model(write_tflite(net.graph([made])), load_target(target), 120, wants_model=True).model
+    return compile_model(write_tflite(net.graph([made])), load_target(target), 120).model
 
 
 def resized_after_convolution(target: str) -> bytes:
@@ -257,7 +257,7 @@ def resized_after_convolution(target: str) -> bytes:
         "RESIZE_NEAREST_NEIGHBOR", x, net.integers("size", 12, 12), shape=(1, 12, 12, 96),
         table="ResizeNearestNeighborOptions", name="resized", align_corners=False, half_pixel_centers=False,
     )  # fmt: skip
-    return compile_model(write_tflite(net.graph([x])), load_target(target), 120, wants_model=True).model
+    return compile_model(write_tflite(net.graph([x])), load_target(target), 120).model
 
 
 @pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256", "ethos-u85-256"])
@@ -299,7 +299,7 @@ def test_a_stream_finds_what_an_earlier_one_left_in_the_arena() -> None:
     options = {"fused_activation_function": "NONE", "pot_scale_int16": False}
     both = net.one("ADD", [first, mean], (1, 6, 6, 8), net.Q, "AddOptions", **options)
     content = write_tflite(net.graph([both]))
-    model = read_tflite(compile_model(content, load_target("ethos-u55-128"), 120, wants_model=True).model)
+    model = read_tflite(compile_model(content, load_target("ethos-u55-128"), 120).model)
     assert [each.kind for each in model.main.operators] == ["CUSTOM", "MEAN", "CUSTOM"]
     assert hazards_of(model) == []
     # The same with an operator of the host that writes over all of the arena.

@@ -191,7 +191,7 @@ def _sample(tensor: Tensor, random: np.random.Generator) -> Any:
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_computes_what_the_reference_does(name: str, macs: int) -> None:
     content = _content(name)
-    compiled = compile_model(content, load_target(f"ethos-u85-{macs}"), 120, wants_model=True).model
+    compiled = compile_model(content, load_target(f"ethos-u85-{macs}"), 120).model
     assert [each.custom_code for each in read_tflite(compiled).main.operators] == ["ethos-u"]
     session, reference = Session(compiled), ReferenceModel(content)
     main, random = read_tflite(content).main, np.random.default_rng(0)

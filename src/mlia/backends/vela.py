@@ -5,7 +5,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
 from mlia.backends.vela_costs import Program, calibrated, performance_of
 from mlia.backends.vela_output import (
     constraints_of,
@@ -18,7 +18,7 @@ from mlia.errors import BackendError, BackendUnavailable
 from mlia.estimates import Estimator
 from mlia.graph.cost import macs
 from mlia.graph.graph import Graph, Operator, Subgraph
-from mlia.graph.tflite import ELEMENT_BITS, single_subgraph
+from mlia.graph.tflite import ELEMENT_BITS, read_tflite, single_subgraph
 from mlia.graph.tflite_writer import with_plain_names
 from mlia.results import Compatibility, Constraint, Origin, Placement, Result, Skipped, Source, Unit
 from mlia.targets.target import Target, installed_version
@@ -58,7 +58,7 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
-        compatibility = _compatibility(programs, whole, target, source)
+        compatibility = _compatibility(programs, whole, source, _lost_outputs(graph, whole))
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
         return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
@@ -162,7 +162,14 @@ def _program(subgraph: Subgraph, named: Subgraph, compilation: Compilation) -> P
     return Program(subgraph, named, steps, units, read_refusals(compilation.log), lives)
 
 
-def _compatibility(programs: list[Program], whole: Compilation, target: Target, source: Source) -> Compatibility:
+def _lost_outputs(graph: Graph, whole: Compilation) -> tuple[int, ...]:
+    """The outputs that the compiler lost. It drops some that are read too, and says nothing of it (Vela 5.2)."""
+    if graph.provenance.format.startswith("TOSA"):
+        return ()  # its outputs are not in the order of the file
+    return lost_outputs(graph, read_tflite(whole.model))
+
+
+def _compatibility(programs: list[Program], whole: Compilation, source: Source, lost: tuple[int, ...]) -> Compatibility:
     placements: list[Placement] = []
     segments = 0
     for program in programs:
@@ -182,6 +189,7 @@ def _compatibility(programs: list[Program], whole: Compilation, target: Target, 
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
         npu_segments=len(whole.rows("cmdstream")),
+        lost_outputs=lost,
     )
 
 

@@ -90,10 +90,7 @@ class Worker:
 
 
 class Compilation:
-    """What the compiler answered: `report` holds its sums; `rows` reads its database; `model` is the compiled file.
-
-    The file is there when it was asked for, and empty otherwise.
-    """
+    """What the compiler answered: `report` holds its sums; `rows` reads its database; `model` is the compiled file."""
 
     def __init__(self, answer: dict[str, Any], log: str) -> None:
         self.report: dict[str, Any] = answer["report"]
@@ -134,15 +131,13 @@ def abandon() -> None:
         _working.popitem()[1].end()
 
 
-def compile_model(
-    content: bytes | memoryview, target: Target, timeout_s: float, wants_model: bool = False
-) -> Compilation:
+def compile_model(content: bytes | memoryview, target: Target, timeout_s: float) -> Compilation:
     """Compile a TFLite file for a target in a child process.
 
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    request = b"".join((_settings(target, wants_model), content))
+    request = b"".join((_settings(target), content))
     worker = _working.pop(request, None)
     if worker is None:
         worker = Worker()
@@ -153,7 +148,7 @@ def compile_model(
     return Compilation(answer, log)
 
 
-def _settings(target: Target, wants_model: bool = False) -> bytes:
+def _settings(target: Target) -> bytes:
     """One line of JSON: what the `vela` command would pass to the core for this target."""
     npu = target.npu
     # A U65-512 is two cores of 256 MACs; every other Ethos-U is one core.
@@ -173,7 +168,7 @@ def _settings(target: Target, wants_model: bool = False) -> bytes:
     )
     architecture = "EthosU" + npu.family.removeprefix("ethos-u")
     settings = {"architecture": architecture, "system_config": system_config, "options": options}
-    return json.dumps(settings | ({"wants_model": True} if wants_model else {})).encode() + b"\n"
+    return json.dumps(settings).encode() + b"\n"
 
 
 def _system(target: Target) -> tuple[str, str]:
@@ -259,7 +254,7 @@ def _serve() -> None:
         "tables": {
             name: [table.header, *table.data] for name, table in compiled.opt_database.tables.items() if name in _TABLES
         },
-        "model": compiled.model.hex() if "wants_model" in settings else "",
+        "model": compiled.model.hex(),
     }
     output.write(json.dumps(answer))  # dump() would not use the fast encoder
     output.close()

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
 from mlia.backends.vela import is_compiled
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.errors import TargetError, TransformError
@@ -236,7 +236,7 @@ def prepare(
     if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
         graph = _with_fixed_shapes(graph)
     progress(f"compiling {name} for {place.name}")
-    compilation = compile_model(graph.content, place, timeout_s, wants_model=True)
+    compilation = compile_model(graph.content, place, timeout_s)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
         compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
@@ -311,7 +311,8 @@ def _checks(prepared: Prepared, compared: "Compared | None") -> tuple[tuple[Tens
 
     graph, family = prepared.original, prepared.target.npu.family
     operators = explain(graph, compared.operators, family, compared.uncomputed)
-    return explain_outputs(graph, output_names(graph), compared.outputs, operators, family), operators
+    lost = lost_outputs(graph, prepared.compiled)
+    return explain_outputs(graph, output_names(graph), compared.outputs, operators, lost), operators
 
 
 def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Danger]:

@@ -14,6 +14,7 @@ from mlia.verification import Outcome, TensorCheck
 if TYPE_CHECKING:
     from mlia.backends.comparison import Difference
 
+LOST = "nothing in the compiled model writes it: the compiler has lost it"
 UNCOMPUTED = "LiteRT cannot compute it"
 UNPLACED = "it is computed in parts that cannot be put together, or stays inside the NPU"
 INHERITED = "what it reads differs already; from that it computes exactly what the reference does"
@@ -47,9 +48,16 @@ def explain(
 
 
 def explain_outputs(
-    graph: Graph, names: list[str], found: "tuple[Difference, ...]", operators: tuple[TensorCheck, ...], family: str
+    graph: Graph,
+    names: list[str],
+    found: "tuple[Difference, ...]",
+    operators: tuple[TensorCheck, ...],
+    lost: Collection[int] = (),
 ) -> tuple[TensorCheck, ...]:
-    """A verdict on each output of the model, for its own difference and by what it depends on."""
+    """A verdict on each output of the model, for its own difference and by what it depends on.
+
+    `lost` are the positions of outputs that nothing in the compiled model writes.
+    """
     main = graph.main
     makers = {index: operator for operator in main.operators for index in operator.outputs}
     doubtful = _below_unjudged(graph, operators)
@@ -65,7 +73,8 @@ def explain_outputs(
             reason = made.reason if made.outcome == Outcome.NOT_COMPUTED else BELOW_UNCOMPUTED
             check = _made(made.operator, made.kind, name, difference, reason, Outcome.NOT_COMPUTED)
         elif not difference.is_placed:
-            check = _made(made.operator, made.kind, name, difference, "its shape or type is another", Outcome.DIFFERENT)
+            why = LOST if len(checks) in lost else "its shape or type is another"
+            check = _made(made.operator, made.kind, name, difference, why, Outcome.DIFFERENT)
         elif not difference.different_elements:
             check = _made(made.operator, made.kind, name, difference, "", Outcome.EXACT)
         else:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from math import prod
 from struct import iter_unpack
 
-from mlia.advice import Severity
+from mlia.advice import Safety, Severity
 from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.results import Compatibility, OperatorId, Unit
-from mlia.rules.rule import Case, Finding, NpuRule, Rule
+from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
 from mlia.rules.words import named
 from mlia.simulator.differences import KnownDifference, Trait, known_difference
 
@@ -111,4 +111,44 @@ def _axes(inputs: list[Tensor | None]) -> set[int]:
     return {number % rank + 4 - rank for (number,) in iter_unpack("<i", content)} if rank else set()
 
 
-RULES: tuple[type[Rule], ...] = (ComputedWrongly,)
+class LostOutput(NpuRule):
+    """An output of the model that nothing in the compiled file writes.
+
+    ## Why it matters
+    The report says that all operators run on the NPU, and the compiler says nothing. On the device the output holds
+    whatever was in its memory before.
+
+    ## How it is found
+    By the compiled file: one of its outputs is made by none of its operators, and was made by one in the model.
+
+    ## What to do
+    Let an operator of its own make the output. The remedy computes it twice: once for the output, and once for those
+    operators that read it. Then let `mlia verify` compare.
+
+    ## Source
+    Seen with Vela 5.2: a TRANSPOSE that is an output and that a BATCH_MATMUL reads is computed, in another layout, for
+    the matrix product only.
+    """
+
+    code = "VER002"
+    name = "lost-output"
+    severity = Severity.WARNING
+    reads = Compatibility
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        main, lost = case.graph.main, case.compatibility.lost_outputs
+        if not lost:
+            return
+        wanted = {main.outputs[position] for position in lost}
+        makers = [operator for operator in main.operators if wanted & {*operator.outputs}]
+        names = named([main.tensors[index].name for index in sorted(wanted)])
+        yield Finding(
+            tuple(OperatorId(main.index, operator.index) for operator in makers),
+            f"nothing in the compiled model writes the output {names}",
+            "Compute it once more, for the output alone.",
+            (Fix("output computed twice", Safety.LOSSLESS, later("outputs.computed_twice", lost)),),
+            aim=Aim.PLACEMENT,
+        )
+
+
+RULES: tuple[type[Rule], ...] = (ComputedWrongly, LostOutput)
