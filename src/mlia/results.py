@@ -377,7 +377,8 @@ class Figures(Struct, frozen=True):
     """What one version of a model costs on one target. Cycles, latency and memory are None when nothing runs there.
 
     `latency_ms` is of the whole system, or of the NPU where the host's part is not known. `off_chip_read_bytes`
-    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file.
+    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file. `lost_outputs` counts those
+    that nothing in the compiled file writes.
     """
 
     total_cycles: int | None
@@ -392,6 +393,7 @@ class Figures(Struct, frozen=True):
     off_chip_read_bytes: int
     file_bytes: int
     cpu_operators: int
+    lost_outputs: int = 0
 
 
 class Result(Struct, frozen=True):

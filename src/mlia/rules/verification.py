@@ -147,7 +147,7 @@ class LostOutput(NpuRule):
             f"nothing in the compiled model writes the output {names}",
             "Compute it once more, for the output alone.",
             (Fix("output computed twice", Safety.LOSSLESS, later("outputs.computed_twice", lost)),),
-            aim=Aim.PLACEMENT,
+            aim=Aim.OUTPUTS,
         )
 
 
