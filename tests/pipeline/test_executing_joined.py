@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import mlia
 from mlia.graph.graph import Quantization
@@ -72,3 +73,14 @@ def test_differences_that_add_up_from_layer_to_layer_are_known(target: str) -> N
         x = net.dense(x, 8 if number == 5 else 128, name=f"dense_{number}")
     found = mlia.verify(read_tflite(write_tflite(net.graph([x]))), target, samples=8)
     assert {check.outcome for check in (*found.outputs, *found.operators)} <= {Outcome.EXACT, Outcome.DOCUMENTED}
+
+
+def test_an_old_memory_plan_is_told_as_what_it_is() -> None:
+    """Vela keeps the plan that a file brings along, and writes none of its own."""
+    net = IntegerSketch("planned")
+    graph = net.graph([net.filter("CONV_2D", net.image("x", (1, 4, 4, 8)), filters=8, name="conv")])
+    plan = memoryview(np.array([1, 0, 2, 16, 32], np.int32).tobytes())
+    planned = read_tflite(write_tflite(replace(graph, metadata={"OfflineMemoryAllocation": plan})))
+    found = mlia.verify(planned, "ethos-u55-128", samples=1)
+    assert [danger.kind for danger in found.dangers] == ["old memory plan"]
+    assert found.outputs[0].outcome == Outcome.EXACT

@@ -351,8 +351,9 @@ def _known(known: dict[int, Array], index: int, subgraph: Subgraph) -> Array:
 def addresses_of(graph: Graph) -> dict[int, list[int | None]]:
     """Where in the arena each tensor of each subgraph is; None for those that are not there."""
     content = bytes(graph.metadata.get(ALLOCATION, b""))
-    if len(content) < 4 * _HEADER or len(content) % 4:
-        if any(map(_has_streams, graph.subgraphs)):
+    is_compiled = any(map(_has_streams, graph.subgraphs))
+    if not is_compiled or len(content) < 4 * _HEADER or len(content) % 4:  # a plan for another runtime may be there
+        if is_compiled:
             raise SimulatorError("the compiled model does not say where its tensors are in the arena")
         content = b"\xff" * 4 * (_HEADER + sum(len(each.tensors) for each in graph.subgraphs))
     numbers = [number for (number,) in iter_unpack("<i", content)][_HEADER:]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 3
 MOST_ELEMENTS = 1 << 28
+PLAN = "OfflineMemoryAllocation"  # the metadata in which a file says where its tensors lie
 NO_REFERENCE = "the model is compiled already, and the one it was compiled from is not there to compare with"
 
 
@@ -105,7 +106,7 @@ def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Ve
         host_operators=len(prepared.compiled.operators) - _segments(prepared.compiled, main_only=True),
         outputs=outputs,
         operators=operators,
-        dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
+        dangers=(*_wrong_npu(compiled, prepared.target), *_old_plan(prepared), *_hazards(prepared)),
         skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
         notes=(*notes_on(prepared.graph), *(compared.notes if compared is not None else ())),
     )
@@ -236,11 +237,21 @@ def prepare(
     if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
         graph = _with_fixed_shapes(graph)
     progress(f"compiling {name} for {place.name}")
-    compilation = compile_model(graph.content, place, timeout_s)
+    content = _without_plan(graph)
+    compilation = compile_model(content, place, timeout_s)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
-        compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
+        compilation = compile_model(single_subgraph(memoryview(content), 0), place, timeout_s)
     return Prepared(name, given, place, compiled, graph, _links(compilation, graph))
+
+
+def _without_plan(graph: Graph) -> bytes | memoryview:
+    """The file without the memory plan of an earlier compilation, which Vela 5.2 keeps in place of its own."""
+    if PLAN not in graph.metadata:
+        return graph.content
+    from mlia.graph.tflite_writer import write_tflite
+
+    return write_tflite(replace(graph, metadata={key: each for key, each in graph.metadata.items() if key != PLAN}))
 
 
 def _with_fixed_shapes(graph: Graph) -> Graph:
@@ -324,6 +335,15 @@ def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Dang
         for each in compiled
         if (each.npu, each.macs_per_cycle) != ours
     ]
+
+
+def _old_plan(prepared: Prepared) -> list[Danger]:
+    is_there = prepared.original is not None and PLAN in prepared.original.metadata
+    what = (
+        f"the model carries a memory plan ({PLAN}) that Vela keeps in place of its own, so that tensors would lie over"
+        " each other on the device; remove it before compiling. What follows is of a copy without it"
+    )
+    return [Danger(0, 0, "old memory plan", what)] if is_there else []
 
 
 def _hazards(prepared: Prepared) -> list[Danger]:
