@@ -40,7 +40,7 @@ def test_an_input_that_is_an_output_is_given_back() -> None:
 
 def test_a_constant_that_is_an_output() -> None:
     compiled = prepare(with_constant(), "ethos-u55-128").compiled
-    with pytest.raises(SimulatorError, match="the output 'k' is a constant, and the compiled model has no data for it"):
+    with pytest.raises(SimulatorError, match="neither writes the output 'k' nor has data for it"):
         Session(bytes(compiled.content)).run([CODES])
     main = compiled.main
     data = memoryview(np.array([1, 2], np.int32).tobytes())

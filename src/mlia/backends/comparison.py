@@ -132,7 +132,8 @@ class _Comparison:
         uncomputed: set[int] = set()
         for sample in samples:
             self._parts.clear()
-            found = ours.run(sample)
+            ours.run_parts(sample)
+            found = ours.outputs()
             theirs.run(sample)
             uncomputed |= {*theirs.uncomputed}
             now, by_operator = self._comparer.differences(theirs, sample, found)

@@ -119,6 +119,11 @@ class Session:
         self._run_parts(self._graph.main, self._tensors)
         self._runs += 1
 
+    def outputs(self) -> list[Array]:
+        """The outputs after run_parts(); one without elements for each that the compiler has lost."""
+        found = (self.tensor(index) for index in self._graph.main.outputs)
+        return [numpy.zeros(0, numpy.uint8) if each is None else each for each in found]
+
     def tensor(self, index: int) -> Array | None:
         """A tensor of the main subgraph after a run; None where it is unknown."""
         if index in self._tensors:
@@ -344,7 +349,7 @@ def _known(known: dict[int, Array], index: int, subgraph: Subgraph) -> Array:
     if tensor.is_constant:
         return _as_array(bytes(tensor.data), tensor)
     if index in subgraph.outputs and not any(index in operator.outputs for operator in subgraph.operators):
-        return numpy.zeros(0, numpy.uint8)  # the compiler lost it: on the device, whatever was there before
+        raise SimulatorError(f"the compiled model neither writes the output '{tensor.name}' nor has data for it")
     raise SimulatorError(f"nothing computes '{tensor.name}'")
 
 

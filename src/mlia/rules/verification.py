@@ -125,6 +125,10 @@ class LostOutput(NpuRule):
     Let an operator of its own make the output. The remedy computes it twice: once for the output, and once for those
     operators that read it. Then let `mlia verify` compare.
 
+    ## Limits
+    Outputs are told apart by their order, which a TOSA file does not keep. An operator with several outputs has no
+    remedy.
+
     ## Source
     Seen with Vela 5.2: a TRANSPOSE that is an output and that a BATCH_MATMUL reads is computed, in another layout, for
     the matrix product only.
