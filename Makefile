@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check fuzz latest lock setup clean
+.PHONY: demo test check fuzz fuzz-files latest lock setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/mlia check examples/ds_cnn_small_int8.tflite -t ethos-u55-256
@@ -26,6 +26,10 @@ check: $(READY)
 # The simulator beside LiteRT's reference kernels: every kind of operator on every Ethos-U.
 fuzz: $(READY)
 	$(BIN)/python tools/fuzz_simulator.py
+
+# Damaged files of every format, given to every verb: docs/reliability.md has the table.
+fuzz-files: $(READY)
+	$(BIN)/python tools/fuzz_files.py --cases 10000 --markdown
 
 # The same gate with the newest releases that pyproject.toml allows, to see what they will break.
 latest:

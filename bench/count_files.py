@@ -4,6 +4,7 @@ A file is entered when one of its functions is called. Importing it alone, for t
 defines, is counted apart. The child process that runs the compiler enters a file that is counted already.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ GOAL = 15
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     functions: set[tuple[str, str]] = set()
     imported: set[str] = set()
 

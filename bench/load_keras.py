@@ -3,6 +3,7 @@
 Run with KERAS_BACKEND=jax where keras and jax are installed:  python bench/load_keras.py [NAME …]
 """
 
+import argparse
 import json
 import os
 import sys
@@ -23,7 +24,10 @@ from mlia.graph.tflite_writer import write_tflite
 NAMES = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ResNet50")
 
 
-def main(names: list[str]) -> None:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of keras.applications (default: {' '.join(NAMES)})")
+    names = parser.parse_args().names or NAMES
     print(f"{'model':18} {'graph s':>8} {'file s':>8} {'operators':>9} {'max |y-y0|/max|y0|':>19}  added")
     for name in names:
         model = getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3), classifier_activation=None)
@@ -41,6 +45,7 @@ def main(names: list[str]) -> None:
             f"{difference(model, content):19.1e}  {added}",
             flush=True,
         )
+    return 0
 
 
 def randomize(model: Any) -> None:
@@ -69,4 +74,4 @@ def difference(model: Any, content: bytes) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(NAMES))
+    sys.exit(main())

@@ -3,6 +3,7 @@
 Needs Chromium and its driver. The goals are 2 MB and 1 s, for some 70 operators and for 500.
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def chain(length: int, folder: Path) -> Path:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     options = Options()
     options.binary_location = "/usr/bin/chromium"
     for argument in ARGUMENTS:

@@ -5,6 +5,7 @@ LiteRT's reference kernels on the same input, which compute the same numbers. Ru
 keras and jax are installed.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -65,6 +66,7 @@ def reference(model: Path, inputs: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     ours = Path(sys.executable).with_name("mlia")
     print(
         f"{'model':16} {'target':14} {'mlia run s':>10} {'goal':>6} {'LiteRT reference s':>18} {'ratio':>6}  same bytes"

@@ -64,5 +64,16 @@ def loop() -> Graph:
     return replace(graph, subgraphs=(graph.main, *further))
 
 
+def with_uncalled(graph: Graph, number: int) -> Graph:
+    """The model and further subgraphs, a convolution each, that nothing calls."""
+    further = []
+    for index in range(len(graph.subgraphs), len(graph.subgraphs) + number):
+        net = Sketch(f"uncalled {index}")
+        x = net.input(f"{index}/in", (1, 16, 16, 8), "int8", Q)
+        made = net.graph([int8_convolution(net, x, f"{index}/conv")])
+        further.append(replace(made.main, index=index, name=f"uncalled {index}"))
+    return replace(graph, subgraphs=(*graph.subgraphs, *further))
+
+
 def as_file(graph: Graph) -> bytes:
     return write_tflite(graph)

@@ -31,23 +31,44 @@ def test_the_budget_can_be_kept(tmp_path: Path) -> None:
     assert all(each.is_kept for each in with_budgets(report, load_budget(str(tmp_path / "budget.toml"))).budgets)
 
 
-@pytest.mark.parametrize(("limit", "code"), [("1000", 0), ("0.001", 1)])
-def test_the_workflow_tells_all_whatever_the_check_says(limit: str, code: int, tmp_path: Path) -> None:
+def run_workflow(folder: Path, model: Path) -> subprocess.CompletedProcess[str]:
+    """The script of the workflow as the guide has it."""
     (workflow,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.S)
     (script,) = re.findall(r"        run: \|\n((?:          .*\n)+)", workflow)
-    (tmp_path / "budget.toml").write_text(f"max_latency_ms = {limit}\n")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MODEL": str(SAMPLE),
+        "MODEL": str(model),
         "TARGET": "ethos-u55-256",
         "GITHUB_STEP_SUMMARY": "summary.md",
     }
-    lines = textwrap.dedent(script)
-    done = subprocess.run(["bash", "-e", "-c", lines], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = ["bash", "-e", "-c", textwrap.dedent(script)]
+    return subprocess.run(lines, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("1000", 0), ("0.001", 1)])
+def test_the_workflow_tells_all_whatever_the_check_says(limit: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "budget.toml").write_text(f"max_latency_ms = {limit}\n")
+    done = run_workflow(tmp_path, SAMPLE)
     assert done.returncode == code, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
         "budget.toml", "report.json", "report.html", "junit.xml", "summary.md",
     }  # fmt: skip
+
+
+def test_the_guide_works_when_copied(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.S)
+    (tmp_path / "budget.toml").write_text(block)
+    done = run_workflow(tmp_path, SAMPLE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mlia: warning: the budget has limits for cortex-m55, and the report is about") == 1
+
+
+def test_the_job_stops_where_the_check_could_not_run(tmp_path: Path) -> None:
+    (tmp_path / "budget.toml").write_text("max_latency_ms = 5\n")
+    done = run_workflow(tmp_path, tmp_path / "missing.tflite")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"budget.toml"}
 
 
 def test_every_form_is_there() -> None:

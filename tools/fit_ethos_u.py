@@ -102,7 +102,7 @@ def read_cases(models: Path) -> list[Case]:
         place = places.setdefault((*key, each.memory), ran_on(each))
         run = run_of(each, place, features)
         if run.steps is not None:
-            vela_cycles = sum(step.total_cycles for step in features if step.step in run.steps)
+            vela_cycles = sum(step.total_cycles for number, step in enumerate(features) if number in run.steps)
         cases.append(Case(each, run, vela_cycles, kinds))
     return cases
 
@@ -134,11 +134,11 @@ def compile_measured(measurement: Measurement, models: Path) -> tuple[tuple[Step
     return features, whole.report["total_cycles"], kinds_of(read_tflite(content), features)
 
 
-def layer(measurement: Measurement, features: tuple[StepFeatures, ...]) -> frozenset[str] | None:
-    """The steps that a measurement is of, when it is of a layer."""
+def layer(measurement: Measurement, features: tuple[StepFeatures, ...]) -> frozenset[int] | None:
+    """The places of the steps that a measurement is of, when it is of a layer."""
     if measurement.kind != "layer":
         return None
-    working = [step.step for step in features if step.kind != "none"]
+    working = [number for number, step in enumerate(features) if step.kind != "none"]
     first, _, last = measurement.steps.partition("-")
     return frozenset(working[int(first) - 1 : int(last or first)])
 

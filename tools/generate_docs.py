@@ -1,5 +1,6 @@
 """Write the parts of docs/ that follow from the code; with --check, only say whether they are current."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -83,6 +84,9 @@ def differences_page() -> str:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not current")
+    only_checks = parser.parse_args().check
     pages = {
         "known-differences.md": differences_page(),
         **rule_pages(),
@@ -98,7 +102,7 @@ def main() -> int:
     (DOCS / "rules").mkdir(exist_ok=True)
     gone = [path for path in sorted((DOCS / "rules").iterdir()) if f"rules/{path.name}" not in pages]
     stale += [f"rules/{path.name}" for path in gone]
-    if "--check" in sys.argv[1:]:
+    if only_checks:
         for name in stale:
             print(f"docs/{name} is not current: run python tools/generate_docs.py", file=sys.stderr)
         return 1 if stale else 0

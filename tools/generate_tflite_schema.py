@@ -5,6 +5,7 @@ The schema is a list of facts (table fields in slot order, enumerators and their
 script reads them off the accessors that the FlatBuffers compiler generated for Python.
 """
 
+import argparse
 import inspect
 import re
 import sys
@@ -95,6 +96,7 @@ def members(enum: str) -> dict[int, str]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     tables = sorted(
         name
         for name, kind in inspect.getmembers(schema, inspect.isclass)

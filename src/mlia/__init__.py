@@ -1,7 +1,6 @@
 """mlia: how a neural network will run on Arm hardware, before you own the hardware."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing's own would cost the import of typing, in which no interrupt is caught yet
 if TYPE_CHECKING:
     from mlia.difference import Difference
     from mlia.errors import (

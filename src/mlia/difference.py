@@ -151,8 +151,9 @@ class TargetDifference(Struct, frozen=True):
 class Difference(Struct, frozen=True):
     """The answer to one `mlia compare`.
 
-    `missing_targets` are those that only one side has, each with the side that lacks it. `budgets` holds the limit of
-    the regression on each target, where one was set.
+    `missing_targets` are those that only one side has, each with the side that lacks it; `refused_targets` those on
+    which a side could not be checked, each with the reason. `budgets` holds the limit of the regression on each target,
+    where one was set.
     """
 
     schema_version: str
@@ -163,6 +164,7 @@ class Difference(Struct, frozen=True):
     missing_targets: tuple[Skipped, ...]
     budgets: tuple[Budget, ...]
     notes: tuple[str, ...]
+    refused_targets: tuple[Skipped, ...] = ()
 
     @property
     def is_over_budget(self) -> bool:

@@ -14,7 +14,8 @@ MliaError                  exit 2: says what, where and the next step
 │   └── CrashError         a child process died of it
 └── OutputError            the report cannot be written
 
-Anything else that escapes is a defect of ours and keeps its traceback.
+What the machine lacks (shortage) is exit 2 as well. Anything else that escapes is a defect of ours and keeps its
+traceback.
 """
 
 
@@ -72,3 +73,27 @@ class CrashError(TransformError):
 
 class OutputError(MliaError):
     """The report cannot be written where the user asked."""
+
+
+def shortage(error: BaseException) -> str:
+    """What the machine, or a limit that is set for us, lacks: one line; empty where the error is a defect of ours."""
+    import errno
+    import os
+
+    text, number = str(error), error.errno if isinstance(error, OSError) else None
+    # An extension module that cannot be opened is an ImportError, with the words of the loader.
+    if number in (errno.EMFILE, errno.ENFILE) or (isinstance(error, ImportError) and os.strerror(errno.EMFILE) in text):
+        return "too few open files are allowed here (ulimit -n)"
+    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "new thread" in text):
+        return "no further process or thread is allowed here (ulimit -u)"
+    no_map = "failed to map segment", os.strerror(errno.ENOMEM)
+    is_large = isinstance(error, ImportError) and any(words in text for words in no_map)
+    if number == errno.ENOMEM or is_large or isinstance(error, MemoryError):
+        return "there is too little memory"
+    if isinstance(error, RuntimeError) and "home directory" in text:
+        return "there is no home folder: set HOME, or MLIA_HOME for the converters"
+    if not isinstance(error, OSError):
+        return ""
+    if number == errno.ENOENT and error.filename is None and "temporary" not in text:
+        return "the current folder does not exist any more"
+    return f"{error.strerror or text}{f': {error.filename}' if error.filename else ''}"

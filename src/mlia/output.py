@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mlia import interrupts
 from mlia.errors import OutputError
 
 
@@ -16,7 +17,8 @@ def write_file(path: str | Path, content: bytes) -> None:
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            Path(path).write_bytes(content)
+            with open(path, "wb", buffering=0) as file:
+                write_all(file.fileno(), content)
         else:
             _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
@@ -36,24 +38,38 @@ def check_writable(path: str | Path) -> None:
         raise OutputError(f"cannot write {path}: {'it is a folder' if os.path.isdir(path) else 'permission denied'}")
 
 
-def _replace(target: Path, content: bytes) -> None:
-    import tempfile
+def write_all(file: int, content: bytes) -> None:
+    """Write to a file descriptor until nothing is left: a write may take a part, or nothing yet.
 
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    Raises:
+        OSError: there is no more room, or nobody reads.
+    """
+    left = memoryview(content)
+    while left:
+        try:
+            left = left[os.write(file, left) :]
+        except BlockingIOError:
+            from select import select
+
+            select([], [file], [])
+
+
+def _replace(target: Path, content: bytes) -> None:
+    mode = target.stat().st_mode & 0o7777 if target.exists() else None
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    interrupts.unfinished.add(str(temporary))
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, _mode(target))  # mkstemp makes it private
+        file = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+        try:
+            write_all(file, content)
+        finally:
+            os.close(file)
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _mode(target: Path) -> int:
-    """The permissions of the file that is replaced, or what a new file gets."""
-    if target.exists():
-        return target.stat().st_mode & 0o7777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+    finally:
+        interrupts.unfinished.discard(str(temporary))

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from mlia.errors import TransformError
+from mlia.input import TEXT_BYTES, read_file
 
 Dead: TypeAlias = Literal["dead"]
 Pattern: TypeAlias = Literal["unstructured", "2:4"]
@@ -112,11 +113,13 @@ def load_recipe(path: str | Path) -> Recipe:
         TransformError: it cannot be read, or asks for what cannot be.
     """
     try:
-        recipe = msgspec.toml.decode(Path(path).read_bytes(), type=Recipe)
+        recipe = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=Recipe)
     except OSError as error:
         raise TransformError(f"cannot read the recipe {path}: {error.strerror}") from None
     except RecursionError:
         raise TransformError(f"the recipe {path} is not one: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TransformError(f"the recipe {path} is not one: it is not text in UTF-8") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise TransformError(f"the recipe {path} is not one: {error}") from None
     try:

@@ -8,7 +8,7 @@ from mlia.recipe import Recipe
 from mlia.results import Change, Fidelity, Figures, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "3.1"
+SCHEMA_VERSION = "3.2"
 
 
 class TensorSummary(Struct, frozen=True):
@@ -97,11 +97,15 @@ class TargetSummary(Struct, frozen=True):
 
 
 class TargetReport(Struct, frozen=True):
-    """What the backends said about the model on one target, and what is advised."""
+    """What the backends said about the model on one target, and what is advised.
+
+    `refusal` is why the model could not be checked there, with all results skipped; empty where it was.
+    """
 
     target: TargetSummary
     results: tuple[Result, ...]
     advised: Advised
+    refusal: str = ""
 
 
 class Fixed(Struct, frozen=True, tag_field="type", tag="fixed"):

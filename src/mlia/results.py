@@ -16,11 +16,13 @@ class Origin(StrEnum):
 
 
 class Unit(StrEnum):
-    """Where an operator runs; REMOVED is nowhere, because nothing reads what it computes."""
+    """Where an operator runs. REMOVED is nowhere, because nothing reads what it computes. NOT_CALLED is nowhere either:
+    it is in a subgraph that nothing calls, which is compiled, but not analyzed."""
 
     NPU = "NPU"
     CPU = "CPU"
     REMOVED = "removed"
+    NOT_CALLED = "not called"
 
 
 class Bound(StrEnum):
@@ -37,6 +39,10 @@ class Bound(StrEnum):
 
 
 NOT_ASKED, ONCE = "not asked for", "once, at the start"
+NOT_CALLED = (
+    "not called: nothing runs them, so they are not analyzed; Vela compiles them all the same, and its own total and"
+    " the memory count them"
+)
 
 
 class Source(Struct, frozen=True):
@@ -171,8 +177,10 @@ class TensorLife(Struct, frozen=True):
 class MemoryUse(Struct, frozen=True):
     """Peak use of each memory in bytes, and the tensors behind it.
 
+    `flash_bytes` is what is stored: the constants, wherever the NPU reads them at run time. Where `constants_memory` is
+    not flash, they are copied there at the start, and that memory's peak has them too.
     `arena_bytes` is the peak of the memory that holds the arena, without constants that share it.
-    `constants_bytes` is compressed weights, biases and tables, in flash, DRAM or SRAM.
+    `constants_bytes` is compressed weights, biases and tables.
     """
 
     sram_bytes: int
@@ -180,6 +188,7 @@ class MemoryUse(Struct, frozen=True):
     flash_bytes: int
     arena_memory: str
     arena_bytes: int
+    constants_memory: str
     constants_bytes: int
     weights_bytes: int
     compressed_weights_bytes: int
@@ -304,12 +313,12 @@ class SubgraphCost(Struct, frozen=True):
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     """What the model costs on the NPU.
 
-    `total_cycles` and `npu_cycles` are sums over the whole file, by the estimator that `source` names;
-    `vela_total_cycles` is the compiler's own sum, which equals the `vela` command's. `calibration` is None where that
-    was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their time. They and
-    `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates; `compiled_macs`
-    is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the host runs, and
-    `system` is the time of both together.
+    `total_cycles` and `npu_cycles` are sums over all that is called, by the estimator that `source` names;
+    `vela_total_cycles` is the compiler's own sum over the whole file, which equals the `vela` command's. `calibration`
+    is None where that was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their
+    time. They and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
+    `compiled_macs` is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the
+    host runs, and `system` is the time of both together.
     """
 
     source: Source

@@ -9,7 +9,10 @@ import pytest
 from conftest import ROOT, SAMPLE
 from models import as_file, sandwich
 
+from mlia.backends.vela_process import compile_model
 from mlia.cli.main import VERBS
+from mlia.targets.profiles import load_target
+from mlia.targets.target import Target
 
 MLIA = Path(sys.executable).with_name("mlia")
 
@@ -32,7 +35,7 @@ arena = "sram"
 
 def mlia(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [MLIA, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=600)
 
 
 def test_check_prints_a_report_and_nothing_else() -> None:
@@ -159,6 +162,36 @@ def test_a_folder_costs_one_line(tmp_path: Path) -> None:
 )
 def test_a_bad_option_costs_one_line(arguments: list[str], message: str) -> None:
     assert message in one_line(mlia("check", SAMPLE, *arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "-t", "BAD"], ["check", "-t", "ethos-u55-256", "--budget", "BAD"],
+                  ["optimize", "-t", "ethos-u55-256", "--recipe", "BAD"]]
+)  # fmt: skip
+def test_toml_that_is_no_text_costs_one_line(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_bytes(b'name = "caf\xe9"\n')
+    words = [str(tmp_path / "bad.toml") if word == "BAD" else word for word in arguments]
+    assert one_line(mlia(words[0], SAMPLE, *words[1:])).endswith("it is not text in UTF-8")
+
+
+def test_an_error_is_short_however_long_a_word_is() -> None:
+    line = one_line(mlia("check", SAMPLE, "-t", "ethos-u55-256", "--width", "x" * 70_000))
+    assert len(line) < 700
+    assert line.startswith("mlia check: error: argument --width: ")
+    assert line.endswith("; see mlia check --help")
+
+
+def test_a_fix_that_cannot_be_costs_one_line(tmp_path: Path) -> None:
+    target = load_target("ethos-u55-128")
+    assert isinstance(target, Target)
+    compiled = compile_model(as_file(sandwich("RELU")), target, 60).model
+    (tmp_path / "compiled.tflite").write_bytes(compiled)
+    fixed, report = tmp_path / "fixed.tflite", tmp_path / "report.json"
+    words = ["-t", "ethos-u55-128", "--fix", fixed, "--format", "json", "-o", report]
+    line = one_line(mlia("check", tmp_path / "compiled.tflite", *words))
+    assert "fixed.tflite is not written: the model is already compiled by Vela" in line
+    assert not fixed.exists()
+    assert not report.exists()
 
 
 def test_no_half_written_file(tmp_path: Path) -> None:
@@ -340,7 +373,7 @@ def test_the_model_is_never_overwritten(tmp_path: Path) -> None:
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     text = command.replace("MLIA", f"'{MLIA}'").replace("SAMPLE", f"'{SAMPLE}'")
-    return subprocess.run(text, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60)
+    return subprocess.run(text, shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(

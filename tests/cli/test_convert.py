@@ -13,7 +13,7 @@ MLIA = Path(sys.executable).with_name("mlia")
 
 
 def mlia(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

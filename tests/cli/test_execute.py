@@ -21,7 +21,7 @@ MLIA = Path(sys.executable).with_name("mlia")
 
 
 def mlia(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, env=os.environ, timeout=120)
+    return subprocess.run([MLIA, *arguments], capture_output=True, text=True, env=os.environ, timeout=600)
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

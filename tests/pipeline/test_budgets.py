@@ -8,7 +8,7 @@ from conftest import ROOT, SAMPLE
 import mlia
 from mlia.errors import TargetError
 from mlia.lives import is_there, peak_time, used_bytes
-from mlia.pipeline.budgets import Allowed, BudgetFile, load_budget, with_budgets
+from mlia.pipeline.budgets import Allowed, BudgetFile, load_budget, unasked, with_budgets
 from mlia.report import Budget, Report
 from mlia.results import CpuPerformance, Performance
 
@@ -93,8 +93,12 @@ def test_a_file_has_limits_for_all_and_for_one(split: Report, tmp_path: Path) ->
         ("cortex-m55", "latency_ms", 9),
         ("cortex-m55", "sram_kib", 50),
     ]
-    with pytest.raises(TargetError, match="has limits for cortex-m7"):
-        with_budgets(split, BudgetFile(targets={"cortex-m7": Allowed(max_sram_kib=1)}))
+
+
+def test_limits_of_a_target_that_is_not_asked_for_judge_nothing(split: Report) -> None:
+    file = BudgetFile(targets={"cortex-m7": Allowed(max_sram_kib=1)})
+    assert with_budgets(split, file).budgets == ()
+    assert unasked(split, file) == ["cortex-m7"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mlia.render.verification import render_verification
 from mlia.simulator.operation import Compute, Range, Transfer
 from mlia.testing import IntegerSketch
 from mlia.transforms.interpreter import ReferenceModel
-from mlia.transforms.noise import edge_and_random_samples
+from mlia.transforms.noise import Noise
 from mlia.verification import Outcome, TensorCheck
 
 
@@ -174,7 +174,7 @@ def judged(prepared: Prepared, compiled: bytes) -> tuple[tuple[TensorCheck, ...]
     graph = prepared.original
     assert graph is not None
     assert prepared.target is not None
-    samples = list(edge_and_random_samples([graph.main.tensors[index] for index in graph.main.inputs], 0, 3))
+    samples = list(Noise([graph.main.tensors[index] for index in graph.main.inputs], 0, 3))
     found = comparison.compare(bytes(graph.content), compiled, prepared.links, samples)
     family = prepared.target.npu.family
     operators = explain(graph, found.operators, family)

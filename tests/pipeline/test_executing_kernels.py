@@ -12,7 +12,7 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.render.verification import render_verification
 from mlia.testing import IntegerSketch
 from mlia.transforms.forms import in_plain_form
-from mlia.transforms.noise import edge_and_random_samples, index_sizes
+from mlia.transforms.noise import Noise, index_sizes
 from mlia.verification import Outcome, Verification
 
 TARGET = "ethos-u55-128"
@@ -166,5 +166,5 @@ def test_indexes_are_drawn_from_what_there_is() -> None:
     graph = net.graph([made])
     assert index_sizes(graph) == [6]
     tensors = [graph.main.tensors[each] for each in graph.main.inputs]
-    drawn = [sample[0] for sample in edge_and_random_samples(tensors, 0, 20, index_sizes(graph))]
+    drawn = [sample[0] for sample in Noise(tensors, 0, 20, index_sizes(graph))]
     assert {int(number) for array in drawn for number in array.ravel()} == {*range(6)}

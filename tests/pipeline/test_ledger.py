@@ -45,7 +45,7 @@ def test_it_fits_the_width_but_for_the_table_of_rows(width: int) -> None:
 
 
 def test_the_command() -> None:
-    done = subprocess.run([MLIA, "accuracy", "--format", "json"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([MLIA, "accuracy", "--format", "json"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0
     jsonschema.validate(json.loads(done.stdout), json_schema("accuracy"))
     assert done.stdout == render_json(accuracy())

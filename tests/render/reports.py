@@ -25,6 +25,13 @@ def skipped(reason: str) -> Report:
     return replace(SAMPLE_REPORT, targets=(TargetReport(TARGET, (result,), NOTHING_ADVISED),), budgets=(), fixed=None)
 
 
+def refused(reason: str) -> Report:
+    """A report of three targets, the second of which does not take the model."""
+    (entry,) = skipped(reason).targets
+    there = replace(entry, target=replace(TARGET, name="ethos-u85-256"), refusal=reason)
+    return replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, there, CPU_ENTRY), budgets=(), fixed=None)
+
+
 REPORTS = [
     SAMPLE_REPORT,
     SEVERAL,
@@ -33,6 +40,7 @@ REPORTS = [
     skipped(NOT_ASKED),
     replace(skipped("it is compiled already"), model=replace(SAMPLE_REPORT.model, graph=())),
     replace(SAMPLE_REPORT, targets=(), budgets=()),
+    refused("Vela refused the model: why"),
 ]
 ODD = [
     "|",

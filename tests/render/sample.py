@@ -190,6 +190,7 @@ RESULT = Result(
             flash_bytes=31_104,
             arena_memory="sram",
             arena_bytes=22_192,
+            constants_memory="flash",
             constants_bytes=31_104,
             weights_bytes=22_016,
             compressed_weights_bytes=24_032,

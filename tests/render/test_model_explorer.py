@@ -80,7 +80,7 @@ def test_golden() -> None:
 def test_every_overlay_is_node_data(report: mlia.Report) -> None:
     found = model_explorer_overlays(report)
     assert found == model_explorer_overlays(report)
-    assert len(found) == len(report.targets) * len(OVERLAYS)
+    assert len(found) == sum(not entry.refusal for entry in report.targets) * len(OVERLAYS)
     for name, text in found.items():
         target, _, overlay = name.rpartition(".")
         assert text == render_model_explorer(report, overlay, target)

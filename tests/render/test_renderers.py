@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import ROOT, SAMPLE, wake_words
+from conftest import SAMPLE, wake_words
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,12 +15,14 @@ from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
 from mlia.recipe import Recipe
-from mlia.render.json import json_schema, render_json, render_schema
+from mlia.render.cpu import speedup_text
+from mlia.render.json import json_schema, render_json
 from mlia.render.optimization import render_optimization
 from mlia.render.terminal import TerminalStyle, render_terminal
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
 
 GOLDEN = Path(__file__).parent / "golden"
+UNSURE = "but the estimates are too wide to be sure"
 INT8_OPTIMIZATION = replace(
     SAMPLE_OPTIMIZATION,
     float_bytes=None,
@@ -63,11 +65,6 @@ def test_golden(name: str, text: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
-
-
-def test_published_schemas_are_current() -> None:
-    assert (ROOT / "docs/report.schema.json").read_text() == render_schema("check")
-    assert (ROOT / "docs/optimization.schema.json").read_text() == render_schema("optimize")
 
 
 @pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, INT8_OPTIMIZATION])
@@ -151,3 +148,18 @@ def test_percentages_never_round_to_all_or_nothing(value: float | None, text: st
 )
 def test_milliseconds(value: float, text: str) -> None:
     assert milliseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("speedup", "low", "high", "told"),
+    [
+        (26.7, 20.1, 35.2, "the NPU makes it 26.7 times faster (20.1..35.2)"),
+        (0.25, 0.2, 0.5, "the NPU makes it 4.0 times slower (2.0..5.0)"),
+        (1.1, 0.7, 1.6, "the NPU makes it about as fast (0.7..1.6)"),
+        (0.9, 0.5, 1.6, "the NPU makes it about as fast (0.6..2.0)"),
+        (3.0, 0.8, 9.0, f"the NPU probably makes it 3.0 times faster, {UNSURE} (0.8..9.0)"),
+        (0.5, 0.2, 1.1, f"the NPU probably makes it 2.0 times slower, {UNSURE} (0.9..5.0)"),
+    ],
+)
+def test_what_the_npu_brings_is_said_as_surely_as_known(speedup: float, low: float, high: float, told: str) -> None:
+    assert speedup_text(speedup, low, high) == told

@@ -81,6 +81,7 @@ def test_a_host_alone_is_a_target(tmp_path: Path) -> None:
 def test_memories_written_out(tmp_path: Path) -> None:
     target = load_target(profile(tmp_path, WRITTEN_OUT))
     assert target.name == "board"
+    assert (target.system_config.name, target.memory_mode.name) == ("board", "Shared_Sram")
     assert target.constants_memory.kind == "OffChipFlash"
     assert target.arena_memory.bandwidth_gb_s(target.npu) == pytest.approx(3.2)
     assert target.constants_memory.bandwidth_gb_s(target.npu) == pytest.approx(0.4)

@@ -82,12 +82,15 @@ def test_memories_of_ones_own_are_written_as_they_read(
     target = npu_target(name)
     memories = target.system_config
     config = SystemConfig(
-        "written_out",
+        name,
         clock,
         replace(memories.axi0, clock_scale=sram, ports=ports, max_reads=limit),
         replace(memories.axi1, clock_scale=second, read_latency_cycles=latency),
     )
-    mode = MemoryMode("written_out", "axi1", "axi0" if in_sram or "u55" in name else "axi1", "axi0", cache)
+    shares = in_sram or "u55" in name
+    mode = MemoryMode(
+        "Shared_Sram" if shares else "Dedicated_Sram", "axi1", "axi0" if shares else "axi1", "axi0", cache
+    )
     own = replace(
         target,
         npu=replace(target.npu, clock_mhz=clock),

@@ -35,8 +35,8 @@ def test_synthetic_samples_repeat_and_are_marked() -> None:
     first, again = (synthetic_calibration(one_input()) for _ in range(2))
     assert first.is_synthetic
     assert "synthetic" in first.description
-    assert (first.calibrating[0] == again.calibrating[0]).all()
-    assert not (first.calibrating[0] == first.held_out[0]).all()
+    assert (first.calibrating[0][:] == again.calibrating[0][:]).all()
+    assert not (first.calibrating[0][:] == first.held_out[0][:]).all()
 
 
 @pytest.mark.parametrize("shape", [(10, 4, 6, 3), (10, 1, 4, 6, 3)])
@@ -124,7 +124,7 @@ def test_labels_stay_with_their_samples(tmp_path: Path, shape: tuple[int, ...], 
     [
         (np.eye(4)[np.arange(8) % 4], r"the labels are an array of shape \[8, 4\]; give one class per sample"),
         (np.array(3), r"an array of shape \[\]"),
-        (np.full(8, "cat"), "are <U3, not numbers"),
+        (np.full(8, "cat"), "labels.npy: it holds <U3, not numbers"),
         (np.full(8, 0.5), "not whole numbers"),
         (np.full(8, np.nan), "not whole numbers"),
         (np.full(8, -1), "from -1 to -1; give one class per sample, counted from 0"),
@@ -191,8 +191,8 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("x.npy", "w", force_zip64=True) as file:
             for _ in range(65):
-                file.write(bytes(64 << 20))
-    with pytest.raises(TransformError, match="at most"):
+                file.write(bytes(1 << 20))
+    with pytest.raises(TransformError, match="would unpack from"):
         load_calibration(path, one_input())
 
 

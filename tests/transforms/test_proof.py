@@ -38,7 +38,7 @@ def test_what_does_not_run_is_no_proof() -> None:
     net = IntegerSketch("custom")
     x = net.image("in", (1, 8, 8, 4))
     broken = write_tflite(net.graph([net.operator("CUSTOM", [x], (1, 8, 8, 4), "sum", custom_code="Mine")]))
-    assert prove(padded(), broken).startswith("LiteRT cannot run it")
+    assert prove(padded(), broken).startswith("LiteRT cannot run the model")
     with pytest.raises(TransformError, match="LiteRT cannot run the model"):
         prove(broken, padded())
 

@@ -13,6 +13,7 @@ from mlia.backends.alone import Alone, Theirs, remembers_more
 from mlia.backends.kernels import Choice, Kernels
 from mlia.backends.simulator import HostRefused, Session
 from mlia.backends.written import Link, Parts
+from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -21,7 +22,7 @@ from mlia.transforms.forms import in_plain_form
 from mlia.transforms.interpreter import ReferenceModel
 
 MISPLACED = 0.25  # of the elements: when so many differ, the parts were not put together as they lie
-_REFUSED = (RuntimeError, ValueError, HostRefused)  # of LiteRT
+_REFUSED = (TransformError, HostRefused)  # of LiteRT
 FAR_CODES = 16  # no known difference, or sum of a few, is as large
 
 
@@ -74,7 +75,7 @@ def compare(
     reference: bytes,
     compiled: bytes,
     links: Sequence[Link],
-    samples: Sequence[Sequence[Array]],
+    samples: Iterable[Sequence[Array]],
     choice: Choice | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compared:
@@ -117,7 +118,7 @@ class _Comparison:
         self._comparer = _Comparer(graph, self._parts, kernels)
         self._remembers = any(remembers_more(graph.main, operator) for operator in graph.operators)
 
-    def through(self, samples: Sequence[Sequence[Array]]) -> Compared:
+    def through(self, samples: Iterable[Sequence[Array]]) -> Compared:
         """All samples; again, once one has shown that a tensor is not where it was taken to be."""
         known = -1
         while known < len(self._comparer.joined):
@@ -125,7 +126,7 @@ class _Comparison:
             found = self._once(samples)
         return found
 
-    def _once(self, samples: Sequence[Sequence[Array]]) -> Compared:
+    def _once(self, samples: Iterable[Sequence[Array]]) -> Compared:
         theirs, ours = self._sides()
         outputs = [Difference()] * len(self._main.outputs)
         operators: dict[int, Difference] = {}
@@ -191,7 +192,7 @@ class _ByStep:
         return self._session.tensor(index)
 
 
-def outputs_of(compiled: bytes, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
+def outputs_of(compiled: bytes, samples: Iterable[Sequence[Array]]) -> list[list[Array]]:
     """What a compiled model computes for each sample, an array per output, in codes.
 
     Raises:

@@ -168,7 +168,7 @@ class Session:
         found = part.step.run(inputs)
         if found is None:
             if not self._kernels.is_stepwise:
-                raise HostRefused(f"LiteRT cannot run the host's part: {part.step.refusal}")
+                raise HostRefused(f"the host's part: {part.step.refusal}")
             self.uncomputed |= {*part.operators}
             if any(index in self._unknown for index in part.operators):
                 return

@@ -1,12 +1,15 @@
 """The whole system: what the NPU's host adds to the time of an inference."""
 
+from collections import defaultdict
+
 from msgspec.structs import replace
 
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_share
-from mlia.graph.graph import Graph, Subgraph
+from mlia.graph.graph import Graph, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
+    NOT_CALLED,
     ONCE,
     Compatibility,
     CpuCost,
@@ -68,7 +71,7 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
     core = load_core(target.host.core)
     performance = replace(
         performance,
-        skipped=(),
+        skipped=tuple(each for each in performance.skipped if each.reason == NOT_CALLED),
         cpu_operators=tuple(with_share(cost, cpu) for cost in costs),
         cpu_source=source_of(core),
         cpu_stack=core.stack,
@@ -132,9 +135,7 @@ def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor
             segments.setdefault(placement.segment, set()).add(placement.index)
         elif placement.processor != Unit.CPU:
             passing.add(placement.index)
-    lines = 0
-    if host.core in WITH_CACHE:
-        lines = sum(_lines(main, operators, passing) for operators in segments.values())
+    lines = _lines(main, list(segments.values()), passing) if host.core in WITH_CACHE else 0
     cycles, low, high = (
         len(segments) * invocation + lines * line
         for invocation, line in zip(INVOCATION_CYCLES, LINE_CYCLES, strict=True)
@@ -142,8 +143,8 @@ def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor
     return cpu_time(host, cycles, low, high)
 
 
-def _lines(main: Subgraph, segment: set[int], passing: set[int]) -> int:
-    """Cache lines of the tensors that cross the border of a segment.
+def _lines(main: Subgraph, segments: list[set[int]], passing: set[int]) -> int:
+    """Cache lines of the tensors that cross the borders of the segments.
 
     An operator that passes its input on (a folded reshape) makes no tensor: its output is its input.
     """
@@ -151,14 +152,21 @@ def _lines(main: Subgraph, segment: set[int], passing: set[int]) -> int:
     for operator in main.operators:
         if operator.index in passing and operator.inputs:
             same |= dict.fromkeys(operator.outputs, same.get(operator.inputs[0], operator.inputs[0]))
-    working = [operator for operator in main.operators if operator.index not in passing]
-    inside = [operator for operator in working if operator.index in segment]
-    made = {index for operator in inside for index in operator.outputs}
-    read = {same.get(index, index) for operator in inside for index in operator.inputs if index >= 0}
-    outside = {
-        same.get(index, index) for operator in working if operator.index not in segment for index in operator.inputs
-    }
-    crossing = {index for index in read - made if not main.tensors[index].is_constant}
-    crossing |= made & (outside | {same.get(index, index) for index in main.outputs})
-    sizes = [main.tensors[index].elements * ELEMENT_BITS.get(main.tensors[index].dtype, 8) // 8 for index in crossing]
-    return sum(-(-size // LINE_BYTES) for size in sizes)
+    readers: dict[int, set[int]] = defaultdict(set)
+    for operator in main.operators:
+        for index in operator.inputs if operator.index not in passing else ():
+            readers[same.get(index, index)].add(operator.index)
+    left = {same.get(index, index) for index in main.outputs}
+    lines = 0
+    for segment in segments:
+        inside = [main.operators[index] for index in segment - passing]
+        made = {index for operator in inside for index in operator.outputs}
+        read = {same.get(index, index) for operator in inside for index in operator.inputs if index >= 0}
+        crossing = {index for index in read - made if not main.tensors[index].is_constant}
+        crossing |= {index for index in made if index in left or not readers[index] <= segment}
+        lines += sum(_lines_of(main.tensors[index]) for index in crossing)
+    return lines
+
+
+def _lines_of(tensor: Tensor) -> int:
+    return -(-(tensor.elements * ELEMENT_BITS.get(tensor.dtype, 8) // 8) // LINE_BYTES)

@@ -1,19 +1,24 @@
 """The Ethos-U backend: asks Arm's Vela compiler where each operator runs and what it costs."""
 
+from collections import defaultdict
 from typing import ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
-from mlia.backends.vela_costs import Program, calibrated, performance_of
+from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.vela_costs import Program, not_called, performance_of, timed
 from mlia.backends.vela_output import (
+    CompiledStep,
+    by_output,
+    compiled_steps,
     constraints_of,
     read_refusals,
-    steps_by_operator,
     tensor_lives,
 )
-from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
+from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model, forget
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.estimates import Estimator
 from mlia.graph.cost import macs
@@ -58,7 +63,7 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
-        compatibility = _compatibility(programs, whole, source, _lost_outputs(graph, whole))
+        compatibility = _compatibility(programs, source, _lost_outputs(graph, whole))
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
         return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
@@ -70,7 +75,11 @@ class Vela(Struct, frozen=True):
             BackendError: as run().
         """
         _refuse_what_kills_vela(graph)
-        named = graph if _has_plain_names(graph) else with_plain_names(graph)
+        refuse_unaddressable(graph, target)
+        named = graph
+        if not _has_plain_names(graph):
+            forget(graph.content, target)
+            named = with_plain_names(graph)
         whole = self._compile(named, target)
         return whole, self._programs(graph, named, target, whole)
 
@@ -87,17 +96,22 @@ class Vela(Struct, frozen=True):
         """Each subgraph compiled by itself, because the compiler keeps the steps of the last one only."""
         if len(graph.subgraphs) == 1:
             return [self._program(graph.main, named.main, whole, target)]
-        programs = []
+        programs, called = [], {subgraph.index for subgraph in graph.called_subgraphs()}
         for original, subgraph in zip(graph.subgraphs, named.subgraphs, strict=True):
-            if subgraph.operators:
+            if subgraph.index not in called:
+                programs.append(not_called(original))
+            elif subgraph.operators:
                 content = single_subgraph(named.content, subgraph.index)
                 compilation = compile_model(content, target, self.timeout_s)
                 programs.append(self._program(original, subgraph, compilation, target))
         return programs
 
     def _program(self, subgraph: Subgraph, named: Subgraph, compilation: Compilation, target: Target) -> Program:
-        program = _program(subgraph, named, compilation)
-        return calibrated(program, compilation, target) if self.estimator == Estimator.CALIBRATED else program
+        steps, features = compiled_steps(compilation), tuple[StepFeatures, ...]()
+        if self.estimator == Estimator.CALIBRATED:
+            features = features_of(compilation, target)
+            steps = timed(steps, features, target)
+        return _program(subgraph, named, compilation, steps, features)
 
 
 def vela(estimator: str, timeout_s: float) -> Vela:
@@ -145,21 +159,30 @@ def _refuse_what_kills_vela(graph: Graph) -> None:
                     raise BackendError(f"Vela cannot compile '{subgraph.tensors[index].name}', whose size is zero")
 
 
-def _program(subgraph: Subgraph, named: Subgraph, compilation: Compilation) -> Program:
-    steps = steps_by_operator(compilation)
-    runs_on_npu = any(step.on_npu for found in steps.values() for step in found)
+def _program(
+    subgraph: Subgraph,
+    named: Subgraph,
+    compilation: Compilation,
+    steps: list[tuple[int, CompiledStep]],
+    features: tuple[StepFeatures, ...],
+) -> Program:
+    of_operators: dict[int, list[CompiledStep]] = defaultdict(list)
+    for operator, step in steps:
+        of_operators[operator].append(step)
+    on_npu = {operator for operator, found in of_operators.items() if any(step.on_npu for step in found)}
     needed = subgraph.needed_operators()
     units = {}
-    for operator in subgraph.operators:
-        found = steps.get(operator.index, [])
-        if not found and operator.index not in needed:
-            units[operator.index] = Unit.REMOVED
+    for index in range(len(subgraph.operators)):
+        if index in of_operators:
+            units[index] = Unit.NPU if index in on_npu else Unit.CPU
+        elif index not in needed:
+            units[index] = Unit.REMOVED
         else:  # what left no step at all was folded into a neighbor
-            on_npu = any(step.on_npu for step in found) or (not found and runs_on_npu)
-            units[operator.index] = Unit.NPU if on_npu else Unit.CPU
+            units[index] = Unit.NPU if on_npu else Unit.CPU
     names = {own.name: tensor.name for own, tensor in zip(named.tensors, subgraph.tensors, strict=True)}
     lives = tensor_lives(compilation, subgraph.index, names)
-    return Program(subgraph, named, steps, units, read_refusals(compilation.log), lives)
+    refusals, segments = by_output(read_refusals(compilation.log)), len(compilation.keys("cmdstream"))
+    return Program(subgraph, named, of_operators, units, refusals, lives, segments, features)
 
 
 def _lost_outputs(graph: Graph, whole: Compilation) -> tuple[int, ...]:
@@ -169,7 +192,7 @@ def _lost_outputs(graph: Graph, whole: Compilation) -> tuple[int, ...]:
     return lost_outputs(graph, read_tflite(whole.model))
 
 
-def _compatibility(programs: list[Program], whole: Compilation, source: Source, lost: tuple[int, ...]) -> Compatibility:
+def _compatibility(programs: list[Program], source: Source, lost: tuple[int, ...]) -> Compatibility:
     placements: list[Placement] = []
     segments = 0
     for program in programs:
@@ -188,7 +211,7 @@ def _compatibility(programs: list[Program], whole: Compilation, source: Source, 
         cpu_operators=len(on_cpu),
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
-        npu_segments=len(whole.rows("cmdstream")),
+        npu_segments=sum(program.segments for program in programs),
         lost_outputs=lost,
     )
 

@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.coverage import not_measured
-from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_output import (
     CompiledStep,
-    Refusal,
+    Refusals,
     add_traffic,
     memory_use,
     most_bound,
@@ -23,6 +23,7 @@ from mlia.estimates import Calibration, Evidence
 from mlia.graph.cost import weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import (
+    NOT_CALLED,
     ONCE,
     Compatibility,
     OperatorCost,
@@ -42,27 +43,42 @@ from mlia.targets.target import Target
 class Program(Struct, frozen=True):
     """One subgraph as compiled: the steps of each operator, where each runs, and what the compiler refused.
 
-    `named` is the subgraph under the names that the compiler was given. `features` are those of the steps whose cycles
-    were estimated again; empty where they are the compiler's own.
+    `named` is the subgraph under the names that the compiler was given. `segments` counts its command streams.
+    `features` are those of the steps whose cycles were estimated again; empty where they are the compiler's own.
     """
 
     subgraph: Subgraph
     named: Subgraph
     steps: dict[int, list[CompiledStep]]
     units: dict[int, Unit]
-    refusals: list[Refusal]
+    refusals: Refusals
     tensors: tuple[TensorLife, ...]
+    segments: int
     features: tuple[StepFeatures, ...] = ()
 
+    @property
+    def is_called(self) -> bool:
+        return Unit.NOT_CALLED not in self.units.values()
 
-def calibrated(program: Program, compilation: Compilation, target: Target) -> Program:
-    """The program with the cycles of its steps estimated by the model that is fitted to measurements."""
-    features = features_of(compilation, target)
-    times = {time.step: time for time in estimate(features, target)}
-    steps = {
-        operator: [_timed(step, times[step.identity]) for step in found] for operator, found in program.steps.items()
-    }
-    return replace(program, steps=steps, features=features)
+
+def not_called(subgraph: Subgraph) -> Program:
+    """A subgraph that nothing calls. A compilation of its own would tell what never takes place."""
+    return Program(subgraph, subgraph, {}, dict.fromkeys(range(len(subgraph.operators)), Unit.NOT_CALLED), {}, (), 0)
+
+
+def timed(
+    steps: list[tuple[int, CompiledStep]], features: Sequence[StepFeatures], target: Target
+) -> list[tuple[int, CompiledStep]]:
+    """The steps with their cycles estimated by the model that is fitted to measurements, of their features in order."""
+    known: dict[tuple[int, int], CompiledStep] = {}  # like steps with like times are one object
+    found = []
+    times = estimate(features, target)
+    for (operator, step), time in zip(steps, times, strict=True):
+        key = id(step), id(time)
+        if key not in known:
+            known[key] = _timed(step, time)
+        found.append((operator, known[key]))
+    return found
 
 
 def _timed(step: CompiledStep, time: StepTime) -> CompiledStep:
@@ -83,8 +99,9 @@ def performance_of(
     runs = compatibility.npu_segments > 0
     steps = [step for program in programs for found in program.steps.values() for step in found]
     is_calibrated = any(program.features for program in programs)
-    npu_cycles = sum(step.npu_cycles for step in steps) if is_calibrated else report["npu_cycles"]
-    all_cycles = sum(step.total_cycles for step in steps) if is_calibrated else report["total_cycles"]
+    is_part = not all(program.is_called for program in programs)  # the compiler's sums are of the whole file
+    npu_cycles = sum(step.npu_cycles for step in steps) if is_calibrated or is_part else report["npu_cycles"]
+    all_cycles = sum(step.total_cycles for step in steps) if is_calibrated or is_part else report["total_cycles"]
     total_cycles = all_cycles if runs else None
     costs = _Costs(target, all_cycles)
     operators = costs.of_all(programs, compatibility)
@@ -105,11 +122,13 @@ def performance_of(
         macs=model_macs,
         compiled_macs=report["macs"],
         mac_utilization=costs.utilization(model_macs, total_cycles),
-        traffic=whole_traffic(report["memories"]),
+        traffic=add_traffic(steps) if is_part else whole_traffic(report["memories"]),
         memory=memory_use(whole, target, lives) if runs else None,
-        operators=_with_known_weights(operators, _sharing(programs), report["compressed_weights_bytes"]),
+        operators=_with_known_weights(
+            operators, _sharing(programs), None if is_part else report["compressed_weights_bytes"]
+        ),
         further_subgraphs=further,
-        skipped=_not_estimated(compatibility, target),
+        skipped=(*_not_estimated(compatibility, target), *_not_called(programs)),
         calibration=calibration,
     )
 
@@ -175,6 +194,8 @@ def _step(step: CompiledStep) -> Step:
 def _note(placement: Placement, steps: list[CompiledStep]) -> str:
     if placement.processor == Unit.REMOVED:
         return "removed: nothing reads what it computes"
+    if placement.processor == Unit.NOT_CALLED:
+        return "not called: nothing runs it"
     if placement.processor == Unit.CPU:
         return "runs on the CPU"
     if not steps:
@@ -198,12 +219,12 @@ def _sharing(programs: list[Program]) -> set[OperatorId]:
 
 
 def _with_known_weights(
-    operators: tuple[OperatorCost, ...], sharing: set[OperatorId], compressed_bytes: int
+    operators: tuple[OperatorCost, ...], sharing: set[OperatorId], compressed_bytes: int | None
 ) -> tuple[OperatorCost, ...]:
     """The compiler counts shared weights in each step, and once in its own sum, which is right.
 
     So a single operator that shares has that sum less all others; with several nobody can tell, and the
-    figure is left out.
+    figure is left out; so it is where that sum, None, has subgraphs in it that are not analyzed.
     """
     shared = [
         cost for cost in operators if OperatorId(cost.subgraph, cost.index) in sharing and cost.compressed_weights_bytes
@@ -211,7 +232,8 @@ def _with_known_weights(
     if sum(cost.compressed_weights_bytes or 0 for cost in operators) == compressed_bytes or not shared:
         return operators
     others = sum(cost.compressed_weights_bytes or 0 for cost in operators if cost not in shared)
-    own = compressed_bytes - others if len(shared) == 1 and compressed_bytes >= others else None
+    is_known = compressed_bytes is not None and len(shared) == 1 and compressed_bytes >= others
+    own = compressed_bytes - others if compressed_bytes is not None and is_known else None
     note = "" if own is not None else "shares its weights: what of their compressed size is its own cannot be told"
     return tuple(
         replace(cost, compressed_weights_bytes=own, note=cost.note or note) if cost in shared else cost
@@ -239,7 +261,19 @@ def _further_subgraphs(programs: list[Program]) -> tuple[SubgraphCost, ...]:
             runs=ONCE if program.subgraph.index in once else "when called",
         )
         for program in programs[1:]
+        if program.is_called
     )
+
+
+def _not_called(programs: list[Program]) -> tuple[Skipped, ...]:
+    uncalled = [program.subgraph for program in programs if not program.is_called]
+    operators = sum(len(subgraph.operators) for subgraph in uncalled)
+    what = f"{_counted(operators, 'operator')} in {_counted(len(uncalled), 'subgraph')}"
+    return (Skipped(what, NOT_CALLED),) if uncalled else ()
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _not_estimated(compatibility: Compatibility, target: Target) -> tuple[Skipped, ...]:
@@ -247,6 +281,5 @@ def _not_estimated(compatibility: Compatibility, target: Target) -> tuple[Skippe
         return (Skipped("latency", "nothing runs on the NPU"),)
     if not compatibility.cpu_operators:
         return ()
-    operators = "operator" if compatibility.cpu_operators == 1 else "operators"
-    what = f"{compatibility.cpu_operators} {operators} on the {target.host.name}"
+    what = f"{_counted(compatibility.cpu_operators, 'operator')} on the {target.host.name}"
     return (Skipped(what, "the figures are of the NPU's part only; CPU time is not estimated"),)

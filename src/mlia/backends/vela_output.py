@@ -11,6 +11,7 @@ the reason with the offending value, and below it the published rule, if the rea
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -35,10 +36,9 @@ _PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
 class CompiledStep(Struct, frozen=True):
     """One step of the compiled program: its cycles, the bytes it moves, and its compressed weights.
 
-    `identity` is its id in the table `perf`; `vela_total_cycles` stay the compiler's, whoever estimates the others.
+    `vela_total_cycles` stay the compiler's, whoever estimates the others.
     """
 
-    identity: str
     kind: str
     on_npu: bool
     npu_cycles: int
@@ -58,38 +58,47 @@ class Refusal(Struct, frozen=True):
     constraint: Constraint
 
 
-def steps_by_operator(compilation: Compilation) -> dict[int, list[CompiledStep]]:
-    """The steps of each operator, by its index in the subgraph; -1 for steps without an operator.
+Refusals: TypeAlias = dict[str, list[tuple[int, Refusal]]]
 
-    Only for a compilation of one subgraph: with several, the compiler keeps the last one's steps only.
+
+def compiled_steps(compilation: Compilation) -> list[tuple[int, CompiledStep]]:
+    """Each step with its operator's index in the subgraph, -1 without one, in the order of the table `perf`.
+
+    Only for a compilation of one subgraph: with several, the compiler keeps the last one's steps only. Steps of an
+    operator that are alike are one object, because a network may have ten thousands of them.
     """
-    operator_of = {row["id"]: int(row["ext_key"]) for row in compilation.rows("source")}
+    operator_of = {key: int(row["ext_key"]) for key, row in compilation.by_key("source").items()}
     stream_of = {row["optimised_id"]: row["cmdstream_id"] for row in compilation.rows("queue")}
     # Steps that were joined to another one are in that one's command stream.
-    leader = {row["id"]: row["group_id"] for row in compilation.rows("group")}
-    optimised_of = {row["id"]: row["optimised_id"] for row in compilation.rows("perf")}
-    segment_of = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"), start=1)}
-    details = {row["id"]: row for row in compilation.rows("perf_debug")}
-    units = {row["id"]: row for row in compilation.rows("perf_debug_main")}
-    steps: dict[int, list[CompiledStep]] = defaultdict(list)
-    for row in compilation.rows("perf"):
-        identity = row["id"]
-        optimised = optimised_of.get(leader.get(identity, identity), row["optimised_id"])
-        steps[operator_of.get(row["source_id"], -1)].append(
-            CompiledStep(
-                identity=identity,
-                kind=row["operator"],
-                on_npu=row["operator"] != CPU_STEP,
-                npu_cycles=int(row["npu_cycles"]),
-                total_cycles=int(row["op_cycles"]),
-                vela_total_cycles=int(row["op_cycles"]),
-                bound_by=_bound(row, units.get(identity, {})),
-                traffic=_traffic(details.get(identity, {})),
-                compressed_weights_bytes=_number(details.get(identity, {}), "weight_total_bytes"),
-                segment=segment_of.get(stream_of.get(optimised, "")),
-            )
-        )
-    return steps
+    leader = {key: row["group_id"] for key, row in compilation.by_key("group").items()}
+    steps = compilation.by_key("perf")
+    segment_of = {key: number for number, key in enumerate(compilation.keys("cmdstream"), start=1)}
+    details, units = compilation.by_key("perf_debug"), compilation.by_key("perf_debug_main")
+    nothing: dict[str, str] = {}
+    known: dict[tuple[int, int, int, str], CompiledStep] = {}  # by the rows, which live as long as the compilation
+    found = []
+    for key, row in zip(compilation.keys("perf"), compilation.rows("perf"), strict=True):
+        stream = stream_of.get(steps.get(leader.get(key, key), row)["optimised_id"], "")
+        moved, busy = details.get(key, nothing), units.get(key, nothing)
+        kind = id(row), id(moved), id(busy), stream
+        if kind not in known:
+            known[kind] = _step(row, moved, busy, segment_of.get(stream))
+        found.append((operator_of.get(row["source_id"], -1), known[kind]))
+    return found
+
+
+def _step(row: dict[str, str], details: dict[str, str], units: dict[str, str], segment: int | None) -> CompiledStep:
+    return CompiledStep(
+        kind=row["operator"],
+        on_npu=row["operator"] != CPU_STEP,
+        npu_cycles=int(row["npu_cycles"]),
+        total_cycles=int(row["op_cycles"]),
+        vela_total_cycles=int(row["op_cycles"]),
+        bound_by=_bound(row, units),
+        traffic=_traffic(details),
+        compressed_weights_bytes=_number(details, "weight_total_bytes"),
+        segment=segment,
+    )
 
 
 def add_traffic(steps: list[CompiledStep]) -> tuple[Traffic, ...]:
@@ -168,24 +177,33 @@ def read_refusals(log: str) -> list[Refusal]:
     return list(refusals)
 
 
-def constraints_of(operator: Operator, subgraph: Subgraph, refusals: list[Refusal]) -> tuple[Constraint, ...]:
-    """The constraints one operator breaks.
+def by_output(refusals: list[Refusal]) -> Refusals:
+    """The refusals by the output that they name, each with its place in the log."""
+    found: Refusals = defaultdict(list)
+    for place, refusal in enumerate(refusals):
+        found[refusal.output].append((place, refusal))
+    return found
+
+
+def constraints_of(operator: Operator, subgraph: Subgraph, refusals: Refusals) -> tuple[Constraint, ...]:
+    """The constraints one operator breaks, in the order of the log.
 
     The output's name decides, because a fused activation is an operator of another kind to Vela.
     """
-    name = subgraph.tensors[operator.outputs[0]].name if operator.outputs else None
-    chosen = [refusal for refusal in refusals if _names(refusal, operator, name)]
+    found = [each for name in _names(operator, subgraph) for each in refusals.get(name, ())]
+    chosen = sorted(found, key=lambda each: each[0])
     tensors = (subgraph.tensor(index) for index in (*operator.inputs, *operator.outputs))
     names = {tensor.name for tensor in tensors if tensor is not None and tensor.name}
-    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for refusal in chosen))
+    return tuple(dict.fromkeys(_without_tensors(refusal.constraint, names) for _, refusal in chosen))
 
 
-def _names(refusal: Refusal, operator: Operator, name: str | None) -> bool:
-    placeholder = _PLACEHOLDER.fullmatch(refusal.output)
-    if placeholder:
-        return not operator.outputs and int(placeholder[1]) == operator.index
+def _names(operator: Operator, subgraph: Subgraph) -> tuple[str, ...]:
+    """What the log may call the output of an operator."""
+    if not operator.outputs:
+        return (f"placeholder-for-{operator.index}-OFM",)
+    name = subgraph.tensors[operator.outputs[0]].name
     # A fused activation is an operator of its own to Vela, and what goes into it has this name.
-    return name is not None and refusal.output in (name or _UNNAMED, f"{name}_act")
+    return tuple(each for each in (name or _UNNAMED, f"{name}_act") if not _PLACEHOLDER.fullmatch(each))
 
 
 def _without_tensors(constraint: Constraint, names: set[str]) -> Constraint:
@@ -218,9 +236,10 @@ def memory_use(whole: Compilation, target: Target, tensors: tuple[TensorLife, ..
     return MemoryUse(
         sram_bytes=peaks["sram"],
         dram_bytes=peaks["dram"],
-        flash_bytes=peaks["flash"],
+        flash_bytes=max(peaks["flash"], report["read_only_bytes"]),
         arena_memory=arena,
         arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
+        constants_memory=MEMORY_NAMES[target.constants_memory.kind],
         constants_bytes=report["read_only_bytes"],
         weights_bytes=report["weights_bytes"],
         compressed_weights_bytes=report["compressed_weights_bytes"],

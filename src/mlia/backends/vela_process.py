@@ -22,7 +22,14 @@ CHILD = __file__
 DEFAULT_TIMEOUT_S = 600.0
 # A damaged size field may ask for any amount of memory; this stops it before the machine suffers.
 _MEMORY_LIMIT_BYTES = 8 << 30
-_TABLES = ("source", "optimised", "queue", "group", "perf", "perf_debug", "perf_debug_main", "tensors", "cmdstream")
+_TABLES = ("source", "queue", "group", "perf", "perf_debug", "perf_debug_main", "tensors", "cmdstream")
+# What is read of "perf_debug", which has 150 columns, beside the bytes that a step moves.
+_DETAILS = {
+    *(f"{tensor}_shape_{axis}" for tensor in ("ifm", "ifm2", "ofm") for axis in "nhwc"),
+    *(f"{tensor}_{what}" for tensor in ("ifm", "ifm2", "ofm") for what in ("memory", "dtype")),
+    *("kernel_size_x", "kernel_size_y", "ofm_depth_slices"),
+    *("weight_format", "weight_total_bytes", "weight_pre_buffer", "weight_buffering"),
+}
 
 
 # Workers that wait for a request, and workers that have theirs already.
@@ -36,12 +43,13 @@ class Worker:
 
     def __init__(self) -> None:
         # It sees our modules, but skips the interpreter's start-up hooks, which cost time.
-        import subprocess
+        from subprocess import PIPE
+
+        from mlia.lifeline import Dependent
 
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        pipe = subprocess.PIPE
         command = [sys.executable, "-S", "-P", CHILD]
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        self._process = Dependent(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
 
     def send(self, request: bytes) -> None:
         """Hand over the request; the worker reads all of it before anything that may fail."""
@@ -59,9 +67,7 @@ class Worker:
 
     def end(self) -> None:
         """Kill the worker, if it still runs, and leave nothing of it."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        self._process.end()
 
     def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
         """The answer, and all that the compiler printed.
@@ -90,20 +96,36 @@ class Worker:
 
 
 class Compilation:
-    """What the compiler answered: `report` holds its sums; `rows` reads its database; `model` is the compiled file."""
+    """What the compiler answered: `report` holds its sums; the rest reads its database; `model` is the compiled file.
+
+    A table has a key in its first column. A network may have ten thousands of steps and a hundred kinds of them, so
+    rows whose other columns are alike are one object.
+    """
 
     def __init__(self, answer: dict[str, Any], log: str) -> None:
         self.report: dict[str, Any] = answer["report"]
         self.log = log
         self.model = bytes.fromhex(answer["model"])
-        self._tables: dict[str, list[list[str]]] = answer["tables"]
-        self._rows: dict[str, list[dict[str, str]]] = {}
+        self._tables: dict[str, dict[str, list[Any]]] = answer["tables"]
+        self._kinds: dict[str, list[dict[str, str]]] = {}
+
+    def keys(self, table: str) -> list[str]:
+        """The first column; empty where the compiler wrote no such table."""
+        return self._tables[table]["keys"] if table in self._tables else []
 
     def rows(self, table: str) -> list[dict[str, str]]:
-        if table not in self._rows:
-            header, *rows = self._tables.get(table, [[]])
-            self._rows[table] = [dict(zip(header, row, strict=True)) for row in rows]
-        return self._rows[table]
+        """The other columns of each row by their names."""
+        if table not in self._tables:
+            return []
+        found = self._tables[table]
+        if table not in self._kinds:
+            self._kinds[table] = [dict(zip(found["columns"], kind, strict=True)) for kind in found["kinds"]]
+        kinds = self._kinds[table]
+        return [kinds[number] for number in found["rows"]]
+
+    def by_key(self, table: str) -> dict[str, dict[str, str]]:
+        """The rows by their keys."""
+        return dict(zip(self.keys(table), self.rows(table), strict=True))
 
 
 def warm_up() -> None:
@@ -119,6 +141,13 @@ def begin(content: bytes, target: Target) -> None:
         worker = _waiting.pop() if _waiting else Worker()
         worker.send(request)
         _working[request] = worker
+
+
+def forget(content: bytes | memoryview, target: Target) -> None:
+    """End the worker that began to compile this, if there is one: another file will be compiled in its place."""
+    worker = _working.pop(b"".join((_settings(target), content)), None)
+    if worker is not None:
+        worker.end()
 
 
 def abandon() -> None:
@@ -252,12 +281,31 @@ def _serve() -> None:
             },
         },
         "tables": {
-            name: [table.header, *table.data] for name, table in compiled.opt_database.tables.items() if name in _TABLES
+            name: _told(name, table.header, table.data)
+            for name, table in compiled.opt_database.tables.items()
+            if name in _TABLES
         },
         "model": compiled.model.hex(),
     }
     output.write(json.dumps(answer))  # dump() would not use the fast encoder
     output.close()
+
+
+def _told(name: str, header: list[str], data: list[list[str]]) -> dict[str, list[Any]]:
+    """A table as it is sent: the key of each row, its columns that are read, and the number of what it is alike."""
+    read = [
+        index
+        for index, column in enumerate(header)
+        if index and (name != "perf_debug" or column in _DETAILS or column.endswith(("_read", "_write")))
+    ]
+    kinds: dict[tuple[str, ...], int] = {}
+    rows = [kinds.setdefault(tuple([row[index] for index in read]), len(kinds)) for row in data]
+    return {
+        "keys": [row[0] for row in data],
+        "columns": [header[index] for index in read],
+        "kinds": list(kinds),
+        "rows": rows,
+    }
 
 
 def _format(model: bytes) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlia.cli.formats import add_format_option, write_report
-from mlia.cli.limits import add_limit_options, limits_of, refuse_unknowable
+from mlia.cli.limits import add_limit_options, judged, limits_of, refuse_unknowable
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -16,6 +16,7 @@ from mlia.cli.main import (
     progress_line,
     refuse_overwriting,
     seconds,
+    tell_refusals,
     terminal_width,
 )
 from mlia.errors import MliaError, TransformError
@@ -36,7 +37,8 @@ EPILOG = """examples:
 
 A float model is quantized first, as it would be deployed; --no-quantize takes it as it is.
 Neither --compatibility nor --performance means both. The report goes to stdout; all else to stderr.
-exit codes: 0 fine; 1 a finding at or above --fail-on, or a limit missed; 2 could not run
+Of several targets each reports for itself: one that cannot take the model says so in its place, and on stderr.
+exit codes: 0 fine; 1 a finding at or above --fail-on, or a limit missed; 2 could not run, be it on one target only
 """
 
 
@@ -151,13 +153,13 @@ def _check(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if limits is not None:
-        from mlia.pipeline.budgets import with_budgets
-
-        report = with_budgets(report, *limits)
+        report = judged(report, *limits)
+    if isinstance(report.fixed, Skipped):  # exit code 2 has no report, or nobody could tell what it is worth
+        raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
     shown = report
     write_report(report, arguments, lambda: _terminal(shown, arguments), arguments.model)
-    if isinstance(report.fixed, Skipped):
-        raise TransformError(f"{arguments.fix} is not written: {report.fixed.reason}")
+    if tell_refusals((entry.target.name, entry.refusal) for entry in report.targets):
+        return 2
     failing = {"never": (), "warning": ("warning",), "note": ("warning", "note")}[arguments.fail_on]
     return 1 if worst_severity(report) in failing or any(not each.is_kept for each in report.budgets) else 0
 

@@ -12,6 +12,7 @@ from mlia.cli.main import (
     progress_line,
     refuse_overwriting,
     seconds,
+    tell_refusals,
     terminal_width,
     write_output,
 )
@@ -24,7 +25,8 @@ EPILOG = """examples:
   mlia compare old.tflite new.tflite -t ethos-u85-256 --format html -o compared.html
 
 BEFORE and AFTER are models, or reports of `mlia check --format json`. Operators are matched by name, kind and shape.
-exit codes: 0 fine; 1 slower by more than --max-regression-percent, or nobody can tell; 2 could not run
+exit codes: 0 fine; 1 slower by more than --max-regression-percent, or nobody can tell; 2 could not run, be it on one
+target only, which is then named on stderr while the others are compared
 """
 
 
@@ -41,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="name of a target or path of a TOML profile, needed for models; of two reports only these; repeat it",
     )
-    parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
+    parser.add_argument(
+        "--calibration", metavar="DATA", help="samples to quantize with: .npz, .npy, or a folder of .npy"
+    )
     parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
     add_input_shape_option(parser)
     parser.add_argument(
@@ -98,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         color = can_color(sys.stdout) and not arguments.output
         text = render_difference(found, max(terminal_width(), NARROWEST), color, arguments.all_operators)
     write_output(text, arguments.output)
+    if tell_refusals((each.what, each.reason) for each in found.refused_targets):
+        return 2
     return 1 if found.is_over_budget else 0
 
 

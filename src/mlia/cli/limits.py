@@ -1,8 +1,9 @@
 """The options that set limits, and a budget.toml that sets them."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
+
+from mlia.cli.main import warn
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile
@@ -65,6 +66,16 @@ def refuse_unknowable(file: "BudgetFile", arguments: argparse.Namespace) -> None
         arguments.parser.error("--min-npu-percent goes with --compatibility")
 
 
+def judged(report: "Report", file: "BudgetFile", baseline: "Report | None") -> "Report":
+    """The report with each limit, kept or missed. Limits of targets that it is not about are named on stderr."""
+    from mlia.pipeline.budgets import unasked, with_budgets
+
+    for name in unasked(report, file):
+        asked = ", ".join(entry.target.name for entry in report.targets)
+        warn(f"warning: the budget has limits for {name}, and the report is about {asked}")
+    return with_budgets(report, file, baseline)
+
+
 def tell_misses(report: "Report", form: str) -> None:
     """Name missed limits on stderr where the form has no place for them."""
     if form not in SILENT:
@@ -73,4 +84,4 @@ def tell_misses(report: "Report", form: str) -> None:
 
     for budget in report.budgets:
         if not budget.is_kept:
-            print(f"mlia: missed on {budget.target}: {limit_text(budget)}", file=sys.stderr)
+            warn(f"missed on {budget.target}: {limit_text(budget)}")

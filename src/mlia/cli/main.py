@@ -5,14 +5,14 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from io import TextIOWrapper
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import mlia
-from mlia.errors import MliaError
+from mlia import interrupts
+from mlia.errors import MliaError, shortage
 
 # Each verb is a module of this package with add_arguments(parser) and run(arguments) -> exit code.
 VERBS = {
@@ -34,7 +34,10 @@ VERBS = {
     "schema": "print the JSON Schema of the JSON report",
 }
 TARGET = ("-t", "--target", "--target-profile")  # one option
-EXIT_CODES = "exit codes: 0 fine; 1 something at or above --fail-on; 2 could not run"
+LONGEST_LINE = 600  # letters of an error
+EXIT_CODES = """exit codes: 0 fine; 1 something at or above --fail-on, or a limit missed;
+2 could not run, be it on one of several targets;
+130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed: nothing is left running or half written"""
 EXAMPLE = """examples:
   mlia check model.tflite -t ethos-u55-256
   mlia check model.tflite -t ethos-u55-128 -t ethos-u85-256 --performance
@@ -48,10 +51,30 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {_one_line(message)}; see {self.prog} --help\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Its own swallows errors, so that a help that nobody could read would be exit code 0."""
+        if file is sys.stderr:
+            super()._print_message(message, file)
+        else:
+            _write_stdout(message)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except MliaError as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
+        return 0
+    except Exception as error:
+        if not (lack := shortage(error)):
+            raise
+        return _refuse(f"cannot go on: {lack}")
+
+
+def _run(words: list[str]) -> int:
     parser = Parser(
         prog="mlia",
         description="How a neural network will run on Arm hardware, before you own the hardware.",
@@ -66,30 +89,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         child.description = summary
         if verb == chosen:  # only the verb that runs is imported
             import_module(f"mlia.cli.{verb}").add_arguments(child)
-    try:
-        parsed = parser.parse_args(words)
-        return int(parsed.run(parsed))
-    except MliaError as error:
-        print(f"mlia: error: {_one_line(str(error))}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        _discard_stdout()  # the reader of our output went away (`mlia check … | head`); that is its right
-        return 0
-    except KeyboardInterrupt:
-        print("mlia: interrupted", file=sys.stderr)
-        return 2
+    parsed = parser.parse_args(words)
+    return int(parsed.run(parsed))
+
+
+def _refuse(text: str) -> int:
+    warn(f"error: {text}")
+    return 2
+
+
+def warn(text: str) -> None:
+    """One line on stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"mlia: {_one_line(text)}", file=sys.stderr)
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks and control characters, which names in a damaged file may have."""
+    """Without line breaks and control characters, and short: names in a damaged file may have those, and no end."""
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE - 150]} … {text[-140:]}"  # the end says what to do
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def entry_point() -> NoReturn:
     """What the installed `mlia` script calls."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
+    interrupts.end_on_signals()
+    interrupts.stand_by()
     gc.disable()  # the process is short-lived; collecting garbage while it imports costs time for nothing
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:  # of argparse
+        code = end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:  # of a search that had ended just then
+        interrupts.end(signal.SIGINT)
+    interrupts.leave(code)
 
 
 def can_color(stream: TextIO | None) -> bool:
@@ -121,19 +155,29 @@ def write_output(text: str, path: str | None) -> None:
         raise OutputError("cannot write the report: the name of its file is empty")
     from mlia.output import write_file
 
-    write_file(path, text.encode())
+    with interrupts.Held():
+        write_file(path, text.encode())
 
 
 def _write_stdout(text: str) -> None:
+    from io import UnsupportedOperation
+
     from mlia.errors import OutputError
+    from mlia.output import write_all
 
     if sys.stdout is None:
         raise OutputError("cannot write the report: stdout is closed")
     try:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # an encoding that lacks a letter is no reason to fail
-        sys.stdout.write(text)
         sys.stdout.flush()
+        file = sys.stdout.fileno()
+    except UnsupportedOperation:  # something else stands in for it
+        sys.stdout.write(text)
+        return
+    # An encoding that lacks a letter is no reason to fail.
+    content = text.replace("\n", os.linesep).encode(sys.stdout.encoding, errors="replace")
+    try:
+        with interrupts.Held():
+            write_all(file, content)  # a text stream without a buffer, as PYTHONUNBUFFERED makes it, may write a part
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -143,7 +187,8 @@ def _write_stdout(text: str) -> None:
 
 def _discard_stdout() -> None:
     """What is still buffered cannot be written; without this, the interpreter tries again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse_overwriting(given: str, output: str | None, what: str = "the model") -> None:
@@ -158,22 +203,41 @@ def refuse_overwriting(given: str, output: str | None, what: str = "the model") 
         raise OutputError(f"cannot write {output}: it is {what}")
 
 
+def tell_refusals(refusals: Iterable[tuple[str, str]]) -> bool:
+    """Name on stderr what could not be done for single targets, and whether there is any; empty reasons are none."""
+    refused = [(target, reason) for target, reason in refusals if reason]
+    for target, reason in refused:
+        print(f"mlia: error: {_one_line(f'{target}: {reason}')}", file=sys.stderr)
+    return bool(refused)
+
+
 @contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """A line on stderr that says what is being done, if a person is watching; it is gone afterwards."""
+    """A line on stderr that says what is being done, if a person is watching; it is gone afterwards.
+
+    An interrupt leaves threads behind, which still have something to say: nobody hears it.
+    """
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda text: None
         return
 
+    from threading import Lock
+
+    writing, is_over = Lock(), False
+
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text} …")
-        sys.stderr.flush()
+        with writing:
+            if not is_over:
+                sys.stderr.write(f"\r\x1b[K{text} …")
+                sys.stderr.flush()
 
     try:
         yield show
     finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        with writing:
+            is_over = True
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
@@ -226,7 +290,9 @@ def seconds(text: str) -> float:
 def add_model_options(parser: argparse.ArgumentParser, can_skip_quantizing: bool = True) -> None:
     """Add the model and what is needed to read and quantize it."""
     parser.add_argument("model", metavar="MODEL", help=".tflite, .h5, .keras, SavedModel folder, .onnx, .pt2 or .tosa")
-    parser.add_argument("--calibration", metavar="DATA", help="samples to quantize with: .npz, or a folder of .npy")
+    parser.add_argument(
+        "--calibration", metavar="DATA", help="samples to quantize with: .npz, .npy, or a folder of .npy"
+    )
     if can_skip_quantizing:
         parser.add_argument("--no-quantize", action="store_true", help="take a float model as it is")
     add_input_shape_option(parser)

@@ -26,7 +26,8 @@ EPILOG = """examples:
 
 Writes the optimized model, and beside it the recipe that makes it again. The report goes to stdout; all else to
 stderr. Without --calibration, seeded noise stands for data: speed and memory are right, closeness is of noise.
-exit codes: 0 fine; 1 --auto found nothing within the limits of latency and flash; 2 could not run
+exit codes: 0 fine; 1 --auto found nothing within the limits of latency and flash; 2 could not run; 130 interrupted.
+Ctrl-C while --auto searches is no failure: it writes the best so far, with exit code 0 or 1; a second one ends all.
 """
 if TYPE_CHECKING:
     from mlia.pipeline.limits import Limits

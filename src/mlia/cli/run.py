@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
     add_npu_option(parser)
-    parser.add_argument("--inputs", metavar="DATA", required=True, help="samples to run: .npz, or a folder of .npy")
+    parser.add_argument(
+        "--inputs", metavar="DATA", required=True, help="samples to run: .npz, .npy, or a folder of .npy"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the .npz to write")
 
 

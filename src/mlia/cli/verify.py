@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.set_defaults(run=run, parser=parser)
     add_npu_option(parser)
-    parser.add_argument("--inputs", metavar="DATA", help="samples to run: .npz, or a folder of .npy")
+    parser.add_argument("--inputs", metavar="DATA", help="samples to run: .npz, .npy, or a folder of .npy")
     parser.add_argument("--samples", type=_samples, metavar="N", help="how many random samples (default: 3)")
     parser.add_argument("--seed", type=_seed, metavar="S", help="of the random samples (default: 0)")
     parser.add_argument("--all-operators", action="store_true", help="every operator, not only those that differ")

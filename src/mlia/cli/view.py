@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlia.cli.formats import add_format_option, rendered, write_report
-from mlia.cli.limits import add_limit_options, limits_of
+from mlia.cli.limits import add_limit_options, judged, limits_of
 from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = load_saved(arguments.report)
     if isinstance(found, Report):
         if limits is not None:
-            from mlia.pipeline.budgets import with_budgets
-
-            found = with_budgets(found, *limits)
+            found = judged(found, *limits)
         report = found
         write_report(report, arguments, lambda: _terminal(report, arguments))
         return int(limits is not None and any(not each.is_kept for each in found.budgets))

@@ -73,6 +73,15 @@ class Operator(Struct, frozen=True):
         value = self.options.get(option, default)
         return int(value) if isinstance(value, int | float) else default
 
+    @property
+    def called(self) -> tuple[int, ...]:
+        """The subgraphs that it calls, by number: its options that name some."""
+        found: list[int] = []
+        for option, value in self.options.items():
+            if "subgraph" in option:
+                found += map(int, value) if isinstance(value, tuple) else [self.number(option, -1)]
+        return tuple(found)
+
 
 class Subgraph(Struct, frozen=True):
     """Operators in execution order and the tensors they read and write, by index."""
@@ -134,6 +143,17 @@ class Graph(Struct, frozen=True):
     @property
     def main(self) -> Subgraph:
         return self.subgraphs[0]
+
+    def called_subgraphs(self) -> tuple[Subgraph, ...]:
+        """The subgraphs that may run: the main one, those of signatures, and all that these call."""
+        called: set[int] = set()
+        waiting = [0, *(signature.subgraph for signature in self.signatures)]
+        while waiting:
+            number = waiting.pop()
+            if number not in called and 0 <= number < len(self.subgraphs):
+                called.add(number)
+                waiting += (each for operator in self.subgraphs[number].operators for each in operator.called)
+        return tuple(self.subgraphs[number] for number in sorted(called))
 
     @property
     def computes_in_float(self) -> bool:

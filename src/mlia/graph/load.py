@@ -1,7 +1,5 @@
 """Path -> Graph. The kind of a file is told from its content, never from its name."""
 
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +8,7 @@ from msgspec.structs import replace
 
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.sound import check_sound
 from mlia.graph.tflite import IDENTIFIER, read_tflite
 from mlia.graph.tflite_writer import write_tflite
 
@@ -29,21 +28,27 @@ def load_model(path: str | Path, input_shapes: InputShapes | None = None) -> Gra
         input_shapes: sizes of inputs that the model leaves open.
 
     Raises:
-        ModelError: missing, unreadable, damaged, or in a format that is not read.
+        ModelError: missing, unreadable, damaged, contradicting itself, or in a format that is not read.
         BackendUnavailable: the format needs a converter that is not installed.
     """
     path, shapes = Path(path), input_shapes or {}
     try:
-        if path.is_dir():
-            return _read_folder(path, shapes)
-        if path.is_char_device() or path.is_block_device():  # it may have no end
-            raise ModelError("it is a device")
-        content = path.read_bytes()
-        return read_tflite(content) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
+        graph = _read(path, shapes)
+        check_sound(graph)
+        return graph
     except ModelError as error:
         raise ModelError(f"cannot read the model {path}: {error}") from None
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from None
+
+
+def _read(path: Path, shapes: InputShapes) -> Graph:
+    if path.is_dir():
+        return _read_folder(path, shapes)
+    if path.is_char_device() or path.is_block_device():  # it may have no end
+        raise ModelError("it is a device")
+    content = path.read_bytes()
+    return read_tflite(content) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
 
 
 def _read_folder(path: Path, shapes: InputShapes) -> Graph:
@@ -93,11 +98,12 @@ def _read_foreign(path: Path, content: bytes, shapes: InputShapes) -> Graph:
 
 
 def _read_zip(path: Path, content: bytes, shapes: InputShapes) -> Graph:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ModelError(f"it is a damaged zip archive: {error}") from None
+    import io
+
+    from mlia.archives import Archive  # and all that can be unpacked, which other models do not need
+
+    with Archive(io.BytesIO(content), ModelError) as archive:
+        names = [*archive.sizes]
     if "config.json" in names and "model.weights.h5" in names:
         from mlia.graph.formats.keras_archive import read_archive
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from mlia.errors import TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.lives import is_there, peak_time
 from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
 from mlia.results import (
@@ -54,10 +54,14 @@ def load_budget(path: str) -> BudgetFile:
         TargetError: it cannot be read, or has what no limit can be.
     """
     try:
-        found = msgspec.toml.decode(Path(path).read_bytes(), type=BudgetFile)
+        found = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=BudgetFile)
     except OSError as error:
         raise TargetError(f"cannot read the budget {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise TargetError(f"the budget {path} is not one: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TargetError(f"the budget {path} is not one: it is not text in UTF-8") from None
+    except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the budget {path} is not one: {str(error).rstrip('.')}") from None
     check_budget(found)
     if found == BudgetFile():
@@ -88,11 +92,9 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
     """The report with each limit, kept or missed, for each of its targets.
 
     Raises:
-        TargetError: the file has limits for a target that is not in the report, or for a regression without a baseline.
+        TargetError: the file has limits for a regression, and there is no baseline.
     """
     names = [entry.target.name for entry in report.targets]
-    if unknown := [name for name in file.targets if name not in names]:
-        raise TargetError(f"the budget has limits for {unknown[0]}, and the targets are {', '.join(names)}")
     budgets = tuple(
         budget for entry in report.targets for budget in _budgets(entry, report.model.graph, _for_target(file, entry))
     )
@@ -102,15 +104,24 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
         from mlia.pipeline.comparing import compare
 
         asked = replace(baseline, targets=tuple(each for each in baseline.targets if each.target.name in names))
-        if asked.targets:
+        refused = {entry.target.name: entry.refusal for entry in (*asked.targets, *report.targets) if entry.refusal}
+        if any(entry.target.name not in refused for entry in asked.targets):
             budgets += compare(asked, report, max_regression_percent=file.max_regression_percent).budgets
         else:
             unlike = "the baseline is about none of the targets"
             limit = file.max_regression_percent
-            budgets += tuple(Budget(name, "regression_percent", limit, None, False, unlike, ()) for name in names)
+            budgets += tuple(
+                Budget(name, "regression_percent", limit, None, False, refused.get(name, unlike), ()) for name in names
+            )
     judged = {(each.target, each.figure) for each in budgets}
     kept = tuple(each for each in report.budgets if (each.target, each.figure) not in judged)
     return replace(report, budgets=(*kept, *budgets))
+
+
+def unasked(report: Report, file: BudgetFile) -> list[str]:
+    """The targets that the file has limits for and the report is not about."""
+    names = {entry.target.name for entry in report.targets}
+    return [name for name in file.targets if name not in names]
 
 
 def _for_target(file: BudgetFile, entry: TargetReport) -> Allowed:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.backends.vela_costs import called_once
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import MeasurementError, TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.output import write_file
 from mlia.pipeline.runs import MeasuredRun, read_runs
 from mlia.pipeline.summaries import load, name_of
@@ -62,7 +62,7 @@ class Refined(Struct, frozen=True):
         if profile is None or found is None:
             text = write_profile(self.target)
         else:
-            text = with_coefficients(Path(profile).read_bytes().decode(), found)
+            text = with_coefficients(read_file(profile, TEXT_BYTES).decode(), found)
         write_file(path, text.encode())
         return replace(self.report, file=path)
 

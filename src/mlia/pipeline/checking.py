@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 import mlia
+from mlia.advice import Advised
 from mlia.backends.vela import COMPILED, Vela, vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, OutputError, TargetError, TransformError
@@ -25,7 +26,7 @@ from mlia.pipeline.advising import (
     advise,
     import_rules,
 )
-from mlia.pipeline.parallel import map_in_parallel
+from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
@@ -66,7 +67,7 @@ def check(
         compatibility: report where the operators run.
         performance: report cycles, latency and memory.
         quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
-        calibration: .npz or folder of .npy with samples to quantize with; without it, seeded noise is used.
+        calibration: .npz, .npy, or folder of .npy with samples to quantize with; without it, seeded noise is used.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
         select: beginnings of the codes of rules to ask; all rules when empty.
         ignore: beginnings of the codes of rules to leave out.
@@ -84,7 +85,8 @@ def check(
         ModelError: the model cannot be read.
         TargetError: no such target, or an impossible one.
         TransformError: the model cannot be quantized, or the calibration data do not fit it.
-        BackendError: the compiler refused the model, crashed, or took too long; or no such estimator.
+        BackendError: the compiler refused the model, crashed, or took too long, on every target; what refuses it on
+            one of several is in the report, as that target's `refusal`. Or no such estimator.
         OutputError: what is to be kept, or the fixed model, cannot be written.
     """
     backend = vela(estimator, timeout_s)
@@ -104,12 +106,11 @@ def check(
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     work = _Work(name_of(model), graph, (compatibility, performance), advising, backend, progress)
-    made = map_in_parallel(lambda entry: work.report(entry, shelf), targets)
     return Report(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         model=summarize_model(work.name, graph, conversion),
-        targets=made,
+        targets=work.reports(targets, shelf),
         notes=notes_on(graph),
         fixed=work.fixed(alone, Path(fix)) if fix is not None and alone is not None else None,
     )
@@ -134,6 +135,20 @@ class _Work:
         self._backend = backend
         self._progress = progress
         self._results: Once[tuple[str, AnyTarget], Result] = Once()
+
+    def reports(self, targets: Sequence[AnyTarget], shelf: "Shelf | None") -> tuple[TargetReport, ...]:
+        """What is said on each target; one that refuses the model takes nothing from the others."""
+        if len(targets) == 1:
+            return (self.report(targets[0], shelf),)
+        made = attempt_in_parallel(lambda entry: self.report(entry, shelf), targets, (BackendError,))
+        reports = tuple(
+            each if isinstance(each, TargetReport) else _refused(target, str(each))
+            for target, each in zip(targets, made, strict=True)
+        )
+        if all(each.refusal for each in reports):
+            whole = "; ".join(f"{each.target.name}: {each.refusal}" for each in reports)
+            raise BackendError(whole if len({each.refusal for each in reports}) > 1 else reports[0].refusal)
+        return reports
 
     def report(self, target: AnyTarget, shelf: "Shelf | None") -> TargetReport:
         """What the backend says of the model on a target, and what is advised."""
@@ -166,6 +181,13 @@ class _Work:
     def _result(self, graph: Graph, target: AnyTarget, backend: Vela) -> Result:
         key = sha256(graph.content).hexdigest(), target
         return self._results.get(key, lambda: checked(graph, target, backend))
+
+
+def _refused(target: AnyTarget, reason: str) -> TargetReport:
+    """What is left to say of a target that does not take the model."""
+    name = "cortex-m" if isinstance(target, CpuTarget) else Vela.name
+    result = Result(name, Skipped("compatibility", reason), Skipped("performance", reason))
+    return TargetReport(summarize_target(target), (result,), Advised((), (), (), ()), reason)
 
 
 def _fixed(mended: "Mended", file: str | Path) -> Fixed:

@@ -56,7 +56,8 @@ def compare(
         ReportError: a report cannot be read.
         TargetError: no such target, none for a model, or none that both sides have.
         TransformError: a model cannot be quantized, or the calibration data do not fit it.
-        BackendError: the compiler refused a model, crashed, or took too long; or no such estimator.
+        BackendError: the compiler refused a model, crashed, or took too long, on every target; what it refuses on one
+            of several is among `refused_targets`. Or no such estimator.
         MliaError: a limit that is none.
     """
     if max_regression_percent is not None and not 0 <= max_regression_percent < math.inf:
@@ -144,6 +145,15 @@ def _difference(
     before: tuple[Side, Report], after: tuple[Side, Report], asked: Sequence[AnyTarget], limit: float | None
 ) -> Difference:
     left, right = (_entries(report, asked) for _, report in (before, after))
+    refused = tuple(
+        Skipped(name, f"{side.given}: {entry.refusal}")
+        for side, entries in ((before[0], left), (after[0], right))
+        for name, entry in entries.items()
+        if entry.refusal
+    )
+    names = {each.what for each in refused}
+    if refused and left.keys() & right.keys() <= names:
+        raise TargetError(f"nothing to compare: {'; '.join(f'{each.what}, {each.reason}' for each in refused)}")
     if not left.keys() & right.keys():
         raise TargetError(f"nothing to compare: before is {', '.join(left)}, and after is {', '.join(right)}")
     sides = before[0], after[0]
@@ -151,11 +161,11 @@ def _difference(
     targets = tuple(
         compare_target(matched, (before[1], entry), (after[1], right[name]))
         for name, entry in left.items()
-        if name in right
+        if name in right and name not in names
     )
     missing = (
-        *(Skipped(name, f"{after[0].given} says nothing of it") for name in left if name not in right),
-        *(Skipped(name, f"{before[0].given} says nothing of it") for name in right if name not in left),
+        *(Skipped(name, f"{after[0].given} says nothing of it") for name in left if name not in {*right, *names}),
+        *(Skipped(name, f"{before[0].given} says nothing of it") for name in right if name not in {*left, *names}),
     )
     return Difference(
         schema_version=SCHEMA_VERSION,
@@ -164,8 +174,9 @@ def _difference(
         after=after[0],
         targets=targets,
         missing_targets=missing,
-        budgets=budgets(limit, targets, missing) if limit is not None else (),
+        budgets=budgets(limit, targets, (*missing, *refused)) if limit is not None else (),
         notes=_notes(*sides),
+        refused_targets=refused,
     )
 
 

@@ -31,7 +31,7 @@ def convert(
         model: path of a model in any format that mlia reads, or a Graph that was read before.
         quantize: make an integer model, with int8 weights per channel.
         activations: "int8" or "int16", for inputs and outputs too.
-        calibration: .npz or folder of .npy with samples; without it, seeded noise is used.
+        calibration: .npz, .npy, or folder of .npy with samples; without it, seeded noise is used.
         per_tensor_fc: one scale for all weights of a fully connected operator.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
         progress: is told what is being done, in a few words.

@@ -1,7 +1,7 @@
 """verify() and simulate(): a model as the NPU will compute it, in our simulator."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
+from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
 from mlia.backends.vela import is_compiled
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
@@ -25,6 +26,7 @@ from mlia.verification import Danger, TensorCheck, Verification
 if TYPE_CHECKING:
     from mlia.backends.comparison import Compared
     from mlia.backends.written import Link
+    from mlia.transforms.noise import Noise
 
 SAMPLES = 3
 MOST_ELEMENTS = 1 << 28
@@ -64,7 +66,7 @@ def verify(
     Args:
         model: path of a model, or a Graph; a model that Vela has compiled is executed as it is.
         target: an Ethos-U; not needed for a compiled model, and then what it was compiled for is compared with it.
-        inputs: .npz or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
+        inputs: .npz, .npy, or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
         samples: how many of noise.
         seed: of the noise.
         input_shapes: sizes of inputs by name, where the model leaves them open.
@@ -112,7 +114,7 @@ def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Ve
     )
 
 
-def _executed(prepared: Prepared, samples: Sequence[Sequence[Any]]) -> "Compared | None":
+def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared | None":
     """Run the samples in a child; the comparison with the model that was compiled, where it is known."""
     from mlia.backends.comparison import compare, outputs_of
     from mlia.backends.kernels import Choice, surviving
@@ -230,12 +232,16 @@ def prepare(
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
     if graph.provenance.format.startswith("TOSA"):
         raise TransformError("LiteRT cannot run a TOSA model, so there is nothing to compare with")
+    refuse_unaddressable(graph, place)
     if graph.computes_in_float:
         from mlia.transforms.prepare import QuantizeOptions, quantized
 
         graph = quantized(graph, QuantizeOptions(), progress)[0]
     if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
-        graph = _with_fixed_shapes(graph)
+        from mlia.transforms.shapes import with_input_shapes
+
+        # With 1 for what is left open, as the compiler takes it; LiteRT takes the sizes that are in the file.
+        graph = with_input_shapes(graph, {})
     progress(f"compiling {name} for {place.name}")
     content = _without_plan(graph)
     compilation = compile_model(content, place, timeout_s)
@@ -254,16 +260,6 @@ def _without_plan(graph: Graph) -> bytes | memoryview:
     return write_tflite(replace(graph, metadata={key: each for key, each in graph.metadata.items() if key != PLAN}))
 
 
-def _with_fixed_shapes(graph: Graph) -> Graph:
-    """The model with 1 for sizes that it leaves open, as the compiler takes them; LiteRT takes those in the file."""
-    from mlia.transforms.shapes import with_input_shapes
-
-    try:
-        return with_input_shapes(graph, {})
-    except TransformError as error:
-        raise TransformError(f"{error}; give the sizes that the model leaves open by --input-shape") from None
-
-
 def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     """For each operation of the streams its operator of the main subgraph.
 
@@ -272,18 +268,18 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     """
     from mlia.backends.written import Link
 
-    sources = {row["id"]: row["ext_key"] for row in compilation.rows("source")}
-    steps = {row["id"]: sources.get(row["source_id"], "") for row in compilation.rows("perf")}
+    sources = {key: row["ext_key"] for key, row in compilation.by_key("source").items()}
+    steps = {key: sources.get(row["source_id"], "") for key, row in compilation.by_key("perf").items()}
     joined: dict[str, list[str]] = defaultdict(list)
-    for row in compilation.rows("group"):
-        joined[row["group_id"]].append(steps.get(row["id"], ""))
-    streams = {row["id"]: number for number, row in enumerate(compilation.rows("cmdstream"))}
+    for key, row in compilation.by_key("group").items():
+        joined[row["group_id"]].append(steps.get(key, ""))
+    streams = {key: number for number, key in enumerate(compilation.keys("cmdstream"))}
     found: list[tuple[int, int, int, str]] = []
-    for row in compilation.rows("queue"):
+    for offset, row in zip(compilation.keys("queue"), compilation.rows("queue"), strict=True):
         operators = [steps.get(row["scheduled_id"], ""), *joined[row["scheduled_id"]]]
         owner = max((int(each) for each in operators if each), default=None)
         if owner is not None:
-            found.append((streams[row["cmdstream_id"]], int(row["offset"]), owner, row["optimised_id"]))
+            found.append((streams[row["cmdstream_id"]], int(offset), owner, row["optimised_id"]))
     found.sort(key=lambda each: each[:2])
     last = {owner: step for _, _, owner, step in found}
     return tuple(
@@ -292,21 +288,19 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     )
 
 
-def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> tuple[list[list[Any]], str]:
+def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> "tuple[list[list[Any]] | Noise, str]":
     if inputs is not None:
         from mlia.transforms.calibration import load_samples
 
         loaded = load_samples(Path(inputs), graph)
         return loaded, f"{len(loaded)} of {Path(inputs).name}"
-    from mlia.transforms.noise import describe, edge_and_random_samples, index_sizes
+    from mlia.transforms.noise import Noise, describe, index_sizes
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     for tensor in tensors:
         if tensor.elements > MOST_ELEMENTS:
             raise TransformError(f"the input '{tensor.name}' has {tensor.elements:,} elements, too many to execute")
-    return list(
-        edge_and_random_samples(tensors, seed, samples, index_sizes(graph))
-    ), f"{describe(samples)}, seed {seed}"
+    return Noise(tensors, seed, samples, index_sizes(graph)), f"{describe(samples)}, seed {seed}"
 
 
 def _segments(compiled: Graph, main_only: bool = False) -> int:

@@ -43,8 +43,8 @@ def optimize(
         target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
         recipe: what to do, or the path of a TOML file that says it; None searches for one.
         limits: what a recipe that is searched must keep.
-        calibration: .npz or folder of .npy with samples; a fifth of them is held out and judges the result. Without
-            it, seeded noise is used.
+        calibration: .npz, .npy, or folder of .npy with samples; a fifth of them is held out and judges the result.
+            Without it, seeded noise is used.
         evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
             reported, and in a search it is what `max_loss` limits. It is called by one thread at a time.
         input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.

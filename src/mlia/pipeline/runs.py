@@ -9,6 +9,7 @@ from statistics import median
 from msgspec import Struct
 
 from mlia.errors import MeasurementError
+from mlia.input import LOG_BYTES, read_file
 
 CYCLES, TIMES, LOG = ("cycles", "npu_cycles"), ("ms", "latency_ms"), "log"
 COLUMNS = "model, and one of cycles, ms or log"
@@ -155,8 +156,7 @@ def _beside(name: str, table: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+        return read_file(path, LOG_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise MeasurementError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:

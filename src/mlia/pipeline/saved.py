@@ -8,6 +8,7 @@ from msgspec import Struct
 from mlia.accuracy import Accuracy, Refinement
 from mlia.difference import Difference
 from mlia.errors import ModelError, ReportError
+from mlia.input import REPORT_BYTES, read_file
 from mlia.report import SCHEMA_VERSION, Optimization, Report
 from mlia.verification import Verification
 
@@ -30,7 +31,7 @@ def load_saved(path: str) -> Struct:
         ReportError: it cannot be read, is no report, or is one of another version.
     """
     try:
-        return _decoded(path, Path(path).read_bytes())
+        return _decoded(path, read_file(path, REPORT_BYTES))
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}") from None
 
@@ -87,15 +88,17 @@ def read_report(path: str | Path) -> Report | None:
     """
     path = Path(path)
     try:
-        if path.is_dir() or path.is_char_device() or path.is_block_device():
+        if path.is_fifo():
+            content = read_file(path, REPORT_BYTES)
+            if not content[:64].lstrip().startswith(b"{"):  # what was read is gone
+                raise ModelError(f"cannot read the model {path}: only a report can come out of a pipe here")
+            return _checked(path, _decoded(path, content))
+        if path.exists() and not path.is_file():
             return None  # a SavedModel, or for the reader of models to refuse
         with path.open("rb") as file:
-            start = file.read(64)
-            if not start.lstrip().startswith(b"{"):
-                if path.is_fifo():  # what was read is gone
-                    raise ModelError(f"cannot read the model {path}: only a report can come out of a pipe here")
+            if not file.read(64).lstrip().startswith(b"{"):
                 return None
-            content = start + file.read()
+        content = read_file(path, REPORT_BYTES)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     return _checked(path, _decoded(path, content))

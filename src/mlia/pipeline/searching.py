@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.errors import BackendError, TransformError
+from mlia.interrupts import Stoppable
 from mlia.pipeline.limits import Limits, Verdicts, checked_limits
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.pipeline.task import Candidate, Task, trial_of
@@ -89,13 +90,8 @@ class _Search:
     def run(self) -> Found:
         """Search, and choose."""
         try:
-            if self._task.original.calibration.is_synthetic:
-                self._notes.append(CAREFUL)
-                self._try(SAFE)
-            else:
-                for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
-                    self._try(recipes())
-                self._refine()
+            with Stoppable():
+                self._try_recipes()
         except KeyboardInterrupt:
             self._tried = dict(self._tried)  # threads may still add to the old one
             self._notes.append("interrupted: this is the best of what was tried until then")
@@ -106,6 +102,15 @@ class _Search:
         self._notes += [f"could not try {brief(recipe)}: {reason}" for recipe, reason in self._failed.items()]
         trials = tuple(self._trial(each, each is chosen) for each in (self._plain, *self._tried.values()))
         return Found(self._plain, chosen, trials, missed, tuple(self._notes))
+
+    def _try_recipes(self) -> None:
+        if self._task.original.calibration.is_synthetic:
+            self._notes.append(CAREFUL)
+            self._try(SAFE)
+        else:
+            for recipes in (self._single_steps, self._combinations, self._by_operator, self._combinations):
+                self._try(recipes())
+            self._refine()
 
     def _single_steps(self) -> list[Recipe]:
         """Each transform alone."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
 from mlia.graph.load import load_model
+from mlia.graph.sound import check_sound
 from mlia.report import Conversion, MemorySummary, ModelSummary, OperatorSummary, TargetSummary, TensorSummary
 from mlia.targets.target import AnyTarget, CpuTarget, Memory
 
@@ -19,7 +20,14 @@ def name_of(model: str | Path | Graph) -> str:
 
 
 def load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
-    """The model with its inputs fixed: other formats are converted for them, TFLite is changed."""
+    """The model with its inputs fixed: other formats are converted for them, TFLite is changed.
+
+    Raises:
+        ModelError: the model cannot be read, or contradicts itself.
+        TransformError: it does not work with these inputs.
+    """
+    if isinstance(model, Graph):
+        check_sound(model)  # a file has been looked at when it was read
     graph = model if isinstance(model, Graph) else load_model(Path(model), input_shapes)
     if not input_shapes or graph.provenance != Provenance():
         return graph

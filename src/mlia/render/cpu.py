@@ -28,6 +28,7 @@ from mlia.results import (
 )
 
 SLOWEST_SHOWN = 12
+ALIKE = 1.25  # times; what differs by less is about as fast, where it may be the other way round
 _KERNELS = (
     Column("#"),
     Column("operator", align_right=False),
@@ -143,12 +144,20 @@ def _uplift(system: SystemTime, host: str) -> str:
     assert system.speedup_low is not None
     assert system.speedup_high is not None
     alone = f"{_time(system.cpu_alone)} on the {host} alone ({system.stack})"
-    if system.speedup_low > 1:
-        band = f"{system.speedup_low:.1f}..{system.speedup_high:.1f}"
-        return f"{alone}; the NPU makes it {system.speedup:.1f} times faster ({band})"
-    if system.speedup_high < 1:
-        return f"{alone}: faster than with the NPU, by {1 / system.speedup:.1f} times"
-    return f"{alone}: with and without the NPU are about as fast, as far as the estimate can tell"
+    return f"{alone}; {speedup_text(system.speedup, system.speedup_low, system.speedup_high)}"
+
+
+def speedup_text(speedup: float, low: float, high: float) -> str:
+    """What the NPU brings: by what factor, the band of that, and whether it is sure which way is faster."""
+    if speedup < 1:
+        factor, word, band = 1 / speedup, "slower", f"({1 / high:.1f}..{1 / low:.1f})"
+    else:
+        factor, word, band = speedup, "faster", f"({low:.1f}..{high:.1f})"
+    if low > 1 or high < 1:
+        return f"the NPU makes it {factor:.1f} times {word} {band}"
+    if factor < ALIKE:
+        return f"the NPU makes it about as fast {band}"
+    return f"the NPU probably makes it {factor:.1f} times {word}, but the estimates are too wide to be sure {band}"
 
 
 def show_host_operators(page: Page, performance: Performance, host: str, all_operators: bool) -> None:

@@ -39,7 +39,8 @@ def render_csv(report: Report) -> str:
 
     `cycles_percent` is of the cycles of the processor that runs the operator: `total_cycles` and `npu_cycles` are of
     the NPU's clock, `cpu_cycles` of the Cortex-M's. Control characters in names are shown as "?", and a text that a
-    spreadsheet would take for a formula begins with an apostrophe.
+    spreadsheet would take for a formula begins with an apostrophe. A target that could not be checked has one row,
+    whose note says why.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
@@ -52,6 +53,9 @@ def render_csv(report: Report) -> str:
 
 
 def _rows(entry: TargetReport, result: Result, graph: tuple[OperatorSummary, ...]) -> Iterator[Row]:
+    if entry.refusal:
+        yield {"target": entry.target.name, "note": f"not checked: {entry.refusal}"}
+        return
     placed, costs, cpu_costs = _by_operator(result)
     codes = codes_by_operator(entry.advised)
     parts = (result.compatibility, result.performance)

@@ -70,6 +70,8 @@ def render_difference(found: Difference, width: int, color: bool, all_operators:
         page.paragraph(note, "note", LABEL)
     for missing in found.missing_targets:
         page.paragraph(f"{missing.what}: {missing.reason}", "left out", LABEL)
+    for refused in found.refused_targets:
+        page.paragraph(f"{refused.what}: {refused.reason}", "refused", LABEL)
     _show_budgets(page, found)
     for entry in found.targets:
         _show_target(page, entry, all_operators)

@@ -37,6 +37,7 @@ def render_difference_markdown(found: Difference) -> str:
     lines.append(f"- operators: {matches_text(found.targets[0].operators)}")
     lines += [f"- {words(note)}" for note in found.notes]
     lines += [f"- left out: {code(missing.what)}, {words(missing.reason)}" for missing in found.missing_targets]
+    lines += [f"- refused: {code(refused.what)}, {words(refused.reason)}" for refused in found.refused_targets]
     lines += _budgets(found)
     for entry in found.targets:
         lines += _target(entry)

@@ -41,7 +41,8 @@ class Grouped(Struct, frozen=True):
 class Headline(Struct, frozen=True):
     """The figures of one target, as text without units.
 
-    `unknown` says why there is no time, `no_data_for` for what nobody knows whether the band holds; both may be empty.
+    `unknown` says why there is no time, `refusal` why there is nothing at all, `no_data_for` for what nobody knows
+    whether the band holds; each may be empty.
     """
 
     target: str
@@ -55,6 +56,7 @@ class Headline(Struct, frozen=True):
     sources: tuple[str, ...]
     unknown: str
     no_data_for: str = ""
+    refusal: str = ""
 
 
 def grouped_advice(report: Report) -> list[Grouped]:
@@ -135,7 +137,9 @@ def headline(entry: TargetReport, result: Result) -> Headline:
     npu = percent(placed.npu_percent) if isinstance(placed, Compatibility) else NOTHING
     name = entry.target.name
     if isinstance(found, Skipped):
-        return Headline(name, NOTHING, "", NOTHING, "", npu, NOTHING, NOTHING, (), found.reason)
+        unknown = "" if entry.refusal else found.reason
+        figures = NOTHING, "", NOTHING, "", npu, NOTHING, NOTHING
+        return Headline(name, *figures, (), unknown, refusal=entry.refusal)
     if isinstance(found, CpuPerformance):
         return _cpu_headline(name, found)
     system = found.system if isinstance(found.system, SystemTime) else None
@@ -160,6 +164,8 @@ def headline(entry: TargetReport, result: Result) -> Headline:
 
 def headline_text(figures: Headline) -> str:
     """The same as one sentence."""
+    if figures.refusal:
+        return f"{figures.target}: not checked: {figures.refusal}"
     if figures.unknown:
         return f"{figures.target}: the time is not known: {figures.unknown}"
     band = f" ({figures.band_ms})" if figures.band_ms else ""
@@ -177,8 +183,10 @@ def helpful_advice(advice: Sequence[Advice], blamed: Sequence[Blamed]) -> list[A
     return about or [each for each in advice if (each.saved_ms or 0) > 0][:3]
 
 
-def skipped_reasons(result: Result) -> list[str]:
-    """What was not done, with the reason; not what nobody asked for."""
+def skipped_reasons(entry: TargetReport, result: Result) -> list[str]:
+    """What was not done, with the reason; not what nobody asked for, nor each part of what was refused as a whole."""
+    if entry.refusal:
+        return []
     parts = (result.compatibility, result.performance)
     found = [f"{each.what}: {each.reason}" for each in parts if isinstance(each, Skipped) and each.reason != NOT_ASKED]
     return list(dict.fromkeys(found))

@@ -21,16 +21,22 @@ _COMMANDS = {Severity.WARNING: "warning", Severity.NOTE: "notice"}
 def render_github(report: Report, file: str = "") -> str:
     """One `::error`, `::warning` or `::notice` command per finding, each on a line of its own.
 
-    Errors are limits that are missed, warnings and notices are advice by its severity and what the report notes.
-    The most useful stands first, because GitHub shows ten of each kind for a step. `file` is the path of the model in
-    the repository, without which an annotation has only the model's name. Empty when there is nothing to say.
+    Errors are targets that could not be checked and limits that are missed; warnings and notices are advice by its
+    severity and what the report notes. The most useful stands first, because GitHub shows ten of each kind for a step.
+    `file` is the path of the model in the repository, without which an annotation has only the model's name. Empty when
+    there is nothing to say.
     """
     path = file or report.model.name
-    lines = [_missed(budget, path) for budget in report.budgets if not budget.is_kept]
+    lines = [
+        _command("error", path, f"mlia: {entry.target.name}", f"not checked: {entry.refusal}")
+        for entry in report.targets
+        if entry.refusal
+    ]
+    lines += [_missed(budget, path) for budget in report.budgets if not budget.is_kept]
     lines += [_advised(group, path) for group in grouped_advice(report)]
     for entry in report.targets:
         for result in entry.results:
-            for reason in skipped_reasons(result):
+            for reason in skipped_reasons(entry, result):
                 lines.append(_command("notice", path, f"mlia: {entry.target.name}", reason))
     lines += [_command("notice", path, "mlia", note) for note in report.notes]
     return "".join(f"{line}\n" for line in lines)

@@ -2,7 +2,7 @@
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ from mlia.render.difference_parts import (
     verdict_text,
 )
 from mlia.render.optimization import fidelity_rows, figure_rows
-from mlia.render.text import kibibytes, milliseconds, plural, source_text
+from mlia.render.text import kibibytes, milliseconds, plural, printable, source_text
 from mlia.render.web.changes import changes_of
 from mlia.render.web.drawing import draw
 from mlia.render.web.pictures import trade_off_of
@@ -106,12 +106,19 @@ def _data(views: list[TargetView]) -> str:
     """What the script needs to know of each target's operators, as JSON that may stand inside of a page."""
     operators = [
         {
-            each.key: (each.unit, each.kind, each.number, each.name, each.time, each.share, each.details)
+            each.key: _shown((each.unit, each.kind, each.number, each.name, each.time, each.share, each.details))
             for each in view.operators
         }
         for view in views
     ]
     return msgspec.json.encode(operators).decode().replace("<", "\\u003c")
+
+
+def _shown(value: Any) -> Any:
+    """Without control characters, which names in a model may have: a browser obeys those that turn text around."""
+    if isinstance(value, str):
+        return "\n".join(map(printable, value.split("\n")))
+    return tuple(map(_shown, value)) if isinstance(value, tuple) else value
 
 
 @cache
@@ -125,5 +132,6 @@ def _template(name: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else _shown(value),
     )
     return environment.get_template(name)

@@ -29,7 +29,7 @@ def render_junit(report: Report) -> str:
     - each limit is a test case. A miss is a failure that names figure, value, limit and the operators to blame, with
       the advice about them; a figure that is not known is an error with the reason.
     - each target has a test case "estimate" with the headline figures, skipped where there are none, so that a suite
-      is never empty, which some servers take for a failure.
+      is never empty, which some servers take for a failure. It is an error where the target could not be checked.
     - each warning is a test case that passes, with the advice in its system-out. Notes are in the suite's system-out.
 
     `time` is 0: it would be that of the test, not of the model. There is no time stamp, so that the same report gives
@@ -79,9 +79,12 @@ def _add_suite(root: Element, report: Report, entry: TargetReport, number: int) 
 
 
 def _add_estimate(suite: Element, report: Report, entry: TargetReport, names: set[str]) -> None:
-    """The headline figures; skipped when no result has any."""
+    """The headline figures; skipped when no result has any, an error when the model could not be checked."""
     case = _case(suite, report, entry, "estimate", names)
     figures = [headline(entry, result) for result in entry.results]
+    if entry.refusal:
+        SubElement(case, "error", type="refused", message=printable(entry.refusal))
+        return
     reasons = dict.fromkeys(each.unknown for each in figures if each.unknown)
     if reasons or not figures:
         text = printable("; ".join(reasons) or "no backend was asked")

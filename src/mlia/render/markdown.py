@@ -104,6 +104,7 @@ def _figures(report: Report) -> list[str]:
     ]
     headings = ("target", "latency, ms", "cycles", "operators on the NPU, %", "SRAM, KiB", "flash, KiB")
     lines += _table(headings, "lrrrrr", rows)
+    lines += [f"**{prose(each.target)} is not checked**: {prose(each.refusal)}\n" for each in figures if each.refusal]
     lines += [
         f"The time on {prose(each.target)} is not known: {prose(each.unknown)}\n" for each in figures if each.unknown
     ]

@@ -39,7 +39,7 @@ _USE = [
     {"value": 10, "bgColor": _RED}, {"value": 25, "bgColor": _ORANGE}, {"value": 50, "bgColor": _YELLOW},
     {"value": 100, "bgColor": _GREEN},
 ]  # fmt: skip
-_PLACES = {"NPU": _GREEN, "CPU": _YELLOW, "folded": _GRAY, "removed": _DARK, "cannot run": _RED}
+_PLACES = {"NPU": _GREEN, "CPU": _YELLOW, "folded": _GRAY, "removed": _DARK, "not called": _DARK, "cannot run": _RED}
 _BOUNDS = {
     "macs": _GREEN, "output unit": "#80cbc4", "commands": "#ce93d8", "latency": "#b39ddb", "sram": "#90caf9",
     "dram": _ORANGE, "flash": _RED,
@@ -65,12 +65,13 @@ class Overlay(Struct, frozen=True):
 
 
 def render_model_explorer(report: Report, overlay: str = "latency", target: str = "") -> str:
-    """One overlay of one target as node data; of the first target where none is named.
+    """One overlay of one target as node data; of the first target that was checked where none is named.
 
     Overlays are latency (NPU and Cortex-M in ms), cycles, share (of the cycles of the processor, in percent),
     placement, mac_utilization (percent) and bound_by. A model of several subgraphs gives one entry for each.
     """
-    entry = next((each for each in report.targets if each.target.name == target or not target), None)
+    usable = [each for each in report.targets if not each.refusal] or report.targets
+    entry = next((each for each in usable if each.target.name == target or not target), None)
     chosen = next((each for each in OVERLAYS if each.name == overlay), None)
     if chosen is None:
         raise ValueError(f"no overlay is called {overlay!r}; there are {', '.join(each.name for each in OVERLAYS)}")
@@ -80,10 +81,11 @@ def render_model_explorer(report: Report, overlay: str = "latency", target: str 
 
 
 def model_explorer_overlays(report: Report) -> dict[str, str]:
-    """Every overlay of every target, by "<target>.<overlay>": each is a file of its own, to be opened together."""
+    """Every overlay of every checked target, by "<target>.<overlay>": files of their own, to be opened together."""
     return {
         f"{entry.target.name}.{overlay.name}": _render(report, entry, overlay)
         for entry in report.targets
+        if not entry.refusal
         for overlay in OVERLAYS
     }
 

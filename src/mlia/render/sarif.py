@@ -47,9 +47,10 @@ def render_sarif(report: Report, file: str = "") -> str:
     results = [_missed(budget, order, uri) for budget in missed]
     results += [_advised(group, order, uri, names) for group in groups]
     driver = {"name": "mlia", "semanticVersion": report.mlia_version, "version": report.mlia_version, "rules": rules}
+    is_successful = not any(entry.refusal for entry in report.targets)
     run = {
         "tool": {"driver": driver},
-        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notifications(report)}],
+        "invocations": [{"executionSuccessful": is_successful, "toolExecutionNotifications": _notifications(report)}],
         "artifacts": [_artifact(report, uri)],
         "results": results,
         "columnKind": "utf16CodeUnits",
@@ -156,12 +157,18 @@ def _logical(operator: OperatorId, kind: str, name: str) -> Json:
 
 
 def _notifications(report: Report) -> list[Json]:
-    """What the report says of itself: headline figures, what was skipped, and notes."""
-    texts = [headline_text(headline(entry, result)) for entry in report.targets for result in entry.results]
-    for entry in report.targets:
-        for result in entry.results:
-            texts += [f"{entry.target.name}: {reason}" for reason in skipped_reasons(result)]
-    return [{"level": "note", "message": {"text": _message(text)}} for text in dict.fromkeys([*texts, *report.notes])]
+    """What the report says of itself: headline figures, what was skipped, and notes. Errors are what was refused."""
+    said = [(entry, headline_text(headline(entry, result))) for entry in report.targets for result in entry.results]
+    levels = {text: "error" if entry.refusal else "note" for entry, text in said}
+    further = [
+        f"{entry.target.name}: {reason}"
+        for entry in report.targets
+        for result in entry.results
+        for reason in skipped_reasons(entry, result)
+    ]
+    for text in (*further, *report.notes):
+        levels.setdefault(text, "note")
+    return [{"level": level, "message": {"text": _message(text)}} for text, level in levels.items()]
 
 
 def _message(text: str) -> str:

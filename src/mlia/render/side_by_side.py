@@ -32,6 +32,9 @@ def show_side_by_side(page: Page, report: Report) -> None:
     page.heading("Side by side")
     page.table(COLUMNS, [_row(entry, result) for entry in report.targets for result in entry.results])
     for entry in report.targets:
+        if entry.refusal:
+            page.gap()
+            page.paragraph(f"{entry.target.name} is not checked: {entry.refusal}")
         for result in entry.results:
             for compiled in result.compiled:
                 show_compiled(page, compiled, entry)

@@ -30,6 +30,7 @@ from mlia.results import (
     Compiled,
     CpuCompatibility,
     CpuPerformance,
+    MemoryUse,
     OperatorCost,
     OperatorId,
     Performance,
@@ -115,6 +116,9 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
             f" {target.system_config}, {target.memory_mode}{_choices(target)}, host {target.host} at"
             f" {target.host_clock_mhz:g} MHz"
         )
+    if entry.refusal:
+        page.paragraph(f"Not checked: {entry.refusal}")
+        return
     codes = codes_by_operator(entry.advised)
     for result in entry.results:
         for compiled in result.compiled:
@@ -168,8 +172,12 @@ def _show_compatibility(page: Page, found: Compatibility, codes: Mapping[Operato
 def _placement_sentence(found: Compatibility) -> str:
     needed = found.npu_operators + found.cpu_operators
     everything = plural(needed, "operator")
-    removed = len(found.operators) - needed
+    removed, uncalled = (
+        sum(each.processor == unit for each in found.operators) for unit in (Unit.REMOVED, Unit.NOT_CALLED)
+    )
     rest = f" {plural(removed, 'operator')} more compute what nothing reads, and are removed." if removed else ""
+    if uncalled:
+        rest += f" {plural(uncalled, 'operator')} more are in subgraphs that nothing calls, and are not analyzed."
     if not found.npu_operators:
         return f"None of {everything} runs on the NPU.{rest}"
     macs = f" and {percent(found.npu_mac_percent)} % of the MACs" if found.npu_mac_percent is not None else ""
@@ -225,7 +233,7 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
         used = (("SRAM", memory.sram_bytes), ("DRAM", memory.dram_bytes), ("flash", memory.flash_bytes))
         compressed = f"{kibibytes(memory.compressed_weights_bytes)} KiB compressed"
         lines += [
-            ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size)),
+            ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size) + _copied(memory)),
             ("arena", f"{kibibytes(memory.arena_bytes)} KiB at its peak, in {_memory_text(memory.arena_memory)}"),
             ("weights", f"{kibibytes(memory.weights_bytes)} KiB -> {compressed}"),
         ]
@@ -241,6 +249,13 @@ def _calibrated(found: Performance) -> list[tuple[str, str]]:
     if found.calibration is None:
         return []
     return [*calibration_lines(found.calibration), ("Vela alone", f"{count(found.vela_total_cycles)} cycles")]
+
+
+def _copied(memory: MemoryUse) -> str:
+    """What flash only stores is read elsewhere."""
+    if memory.constants_memory == "flash" or not memory.constants_bytes:
+        return ""
+    return f", copied to {_memory_text(memory.constants_memory)} at the start"
 
 
 def _memory_text(name: str) -> str:
@@ -307,6 +322,8 @@ def _bound_text(cost: OperatorCost) -> str:
     """What bounds it; for an operator without cycles of its own, why it has none: "on CPU", folded, joined."""
     if cost.bound_by:
         return cost.bound_by.value
+    if cost.processor == Unit.NOT_CALLED:
+        return str(Unit.NOT_CALLED)
     return "on CPU" if cost.processor == Unit.CPU else re.split("[: ]", cost.note)[0]
 
 

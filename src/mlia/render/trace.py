@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mlia.render.text import NOTHING, Column, Page, count
+from mlia.render.text import NOTHING, Column, Page, count, printable
 from mlia.simulator.counts import LOOK_UP, Counts, counts, kind_of, total
 from mlia.simulator.listing import listing
 from mlia.simulator.operation import Compute, Operation, Transfer
@@ -20,7 +20,7 @@ def render_listing(streams: Sequence[Stream], operators: Mapping[tuple[int, int]
             found = operators.get((number, operation.offset))
             return f"operator {found}" if found else ""
 
-        lines += [f"command stream {stream.number}", *listing(stream.program, origin), ""]
+        lines += [f"command stream {stream.number}", *map(printable, listing(stream.program, origin)), ""]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Target profiles: a built-in name or the path of a TOML file -> Target."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -8,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.targets.coefficients import Coefficients, check_coefficients
 from mlia.targets.target import (
     AXI_PORT_BYTES,
@@ -111,6 +113,12 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     coefficients: Coefficients | None = None
 
 
+# Vela's words for what a placement of constants, arena and cache means.
+MODES = {
+    ("axi0", "axi0", "axi0"): "Sram_Only",
+    ("axi1", "axi0", "axi0"): "Shared_Sram",
+    ("axi1", "axi1", "axi0"): "Dedicated_Sram",
+}
 VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "off_chip_flash": "OffChipFlash"}
 
 
@@ -142,11 +150,13 @@ def load_target(name: str) -> AnyTarget:
             check_npu(Npu(family, int(number), clock_mhz=1))
         raise TargetError(f"no target '{name}'{_did_you_mean(name)}; `mlia target list` shows them all")
     try:
-        profile = msgspec.toml.decode(_read(path), type=Profile)
+        profile = msgspec.toml.decode(read_file(path, TEXT_BYTES).decode(), type=Profile)
     except OSError as error:
         raise TargetError(f"cannot read the target profile {path}: {error.strerror}") from None
     except RecursionError:
         raise TargetError(f"the target profile {path} is not valid: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise TargetError(f"the target profile {path} is not valid: it is not text in UTF-8") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise TargetError(f"the target profile {path} is not valid: {str(error).rstrip('.')}") from None
     try:
@@ -167,11 +177,6 @@ def load_targets(target: str | AnyTarget | Sequence[str | AnyTarget]) -> list[An
     if not asked:
         raise TargetError("no target is given; name at least one")
     return [load_target(entry) if isinstance(entry, str) else entry for entry in asked]
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _did_you_mean(name: str) -> str:
@@ -202,7 +207,7 @@ def _target(profile: Profile, path: str) -> AnyTarget:
     if profile.vela:
         system_config, memory_mode, config, source = _named(npu, profile.vela, path)
     else:
-        system_config, memory_mode = _written_out(npu, profile)
+        system_config, memory_mode = _written_out(npu, profile, name)
         config, source = write_vela_ini(system_config, memory_mode), f"written out in {os.path.basename(path)}"
     if profile.coefficients:
         check_coefficients(profile.coefficients, npu.family)
@@ -264,8 +269,8 @@ def _legal_pairs(npu: Npu, ini: VelaIni) -> list[str]:
     return pairs
 
 
-def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
-    """The memories as the profile itself gives them."""
+def _written_out(npu: Npu, profile: Profile, name: str) -> tuple[SystemConfig, MemoryMode]:
+    """The memories that the profile itself gives, called by its name; the mode has Vela's word for that placement."""
     placement = profile.placement
     if placement is None or not 1 <= len(profile.memory) <= 2:
         raise TargetError("give [vela], or [placement] and one or two [memory.*]: sram and perhaps a second one")
@@ -280,14 +285,16 @@ def _written_out(npu: Npu, profile: Profile) -> tuple[SystemConfig, MemoryMode]:
             )
         return ports[kind]
 
-    system_config = SystemConfig("written_out", npu.clock_mhz, by_port["axi0"], by_port.get("axi1", by_port["axi0"]))
-    memory_mode = MemoryMode(
-        "written_out",
-        port("constants", placement.constants),
-        port("arena", placement.arena),
-        port("cache", placement.cache),
-        placement.cache_limit_bytes,
+    system_config = SystemConfig(
+        re.sub(r"[^\w.-]", "_", name, flags=re.ASCII),  # it is the name of a section in Vela's file
+        npu.clock_mhz,
+        by_port["axi0"],
+        by_port.get("axi1", by_port["axi0"]),
     )
+    constants, arena = port("constants", placement.constants), port("arena", placement.arena)
+    cache = port("cache", placement.cache)
+    mode = MODES.get((constants, arena, cache), "own_placement")
+    memory_mode = MemoryMode(mode, constants, arena, cache, placement.cache_limit_bytes)
     if reason := why_impossible(npu, system_config, memory_mode):
         writable = [kind for kind in ports if VELA_KIND[kind] not in FLASH]
         raise TargetError(f"{reason}; memories of this profile that can be written: {', '.join(writable) or 'none'}")

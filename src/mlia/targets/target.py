@@ -14,6 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from mlia.errors import BackendUnavailable, TargetError
+from mlia.input import TEXT_BYTES, read_file
 from mlia.targets.coefficients import Coefficients
 
 # MACs per cycle each family is built with: Arm Ethos-U55, -U65 and -U85 technical reference manuals.
@@ -355,8 +356,8 @@ def read_vela_ini(path: str) -> VelaIni:
         TargetError: it cannot be read or is not in that format.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return parse_vela_ini(file.read(), os.path.basename(path))
+        text = read_file(path, TEXT_BYTES).decode()
+        return parse_vela_ini(text.replace("\r\n", "\n"), os.path.basename(path))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise TargetError(f"cannot read {path}: {reason}") from None

@@ -18,7 +18,7 @@ from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.recipe import Quantize, Recipe
 from mlia.results import Change, Fidelity, Skipped
-from mlia.transforms.calibration import Array, Calibration
+from mlia.transforms.calibration import Array, Calibration, affordable
 from mlia.transforms.child import call, call_with_progress, call_without_limit
 from mlia.transforms.codes.aims import aims_of
 from mlia.transforms.codes.compress import Aim, compress
@@ -32,6 +32,7 @@ from mlia.transforms.quantize import quantize
 from mlia.transforms.transform import Transformed
 
 Progress = Callable[[str], None]
+MOST_OUTPUT_BYTES = 256 << 20  # of what the original computes for the samples held out, which is kept
 
 
 class Original(Struct, frozen=True):
@@ -61,13 +62,17 @@ class Original(Struct, frozen=True):
 
 
 def measured(graph: Graph, calibration: Calibration) -> Original:
-    """The user's model with what it computes.
+    """The user's model with what it computes. Where its outputs are large, fewer samples are held out, for memory.
 
     Raises:
         TransformError: LiteRT cannot run it.
     """
     given_bytes = len(graph.content)
     graph = with_float_weights(graph)[0] if graph.computes_in_float else graph
+    output_bytes = sum(8 * graph.main.tensors[index].elements for index in graph.main.outputs)
+    held_out = affordable(calibration.held_out, output_bytes, MOST_OUTPUT_BYTES)
+    labels = None if calibration.labels is None else calibration.labels[: len(held_out[0])]
+    calibration = replace(calibration, held_out=held_out, labels=labels)
     return Original(graph, given_bytes, calibration, call(outputs, bytes(graph.content), calibration.held_out))
 
 

@@ -1,7 +1,6 @@
 """Calibration data: the user's samples, or seeded synthetic ones that are marked as such."""
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,22 +8,23 @@ from msgspec import Struct
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Tensor
+from mlia.transforms.sample_files import read_arrays
 
 Array: TypeAlias = Any  # numpy.ndarray, without importing numpy where nothing is computed
 SYNTHETIC_SAMPLES = 64
 SEED = 0
-MAXIMUM_BYTES = 4 << 30
 HELD_OUT_SHARE = 0.2
 _LARGEST_LABEL = 2**31 - 1
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 LABELS = ("labels", "label", "y")
+_PIECE = 1 << 24  # numbers that are looked at together
 
 
 class Calibration(Struct, frozen=True):
     """Samples for the inputs of one model, some to calibrate with and others held out to judge by.
 
-    Arrays are stacked: (samples, *shape of the input), one per input in the model's order. `labels` are the
-    classes of the held-out samples, or None.
+    Samples are stacked, (samples, *shape of the input), one stack per input in the model's order: an array, or Drawn
+    (synthetic.py). `labels` are the classes of the held-out samples, or None.
     """
 
     description: str
@@ -41,38 +41,18 @@ class Calibration(Struct, frozen=True):
 def synthetic_calibration(graph: Graph, samples: int = SYNTHETIC_SAMPLES, seed: int = SEED) -> Calibration:
     """Seeded standard normal noise for float inputs, and small integers for integer ones.
 
-    A quantized input gets noise in real numbers that fills the range which its makers measured.
+    A quantized input gets noise in real numbers that fills the range which its makers measured. Samples are drawn
+    when they are read, and there are fewer of them where one is huge.
+
+    Raises:
+        TransformError: an input is no number, or so large that not one sample is computed.
     """
-    import numpy
-
-    random = numpy.random.default_rng(seed)
-
-    def draw(tensor: Tensor) -> Array:
-        shape = (samples, *tensor.shape)
-        if tensor.quantization is not None:
-            low, high = _range(tensor)
-            noise = random.normal((low + high) / 2, (high - low) / 6, shape)
-            return numpy.clip(noise, low, high).astype(numpy.float32)
-        if tensor.dtype.startswith("float"):
-            return random.normal(0, 1, shape).astype(numpy.float32)
-        if tensor.dtype == "bool":
-            return random.integers(0, 2, shape).astype(bool)
-        return random.integers(0, 8, shape).astype(tensor.dtype)
+    from mlia.transforms.synthetic import draw, how_many
 
     inputs = _inputs(graph)
-    calibrating = tuple(draw(tensor) for tensor in inputs)
-    held_out = tuple(draw(tensor) for tensor in inputs)
-    return Calibration(f"synthetic ({samples} seeded samples)", True, calibrating, held_out)
-
-
-def _range(tensor: Tensor) -> tuple[float, float]:
-    """The least and largest number that a quantized tensor can hold."""
-    import numpy
-
-    assert tensor.quantization is not None
-    limits = numpy.iinfo(tensor.dtype)
-    zero_point, scale = (*tensor.quantization.zero_point, 0)[0], tensor.quantization.scale[0]
-    return (limits.min - zero_point) * scale, (limits.max - zero_point) * scale
+    count, why = how_many(inputs, samples)
+    calibrating, held_out = draw(inputs, count, seed)
+    return Calibration(f"synthetic ({count} seeded samples{why})", True, calibrating, held_out)
 
 
 def load_calibration(path: Path, graph: Graph) -> Calibration:
@@ -90,14 +70,15 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     """
     import numpy
 
-    arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
+    arrays = read_arrays(path)
     inputs = _inputs(graph)
     taken = {*unique_names(inputs, "input")}
-    labels = next((arrays.pop(name) for name in LABELS if name in {*arrays} - taken and len(arrays) > 1), None)
-    if labels is not None:
-        labels = _classes(labels, graph, path)
+    labels = None
+    if name := next((name for name in LABELS if name in {*arrays} - taken and len(arrays) > 1), ""):
+        labels = _classes(arrays[name], graph, path)
+        arrays = arrays.without(name)
     stacked = [
-        _shaped(tensor, array, path).astype("float32" if tensor.quantization else tensor.dtype)
+        _real(tensor, _shaped(tensor, array, path), path)
         for tensor, array in zip(inputs, _arrays_for(graph, arrays, path), strict=True)
     ]
     counts = {len(array) for array in stacked} | ({len(labels)} if labels is not None else set())
@@ -125,7 +106,7 @@ def load_samples(path: Path, graph: Graph) -> list[list[Array]]:
     Raises:
         TransformError: unreadable data, or data that does not fit the model's inputs.
     """
-    return fit_samples(_read_folder(path) if path.is_dir() else _read_npz(path), graph, path)
+    return fit_samples(read_arrays(path), graph, path)
 
 
 def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[list[Array]]:
@@ -146,45 +127,14 @@ def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[l
     return [[array[number] for array in stacked] for number in range(counts.pop())]
 
 
+def affordable(stacks: Sequence[Array], bytes_of_one: int, most_bytes: int) -> tuple[Array, ...]:
+    """The first samples, as many as go with what is kept in memory for each of them; at least one."""
+    count = max(1, most_bytes // max(1, bytes_of_one))
+    return tuple(stacks) if not stacks or len(stacks[0]) <= count else tuple(stack[:count] for stack in stacks)
+
+
 def _inputs(graph: Graph) -> list[Tensor]:
     return [graph.main.tensors[index] for index in graph.main.inputs]
-
-
-def _read_npz(path: Path) -> dict[str, Array]:
-    import numpy
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAXIMUM_BYTES:
-            raise TransformError(f"{path} holds {size:,} bytes of data; at most {MAXIMUM_BYTES:,} are read")
-        with numpy.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise TransformError(f"cannot read the samples {path}: {_reason(error)}") from None
-    if not arrays:
-        raise TransformError(f"{path} holds no arrays")
-    return arrays
-
-
-def _read_folder(path: Path) -> dict[str, Array]:
-    import numpy
-
-    files = sorted(path.glob("*.npy"))
-    if not files:
-        raise TransformError(f"the folder {path} holds no .npy files")
-    if sum(file.stat().st_size for file in files) > MAXIMUM_BYTES:
-        raise TransformError(f"{path} holds more than the {MAXIMUM_BYTES:,} bytes that are read")
-    samples = []
-    for file in files:
-        try:
-            samples.append(numpy.load(file, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise TransformError(f"cannot read the calibration sample {file}: {_reason(error)}") from None
-        if samples[-1].shape != samples[0].shape:
-            shapes = f"{list(samples[0].shape)} and {list(samples[-1].shape)}"
-            raise TransformError(f"the calibration samples in {path} differ in shape: {shapes}")
-    return {"samples": numpy.stack(samples)}
 
 
 def unique_names(tensors: Sequence[Tensor], what: str) -> list[str]:
@@ -198,28 +148,27 @@ def unique_names(tensors: Sequence[Tensor], what: str) -> list[str]:
     return names
 
 
-def _arrays_for(graph: Graph, arrays: Mapping[str, Array], path: Path) -> list[Array]:
-    """An array for each input, by its name; the only one for the only input."""
+def _arrays_for(graph: Graph, arrays: Mapping[str, Array], path: Path) -> Iterator[Array]:
+    """An array for each input, by its name; the only one for the only input. One after the other, for memory."""
     import numpy
 
     names = unique_names(_inputs(graph), "input")
     if len(names) == 1 and len(arrays) == 1:
-        return [numpy.asarray(next(iter(arrays.values())))]
+        names = [*arrays]
     for name in names:
         if name not in arrays:
             raise TransformError(f"{path} has no array for the input '{name}'; it has {', '.join(arrays)}")
-    return [numpy.asarray(arrays[name]) for name in names]
+    for name in names:
+        yield numpy.asarray(arrays[name])
 
 
 def _shaped(tensor: Tensor, array: Array, path: Path) -> Array:
     """The array as (samples, *shape of the input); channels-first samples of a channels-last input are turned."""
-    import numpy
-
     if not array.ndim:
         raise TransformError(f"{path}: the data for '{tensor.name}' are a single number, not samples")
     if array.dtype.kind not in "fiub":
         raise TransformError(f"{path}: the data for '{tensor.name}' are {array.dtype}, not numbers")
-    if not numpy.isfinite(array).all():
+    if not _is_finite(array):
         raise TransformError(f"{path}: the data for '{tensor.name}' hold values that are not finite")
     without_batch = tensor.shape[1:]
     sizes = [size for size in array.shape[1:] if size != 1]
@@ -234,6 +183,37 @@ def _shaped(tensor: Tensor, array: Array, path: Path) -> Array:
             f" and the model takes {list(tensor.shape)}"
         )
     return array.reshape(len(array), *tensor.shape)
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether all numbers are; looked at in pieces, because each look makes a truth value for every number."""
+    import numpy
+
+    rows = max(1, _PIECE // max(1, array[:1].size))
+    return all(numpy.isfinite(array[start : start + rows]).all() for start in range(0, len(array), rows))
+
+
+def _real(tensor: Tensor, array: Array, path: Path) -> Array:
+    """The array in real numbers, as models are calibrated with: float32 for quantized inputs, else the input's type.
+
+    Raises:
+        TransformError: what the type does not hold.
+    """
+    import numpy
+
+    dtype = "float32" if tensor.quantization else tensor.dtype
+    whose = f"for '{tensor.name}', which is {dtype}"
+    if dtype in INTEGERS:
+        low, high = int(numpy.iinfo(dtype).min), int(numpy.iinfo(dtype).max)
+        if array.size and not low <= array.min() <= array.max() <= high:
+            raise TransformError(f"{path}: numbers from {array.min():g} to {array.max():g} {whose}")
+    elif dtype != "bool" and not dtype.startswith("float"):
+        raise TransformError(f"{path}: there are data {whose}, and only numbers can be given")
+    with numpy.errstate(over="ignore"):
+        values = array.astype(dtype, copy=False)
+    if array.dtype.kind == "f" and not _is_finite(values):
+        raise TransformError(f"{path}: numbers {whose}, too large for it")
+    return values
 
 
 def _stored(tensor: Tensor, array: Array, path: Path) -> Array:
@@ -303,8 +283,3 @@ def _in_range(labels: Array, graph: Graph, path: Path) -> Array:
             " counted from 0"
         )
     return labels.astype("int64")
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__).splitlines()[0]

@@ -9,14 +9,15 @@ import atexit
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from subprocess import PIPE
 from typing import Any, ParamSpec, TypeVar
 
-from mlia.errors import CrashError, MliaError, TransformError
+from mlia.errors import CrashError, MliaError, TransformError, shortage
+from mlia.lifeline import Dependent
 
 TIMEOUT_S = 600.0
 _Arguments = ParamSpec("_Arguments")
@@ -34,8 +35,7 @@ class Child:
         # Several children share the cores: numpy's threads would wait for each other, ten times as long as they work.
         # Errors go into a file: nobody reads it while the child works, and a full pipe would stop it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
+        self._process = Dependent(command, stdin=PIPE, stdout=PIPE, stderr=self._errors, env=environment)
 
     def kill(self) -> None:
         """Stop the child; who asked it last cleans up."""
@@ -43,8 +43,7 @@ class Child:
 
     def end(self) -> None:
         """Kill the child, if it still runs, and leave nothing of it."""
-        self._process.kill()
-        self._process.communicate()
+        self._process.end()
         self._errors.close()
 
     def ask(self, request: tuple[Any, ...], timeout_s: float | None, progress: Callable[[str], None] | None) -> Any:
@@ -169,7 +168,6 @@ def _take() -> Child:
 
 def _serve() -> None:
     """The child: answer requests until there are none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     # Before the first request comes, so that it does not wait for this.
@@ -196,6 +194,8 @@ def _serve() -> None:
             tell(_REFUSED, error)
         except LinAlgError:  # no weights that were trained are like that, but damaged ones are
             tell(_REFUSED, TransformError("the model's numbers are too far apart to compute with"))
+        except (OSError, MemoryError) as error:
+            tell(_REFUSED, TransformError(f"cannot go on: {shortage(error)}"))
         except Exception:  # whatever it is, the parent shows it
             import traceback
 

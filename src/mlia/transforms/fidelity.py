@@ -50,39 +50,64 @@ class Difference:
         return TensorFidelity(name, relative, sqnr, top1)
 
 
+class Closeness:
+    """Sums over samples of all outputs of two models; with labels, the accuracy of the first output of each as well.
+
+    Args:
+        names: of the outputs.
+        labels: the class of each sample, in the order in which they will be added; or None.
+    """
+
+    def __init__(self, names: Sequence[str], labels: Array | None) -> None:
+        self._names, self._labels = tuple(names), labels
+        self._differences = [Difference() for _ in names]
+        self._samples = 0
+        self._right: tuple[list[bool], list[bool]] = [], []
+
+    def add(self, expected: Sequence[Array], found: Sequence[Array]) -> None:
+        """What both models computed for one sample: an array per output.
+
+        Raises:
+            ValueError: the shapes of an output differ.
+            TransformError: there are labels that the first output has no value for.
+        """
+        for difference, theirs, ours in zip(self._differences, expected, found, strict=True):
+            difference.add(theirs, ours)
+        for right, outputs in zip(self._right, (expected[0], found[0]), strict=True):
+            right += self._is_right(outputs)
+        self._samples += 1
+
+    def fidelity(self, is_synthetic: bool, tensors: tuple[TensorFidelity, ...] = ()) -> Fidelity:
+        """The figures of all samples that were added."""
+        float_accuracy, quantized_accuracy = (sum(right) / len(right) if right else None for right in self._right)
+        return Fidelity(
+            samples=self._samples,
+            is_synthetic=is_synthetic,
+            outputs=tuple(each.figures(name) for each, name in zip(self._differences, self._names, strict=True)),
+            tensors=tensors,
+            float_accuracy=float_accuracy,
+            quantized_accuracy=quantized_accuracy,
+        )
+
+    def _is_right(self, output: Array) -> tuple[bool, ...]:
+        """Whether the largest value is at the sample's label; nothing where a sample has not one answer."""
+        if self._labels is None or output.ndim < 1 or output.shape[-1] < 2 or output.size != output.shape[-1]:
+            return ()
+        classes, highest = output.shape[-1], self._labels.max()
+        if highest >= classes:
+            raise TransformError(f"the labels go up to {highest}, but the first output has {classes} classes")
+        return (bool(output.reshape(-1).argmax() == self._labels[self._samples]),)
+
+
 def fidelity(
-    names: Sequence[str],
-    expected: Sequence[Array],
-    found: Sequence[Array],
-    calibration: Calibration,
-    tensors: tuple[TensorFidelity, ...] = (),
+    names: Sequence[str], expected: Sequence[Array], found: Sequence[Array], calibration: Calibration
 ) -> Fidelity:
-    """The closeness of outputs, each (held-out samples, *shape); with labels, the accuracy of the first as well.
+    """The closeness of outputs, each (held-out samples, *shape).
 
     Raises:
         TransformError: there are labels that the first output has no value for.
     """
-    differences = [Difference() for _ in names]
-    for difference, theirs, ours in zip(differences, expected, found, strict=True):
-        for pair in zip(theirs, ours, strict=True):
-            difference.add(*pair)
-    return Fidelity(
-        samples=len(expected[0]),
-        is_synthetic=calibration.is_synthetic,
-        outputs=tuple(difference.figures(name) for difference, name in zip(differences, names, strict=True)),
-        tensors=tensors,
-        float_accuracy=_accuracy(expected[0], calibration),
-        quantized_accuracy=_accuracy(found[0], calibration),
-    )
-
-
-def _accuracy(outputs: Array, calibration: Calibration) -> float | None:
-    """The share of held-out samples whose largest output is at the label; None where a sample has not one answer."""
-    labels = calibration.labels
-    if labels is None or outputs.ndim < 2 or outputs.shape[-1] < 2 or outputs[0].size != outputs.shape[-1]:
-        return None
-    if labels.max() >= outputs.shape[-1]:
-        raise TransformError(
-            f"the labels go up to {labels.max()}, but the first output has {outputs.shape[-1]} classes"
-        )
-    return float((outputs.reshape(len(outputs), -1).argmax(axis=1) == labels).mean())
+    closeness = Closeness(names, calibration.labels)
+    for theirs, ours in zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True):
+        closeness.add(theirs, ours)
+    return closeness.fidelity(calibration.is_synthetic)

@@ -1,6 +1,7 @@
 """A TFLite model run by LiteRT, in real numbers. For child processes only: LiteRT can abort on some models."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -10,9 +11,27 @@ from mlia.graph.tflite import read_tflite
 from mlia.transforms.calibration import Array
 
 
-class Model:
-    """A TFLite model in the interpreter, fed and read in real numbers, whatever it stores."""
+@contextmanager
+def telling_refusals(what: str = "LiteRT cannot run the model") -> Iterator[None]:
+    """Whatever LiteRT raises, as our own error; every call of its interpreter stands in one of these.
 
+    Raises:
+        TransformError: `what`, and the first line of LiteRT's reason.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise TransformError(f"{what}: {first_line(error)}") from None
+
+
+class Model:
+    """A TFLite model in the interpreter, fed and read in real numbers, whatever it stores.
+
+    Raises:
+        TransformError: LiteRT refuses the model, or a sample, when it is made, run or read.
+    """
+
+    @telling_refusals()
     def __init__(self, content: bytes) -> None:
         self._interpreter = _interpreter(content)
         self._interpreter.allocate_tensors()
@@ -33,6 +52,7 @@ class Model:
                     found[str(self._details[int(index)]["name"])] = int(index)
         return found
 
+    @telling_refusals()
     def run(self, sample: Sequence[Array]) -> None:
         """Run one sample: an array per input, of that input's shape."""
         for detail, values in zip(self._inputs, sample, strict=True):
@@ -43,6 +63,7 @@ class Model:
         """What the last run computed for one output."""
         return self.real(self._outputs[position]["index"])
 
+    @telling_refusals()
     def real(self, index: int) -> Array:
         """What the last run computed for any tensor, by its index."""
         values = self._interpreter.get_tensor(index)
@@ -63,9 +84,10 @@ class ReferenceModel:
     `is_optimized`, LiteRT's default kernels compute it.
 
     Raises:
-        RuntimeError, ValueError: LiteRT cannot take the model.
+        TransformError: LiteRT refuses the model, or a sample, when it is made, run or read.
     """
 
+    @telling_refusals()
     def __init__(self, content: bytes, keeps_all: bool = False, is_optimized: bool = False) -> None:
         is_reference = not (is_optimized or _sums_codes(content))
         self._interpreter = _interpreter(content, keeps_all, is_reference)
@@ -77,6 +99,7 @@ class ReferenceModel:
         """Variables, other than resources, hold again what they held at first."""
         self._interpreter.reset_all_variables()
 
+    @telling_refusals()
     def run(self, sample: Sequence[Array]) -> list[Array]:
         """The outputs for one sample: an array per input, of the input's shape and type."""
         for detail, values in zip(self.inputs, sample, strict=True):
@@ -84,6 +107,7 @@ class ReferenceModel:
         self._interpreter.invoke()
         return [self.tensor(detail["index"]) for detail in self.outputs]
 
+    @telling_refusals()
     def tensor(self, index: int) -> Array:
         """What the last run computed for a tensor."""
         return numpy.array(self._interpreter.get_tensor(index))
@@ -92,7 +116,7 @@ class ReferenceModel:
 def _sums_codes(content: bytes) -> bool:
     """Whether there is a quantized SUM in any subgraph."""
     return any(
-        operator.kind == "SUM" and subgraph.tensors[operator.inputs[0]].quantization is not None
+        operator.kind == "SUM" and operator.inputs and subgraph.tensors[operator.inputs[0]].quantization is not None
         for subgraph in read_tflite(content).subgraphs
         for operator in subgraph.operators
     )
@@ -109,16 +133,13 @@ def outputs(content: bytes, stacks: Sequence[Array]) -> tuple[Array, ...]:
     Raises:
         TransformError: LiteRT cannot run the model.
     """
-    try:
-        model = Model(content)
-        positions = range(len(model.output_names()))
-        found: list[list[Array]] = [[] for _ in positions]
-        for sample in samples_of(stacks):
-            model.run(sample)
-            for position in positions:
-                found[position].append(model.output(position))
-    except (RuntimeError, ValueError) as error:
-        raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+    model = Model(content)
+    positions = range(len(model.output_names()))
+    found: list[list[Array]] = [[] for _ in positions]
+    for sample in samples_of(stacks):
+        model.run(sample)
+        for position in positions:
+            found[position].append(model.output(position))
     return tuple(numpy.stack(arrays) for arrays in found)
 
 
@@ -126,23 +147,24 @@ def infer_shapes(content: bytes, input_shapes: Sequence[Sequence[int]]) -> dict[
     """The shape of every tensor for these shapes of the inputs.
 
     Raises:
-        TransformError: the model does not work with them.
+        TransformError: LiteRT refuses the model, or it does not work with them.
     """
-    interpreter = _interpreter(content)
-    try:
+    with telling_refusals():
+        interpreter = _interpreter(content)
+    sizes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in input_shapes)
+    what = f"the model does not work with inputs of {sizes} (--input-shape sets those that it leaves open)"
+    with telling_refusals(what):
         for detail, shape in zip(interpreter.get_input_details(), input_shapes, strict=True):
             interpreter.resize_tensor_input(detail["index"], shape, strict=True)
         interpreter.allocate_tensors()
         interpreter.invoke()  # some shapes are only known then
-    except (RuntimeError, ValueError) as error:
-        raise TransformError(f"the model does not work with that input shape: {first_line(error)}") from None
     return {detail["index"]: tuple(detail["shape"].tolist()) for detail in interpreter.get_tensor_details()}
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
+    """The first line of what an error says, without a full stop, or its kind."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _interpreter(content: bytes, keeps_all: bool = True, is_reference: bool = False) -> Any:

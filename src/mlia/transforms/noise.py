@@ -1,7 +1,9 @@
 """Inputs that show whether two ways to compute a model agree: seeded noise over all codes, and their edges."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import zip_longest
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -10,8 +12,9 @@ from mlia.graph.graph import Graph, Tensor
 from mlia.transforms.calibration import Array
 
 RANDOM_SAMPLES = 3
-_CARRYING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST")  # indexes that pass through stay indexes
 EDGES = ("lowest", "highest", "zero point", "alternating")
+_CARRYING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST")  # indexes that pass through stay indexes
+_PIECE = 1 << 20  # numbers that are drawn at a time
 
 
 def describe(random_samples: int = RANDOM_SAMPLES) -> str:
@@ -19,10 +22,8 @@ def describe(random_samples: int = RANDOM_SAMPLES) -> str:
     return f"{random_samples} random inputs and {len(EDGES)} at the edges ({', '.join(EDGES)})"
 
 
-def edge_and_random_samples(
-    inputs: Sequence[Tensor], seed: int, random_samples: int = RANDOM_SAMPLES, sizes: Sequence[int | None] = ()
-) -> Iterator[list[Array]]:
-    """Samples in the codes that the inputs store, an array of its shape for each.
+class Noise(Sized, Iterable[list[Array]]):
+    """Samples in the codes that the inputs store, an array of its shape for each, made when they are asked for.
 
     First seeded noise over the whole range of each type, then one sample for each of EDGES. Float inputs get normal
     noise, and edges at -8 and 8; integers of more than 16 bits are indexes and the like, and stay 0 or 1. `sizes` are
@@ -31,14 +32,30 @@ def edge_and_random_samples(
     Raises:
         TransformError: an input is no number.
     """
-    if odd := [tensor for tensor in inputs if _kind(tensor.dtype) not in "fiub"]:
-        raise TransformError(f"no inputs can be made up for '{odd[0].name}', which is {odd[0].dtype}")
-    random = numpy.random.default_rng(seed)
-    given = list(zip(inputs, (*sizes, *(None,) * (len(inputs) - len(sizes))), strict=True))
-    for _ in range(random_samples):
-        yield [_random(random, tensor, size) for tensor, size in given]
-    for edge in EDGES:
-        yield [_edge(edge, tensor, size) for tensor, size in given]
+
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        seed: int,
+        random_samples: int = RANDOM_SAMPLES,
+        sizes: Sequence[int | None] = (),
+    ) -> None:
+        if odd := [tensor for tensor in inputs if _kind(tensor.dtype) not in "fiub"]:
+            raise TransformError(f"no inputs can be made up for '{odd[0].name}', which is {odd[0].dtype}")
+        self._inputs = [
+            _Input(each.shape, each.dtype, _zero_point(each), size) for each, size in zip_longest(inputs, sizes)
+        ]
+        self._seed, self._random_samples = seed, random_samples
+
+    def __len__(self) -> int:
+        return self._random_samples + len(EDGES)
+
+    def __iter__(self) -> Iterator[list[Array]]:
+        random = numpy.random.default_rng(self._seed)
+        for _ in range(self._random_samples):
+            yield [_random(random, each) for each in self._inputs]
+        for edge in EDGES:
+            yield [_edge(edge, each) for each in self._inputs]
 
 
 def index_sizes(graph: Graph) -> list[int | None]:
@@ -61,6 +78,19 @@ def index_sizes(graph: Graph) -> list[int | None]:
     return [found.get(index) for index in main.inputs]
 
 
+class _Input(NamedTuple):
+    """What is known of an input; unlike a Tensor it can travel to a child process."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    zero_point: int
+    size: int | None  # of what it is an index into
+
+
+def _zero_point(tensor: Tensor) -> int:
+    return (*tensor.quantization.zero_point, 0)[0] if tensor.quantization else 0
+
+
 def _kind(dtype: str) -> str:
     """numpy's letter for a type; nothing for those that numpy does not have."""
     try:
@@ -69,23 +99,29 @@ def _kind(dtype: str) -> str:
         return "-"
 
 
-def _random(random: numpy.random.Generator, tensor: Tensor, size: int | None) -> Array:
-    dtype = numpy.dtype(tensor.dtype)
-    if dtype.kind == "f":
-        return random.normal(0, 1, tensor.shape).astype(dtype)
-    low, high = _range(dtype, size)
-    return random.integers(low, high, tensor.shape, endpoint=True).astype(dtype)
+def _random(random: numpy.random.Generator, each: _Input) -> Array:
+    """Drawn in pieces, because numbers are made in eight bytes before they become those of the type."""
+    dtype = numpy.dtype(each.dtype)
+    low, high = (0, 0) if dtype.kind == "f" else _range(dtype, each.size)
+    numbers = numpy.empty(prod(each.shape), dtype)
+    for start in range(0, numbers.size, _PIECE):
+        piece = numbers[start : start + _PIECE]
+        is_float = dtype.kind == "f"
+        piece[...] = (
+            random.normal(0, 1, piece.size) if is_float else random.integers(low, high, piece.size, endpoint=True)
+        )
+    return numbers.reshape(each.shape)
 
 
-def _edge(edge: str, tensor: Tensor, size: int | None) -> Array:
-    dtype = numpy.dtype(tensor.dtype)
-    low, high = (-8.0, 8.0) if dtype.kind == "f" else _range(dtype, size)
-    zero_points = tensor.quantization.zero_point if tensor.quantization else ()
+def _edge(edge: str, each: _Input) -> Array:
+    dtype = numpy.dtype(each.dtype)
+    low, high = (-8.0, 8.0) if dtype.kind == "f" else _range(dtype, each.size)
     if edge == "alternating":
-        flat = numpy.arange(tensor.elements) % 2
-        return numpy.where(flat.reshape(tensor.shape) == 1, high, low).astype(dtype)
-    value = {"lowest": low, "highest": high, "zero point": (*zero_points, 0)[0]}[edge]
-    return numpy.full(tensor.shape, value, dtype)
+        numbers = numpy.full(prod(each.shape), low, dtype)
+        numbers[1::2] = high
+        return numbers.reshape(each.shape)
+    value = {"lowest": low, "highest": high, "zero point": each.zero_point}[edge]
+    return numpy.full(each.shape, value, dtype)
 
 
 def _range(dtype: numpy.dtype[Any], size: int | None) -> tuple[int, int]:

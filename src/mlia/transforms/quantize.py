@@ -10,7 +10,6 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Fidelity
 from mlia.transforms.calibration import Calibration
 from mlia.transforms.child import call
-from mlia.transforms.fidelity import fidelity
 from mlia.transforms.float_weights import with_float_weights
 from mlia.transforms.quantizers import Request, quantize_content
 
@@ -46,8 +45,8 @@ def quantize(
     floating = _with_signature(floating)
     signature = floating.signatures[0]
     request = Request(activations, per_tensor_fc, SIGNATURE, tuple(signature.inputs))
-    answer = call(quantize_content, write_tflite(floating), calibration.calibrating, calibration.held_out, request)
-    if not answer.content:
+    answer = call(quantize_content, write_tflite(floating), calibration, request)
+    if answer.fidelity is None:
         reasons = "; ".join(answer.failures)
         raise TransformError(f"no quantizer takes the model ({reasons}); mlia check --no-quantize analyzes it as it is")
     made = replace(read_tflite(answer.content), provenance=graph.provenance)
@@ -56,7 +55,7 @@ def quantize(
     return Quantized(
         graph=tidy,
         quantizer=answer.quantizer,
-        fidelity=fidelity(answer.names, answer.expected, answer.found, calibration, answer.tensors),
+        fidelity=answer.fidelity,
         changes=(*changes, *_added_operators(floating, tidy)),
     )
 

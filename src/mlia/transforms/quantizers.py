@@ -1,13 +1,14 @@
 """The quantizers that are there, tried one after the other. For child processes only: they can abort on some models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy
 from msgspec import Struct
 
-from mlia.results import TensorFidelity
-from mlia.transforms.calibration import Array
-from mlia.transforms.fidelity import Difference
+from mlia.errors import TransformError
+from mlia.results import Fidelity
+from mlia.transforms.calibration import Array, Calibration
+from mlia.transforms.fidelity import Closeness, Difference
 from mlia.transforms.interpreter import Model, first_line, samples_of
 
 # What quantizers append to the name of a tensor that they changed.
@@ -24,18 +25,15 @@ class Request(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """The integer model, what both models computed for the held-out samples, and how close each tensor is.
+    """The integer model, and how close it is to the float model on the held-out samples.
 
-    `content` is empty when no quantizer took the model; `failures` says why.
+    `content` is empty, and `fidelity` None, when no quantizer took the model; `failures` says why.
     """
 
     failures: tuple[str, ...]
     content: bytes = b""
     quantizer: str = ""
-    names: tuple[str, ...] = ()
-    expected: tuple[Array, ...] = ()
-    found: tuple[Array, ...] = ()
-    tensors: tuple[TensorFidelity, ...] = ()
+    fidelity: Fidelity | None = None
 
 
 def import_litert() -> None:
@@ -46,25 +44,23 @@ def import_litert() -> None:
     assert interpreter
 
 
-def quantize_content(
-    content: bytes, calibrating: Sequence[Array], held_out: Sequence[Array], request: Request
-) -> Answer:
+def quantize_content(content: bytes, calibration: Calibration, request: Request) -> Answer:
     """Try one quantizer after the other, until the result is close to the float model."""
     quantizers: list[tuple[str, Callable[[bytes, Sequence[Array], Request], bytes]]]
     quantizers = [("LiteRT's quantizer", _quantize_with_litert), ("litert-quantizer", _quantize_with_package)]
     failures: list[str] = []
     for name, quantize in quantizers:
         try:
-            quantized = quantize(content, calibrating, request)
-            answer = _compare(content, quantized, held_out, name)
+            quantized = quantize(content, calibration.calibrating, request)
+            closeness = _compare(content, quantized, calibration)
         except ModuleNotFoundError:
-            failures.append(f"{name}: not installed (pip install 'mlia[quant]')")
+            failures.append(f"{name}: not installed (pip install litert-quantizer==0.11.0)")
             continue
-        except (RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+        except (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
             failures.append(f"{name}: {first_line(error)}")
             continue
-        if _is_close(answer):
-            return answer
+        if all(output.relative_error < 1 for output in closeness.outputs):  # smaller than what it is an error of
+            return Answer((), quantized, name, closeness)
         failures.append(f"{name}: its result has nothing in common with the float model")
     return Answer(tuple(failures))
 
@@ -97,37 +93,38 @@ def _quantize_with_package(content: bytes, samples: Sequence[Array], request: Re
     quantizer_ = quantizer.Quantizer(content, recipes[request.activations]())
     # Its default is a moving average of the extremes, which clips; the extremes themselves are what is wanted.
     observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    dataset = [dict(zip(request.inputs, sample, strict=True)) for sample in samples_of(samples)]  # it is read twice
-    observer.calibrate({request.signature: dataset}, quantizer_._recipe_manager)
+    observer.calibrate({request.signature: _Dataset(request.inputs, samples)}, quantizer_._recipe_manager)
     result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
-def _compare(original: bytes, quantized: bytes, samples: Sequence[Array], quantizer: str) -> Answer:
-    """Both models on the same samples: their outputs, and every tensor that both have by name."""
+class _Dataset:
+    """Samples as dictionaries by the inputs' names. It may be read more than once, and holds none of them."""
+
+    def __init__(self, names: Sequence[str], stacks: Sequence[Array]) -> None:
+        self._names, self._stacks = names, stacks
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        for sample in samples_of(self._stacks):
+            yield dict(zip(self._names, sample, strict=True))
+
+
+def _compare(original: bytes, quantized: bytes, calibration: Calibration) -> Fidelity:
+    """Both models on the same held-out samples: their outputs, and every tensor that both have by name."""
     theirs, ours = Model(original), Model(quantized)
     names = theirs.output_names()
     pairs = _common_tensors(theirs, ours)
     tensors = {name: Difference() for name in pairs}
-    expected: list[list[Array]] = [[] for _ in names]
-    found: list[list[Array]] = [[] for _ in names]
-    for sample in samples_of(samples):
+    outputs = Closeness(names, calibration.labels)
+    for sample in samples_of(calibration.held_out):
         theirs.run(sample)
         ours.run(sample)
-        for position in range(len(names)):
-            expected[position].append(theirs.output(position))
-            found[position].append(ours.output(position))
+        expected, found = ([model.output(position) for position in range(len(names))] for model in (theirs, ours))
+        outputs.add(expected, found)
         for name, (left, right) in pairs.items():
             tensors[name].add(theirs.real(left), ours.real(right))
-    return Answer(
-        failures=(),
-        content=quantized,
-        quantizer=quantizer,
-        names=tuple(names),
-        expected=tuple(numpy.stack(arrays) for arrays in expected),
-        found=tuple(numpy.stack(arrays) for arrays in found),
-        tensors=tuple(difference.figures(name) for name, difference in tensors.items()),
-    )
+    figures = tuple(difference.figures(name) for name, difference in tensors.items())
+    return outputs.fidelity(calibration.is_synthetic, figures)
 
 
 def _common_tensors(theirs: Model, ours: Model) -> dict[str, tuple[int, int]]:
@@ -140,13 +137,3 @@ def plain_name(name: str) -> str:
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return name
-
-
-def _is_close(answer: Answer) -> bool:
-    """Whether the result deserves belief: its error must be smaller than what it is an error of."""
-    for name, expected, found in zip(answer.names, answer.expected, answer.found, strict=True):
-        difference = Difference()
-        difference.add(expected, found)
-        if difference.figures(name).relative_error >= 1:
-            return False
-    return True

@@ -128,7 +128,7 @@ def test_damaged(tmp_path: Path) -> None:
         path.write_bytes(whole[:end])
         assert "damaged" in refusal(path)
     path.write_bytes(whole.replace(b"aten", b"axen", 1))
-    assert "damaged .pt2 archive: Bad CRC-32" in refusal(path)
+    assert "damaged zip archive: Bad CRC-32" in refusal(path)
     for program in (b"{", b"[]", b"\xff", b"[" * 200_000, b"{}"):
         assert "damaged" in refusal(archive(path, program))
     assert "cannot be read" in refusal(tmp_path / "none.pt2")
@@ -140,7 +140,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
         with file.open("net/models/model.json", "w", force_zip64=True) as entry:
             for _ in range(300):
                 entry.write(bytes(1 << 20))
-    assert "larger than 256 MiB" in refusal(path)
+    assert "would unpack from" in refusal(path)
 
 
 @needs_converter

@@ -86,22 +86,29 @@ def pad(dtype: str) -> bytes:
     return one("MIRROR_PAD", "MirrorPadOptions", shape=(1, 10, 10, 8), constants=(paddings,), mode="REFLECT")()
 
 
-def streaming() -> bytes:
+def streaming(dtype: str = "int8") -> bytes:
     """A model that adds its input to a variable, between two convolutions."""
     net = Net()
     plain = Quantization((0.05,), (0,))
+    kept = plain if dtype == "int8" else None
     handle = net.tensor(Tensor("handle", (), "resource"))
-    before = net.tensor(Tensor("read", SHAPE, "int8", plain))
+    read = net.tensor(Tensor("read", SHAPE, dtype, kept))
+    before = read if kept else net.tensor(Tensor("quantized", SHAPE, "int8", plain))
     x = net.start()
     options = {"container": "", "shared_name": "memory"}
     net.put(Operator(0, "CALL_ONCE", (), (), {"init_subgraph_index": 1}, "CallOnceOptions"))
     net.put(Operator(0, "VAR_HANDLE", (), (handle,), options, "VarHandleOptions"))
-    net.put(Operator(0, "READ_VARIABLE", (handle,), (before,), {}, "ReadVariableOptions"))
+    net.put(Operator(0, "READ_VARIABLE", (handle,), (read,), {}, "ReadVariableOptions"))
+    if not kept:
+        net.put(Operator(0, "QUANTIZE", (read,), (before,), {}, "QuantizeOptions"))
     added = net.operator("ADD", [x, before], SHAPE, "sum", options_table="AddOptions",
                          options={"fused_activation_function": "NONE"})  # fmt: skip
-    net.put(Operator(0, "ASSIGN_VARIABLE", (handle, added), (), {}, "AssignVariableOptions"))
+    next_one = added if kept else net.tensor(Tensor("next", SHAPE, dtype))
+    if not kept:
+        net.put(Operator(0, "DEQUANTIZE", (added,), (next_one,), {}, "DequantizeOptions"))
+    net.put(Operator(0, "ASSIGN_VARIABLE", (handle, next_one), (), {}, "AssignVariableOptions"))
     graph = net.graph([net.end(added)])
-    zeros = Tensor("zeros", SHAPE, "int8", plain, memoryview(bytes(512)))
+    zeros = Tensor("zeros", SHAPE, dtype, kept, memoryview(bytes(512 if kept else 2048)))
     first = Subgraph(
         1, "first", (Tensor("handle", (), "resource"), zeros),
         (
@@ -161,6 +168,7 @@ EXAMPLES: tuple[Example, ...] = (
     fires("CMP019", "a variable on Ethos-U65", streaming, True, U65),
     quiet("CMP019", "no variables", int8_model),
     quiet("CMP019", "a variable on Ethos-U85", streaming, U85),
+    fires("CMP019", "a float variable on Ethos-U85", partial(streaming, "float32"), None, U85),
     fires("CMP020", "WHILE", loop, False, U85),
     quiet("CMP020", "no loop", int8_model),
     fires("CMP021", "Flex", partial(custom, "FlexErf"), False),
@@ -168,4 +176,5 @@ EXAMPLES: tuple[Example, ...] = (
     quiet("CMP021", "built-in operators", int8_model),
     fires("CMP028", "SPLIT in 4 with 2 outputs", partial(split, 4), False),
     quiet("CMP028", "SPLIT in 2 with 2 outputs", partial(split, 2)),
+    quiet("CMP028", "a float variable", partial(streaming, "float32"), U85),
 )

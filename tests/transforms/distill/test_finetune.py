@@ -123,7 +123,7 @@ def test_what_was_true_of_the_weights_stays_true() -> None:
 def test_the_distance_is_that_of_litert() -> None:
     graph, _ = damaged()
     result = tuned()
-    _, (held_out,) = module._split([images(SAMPLES, 0)], np.random.default_rng(0))
+    _, (held_out,) = module._split([images(SAMPLES, 0)], SAMPLES, np.random.default_rng(0), print)
     assert len(held_out) == 12
     assert result.before == pytest.approx(distance(graph, held_out), rel=1e-5)
     assert result.after == pytest.approx(distance(with_constants(graph, result.constants), held_out), rel=1e-5)

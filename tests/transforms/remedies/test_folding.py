@@ -45,7 +45,7 @@ def ways(content: bytes) -> list[Folding]:
     return list(foldings(Network(graph.main), graph.operators[0]))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(
     st.integers(1, 24),
     st.integers(1, 4),

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from mlia.backends.addresses import refuse_arena, refuse_unaddressable
 from mlia.backends.cortex_m.arena import plan_arena
 from mlia.backends.cortex_m.cores import Core, load_core
 from mlia.backends.cortex_m.operators import added, cpu_costs, source_of, with_share
@@ -31,12 +32,19 @@ class CortexM(Struct, frozen=True):
         return None
 
     def run(self, graph: Graph, target: CpuTarget) -> Result:
-        """Kernel and cost of each operator, and the memory of the whole model."""
+        """Kernel and cost of each operator, and the memory of the whole model.
+
+        Raises:
+            BackendError: the model needs more memory than a Cortex-M can address.
+        """
         if reason := _obstacle(graph):
             return Result(self.name, Skipped("compatibility", reason), Skipped("performance", reason))
+        refuse_unaddressable(graph, target)
         core = load_core(target.host.core)
         source = source_of(core)
         operators = cpu_costs(graph, target.host)
+        arena = _arena(graph, core)
+        refuse_arena(arena.size_bytes, target)
         unsupported = sum(not cost.kernel.is_supported for cost in operators)
         compatibility = CpuCompatibility(source, core.stack, operators, len(operators) - unsupported, unsupported)
         main = [cost for cost in operators if not cost.subgraph]
@@ -50,7 +58,7 @@ class CortexM(Struct, frozen=True):
             macs=sum(cost.macs for cost in main),
             weights_bytes=sum(cost.weights_bytes for cost in operators),
             flash_bytes=len(graph.content),
-            arena=_arena(graph, core),
+            arena=arena,
             operators=tuple(with_share(cost, time) for cost in operators),
             unsupported_operators=unsupported,
             fitted_on=core.sources,

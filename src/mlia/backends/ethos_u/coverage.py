@@ -23,8 +23,9 @@ MOST = 0.5  # of Vela's cycles: what more than half of the time goes to is what 
 
 def kinds_of(graph: Graph, features: Sequence[StepFeatures]) -> tuple[str, ...]:
     """Which of KINDS a model has, as its steps were compiled."""
-    operators = [operator for subgraph in graph.subgraphs for operator in subgraph.operators]
-    activations = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors if not tensor.is_constant]
+    subgraphs = graph.called_subgraphs()
+    operators = [operator for subgraph in subgraphs for operator in subgraph.operators]
+    activations = [tensor for subgraph in subgraphs for tensor in subgraph.tensors if not tensor.is_constant]
     kinds = {operator.kind for operator in operators}
     near = [transfer for step in features for transfer in step.transfers if transfer.memory == "sram"]
     far = [transfer for step in features for transfer in step.transfers if transfer.memory != "sram"]

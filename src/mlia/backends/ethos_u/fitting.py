@@ -23,8 +23,8 @@ WITHIN = 1e-3  # a start lies this far inside of its bounds
 class Run(Struct, frozen=True):
     """A measurement: the program, where it ran, and NPU cycles.
 
-    `steps` of the program, or all; `slack` is how far the logarithm of the estimate may be off for nothing, because
-    cycles were read coarsely. `group` is what is left out together in cross-validation.
+    `steps` of the program by their places, or all; `slack` is how far the logarithm of the estimate may be off for
+    nothing, because cycles were read coarsely. `group` is what is left out together in cross-validation.
     """
 
     target: Target
@@ -33,18 +33,18 @@ class Run(Struct, frozen=True):
     group: str
     weight: float = 1.0
     slack: float = 0.0
-    steps: frozenset[str] | None = None
+    steps: frozenset[int] | None = None
 
 
 def estimates(runs: Sequence[Run], physics: Physics) -> list[float]:
     """NPU cycles of each run."""
-    known: dict[tuple[int, int], dict[str, float]] = {}
+    known: dict[tuple[int, int], list[float]] = {}
     results = []
     for run in runs:
         key = id(run.features), id(run.target)
         if key not in known:
-            known[key] = {each.step: each.cycles for each in estimate_with(run.features, run.target, physics)}
-        results.append(sum(value for step, value in known[key].items() if run.steps is None or step in run.steps))
+            known[key] = [each.cycles for each in estimate_with(run.features, run.target, physics)]
+        results.append(sum(value for step, value in enumerate(known[key]) if run.steps is None or step in run.steps))
     return results
 
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
-from mlia.backends.ethos_u.features import StepFeatures, Transfer
+from mlia.backends.ethos_u.features import COUNTED, StepFeatures, Transfer
 from mlia.results import Bound
 from mlia.targets.coefficients import Physics
 from mlia.targets.target import Memory, Target
@@ -35,13 +35,14 @@ _MEMORY_BOUND = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
 
 
 class StepTime(Struct, frozen=True):
-    """Of one step, by its id in Vela's table "perf": NPU cycles, in how many of them the NPU's units work, and what
-    takes most of them."""
+    """Of one step: NPU cycles, in how many of them the NPU's units work, and what takes most of them."""
 
-    step: str
     cycles: float
     busy_cycles: float
     bound_by: Bound
+
+
+NO_TIME = StepTime(0.0, 0.0, Bound.LATENCY)
 
 
 class _Work(Struct):
@@ -75,24 +76,26 @@ def estimate(features: Sequence[StepFeatures], target: Target) -> tuple[StepTime
 
 
 def estimate_with(features: Sequence[StepFeatures], target: Target, physics: Physics) -> tuple[StepTime, ...]:
-    """The same with other parameters, as the fit does."""
-    works: list[_Work | None] = []
-    before: _Work | None = None
+    """The same with other parameters, as the fit does. Like steps after like steps are worked out once."""
+    known: dict[tuple[int, float | None], tuple[StepTime, float]] = {}  # steps live on, so their ids are theirs
+    times: list[StepTime] = []
+    ahead: float | None = None
     for step in features:
         if step.kind == "none":
-            works.append(None)
+            times.append(NO_TIME)
             continue
-        work = _work(step, target, physics, before)
-        works.append(work)
-        before = work
-    return tuple(
-        StepTime(step.step, 0.0, 0.0, Bound.LATENCY) if work is None else _time(step, work, physics)
-        for step, work in zip(features, works, strict=True)
-    )
+        key = id(step), ahead
+        if key not in known:
+            work = _work(step, target, physics, ahead)
+            known[key] = _time(step, work, physics), work.longest - work.read
+        time, ahead = known[key]
+        times.append(time)
+    return tuple(times)
 
 
-def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | None) -> _Work:
-    work = _Work(*_units(step, target, physics))
+def _work(step: StepFeatures, target: Target, physics: Physics, ahead: float | None) -> _Work:
+    """`ahead` is how long the step before leaves the other memory alone, in cycles; None for the first one."""
+    work, fetched_ahead = _Work(*_units(step, target, physics)), 0.0
     for transfer in step.transfers:
         memory = _memory(target, transfer.memory)
         if memory is None:
@@ -105,21 +108,22 @@ def _work(step: StepFeatures, target: Target, physics: Physics, before: _Work | 
         bandwidth *= physics.memory_share
         work.outer = _MEMORY_BOUND[transfer.memory]
         copies = transfer.copied / _copy_rate(memory, bandwidth, physics)
-        ahead = copies * step.prefetched_share if before is not None else 0.0
-        if before is not None:
-            work.rest += max(0.0, ahead - (before.longest - before.read))
-        work.read += copies - ahead + _outer_read(step, transfer, memory, target, physics)
+        fetched = copies * step.prefetched_share if ahead is not None else 0.0
+        fetched_ahead += fetched
+        work.read += copies - fetched + _outer_read(step, transfer, memory, target, physics)
         if transfer.weights or transfer.copied:
             work.latency += physics.start_latencies * memory.read_latency_cycles
         under_way = (memory.max_writes or physics.requests / 2) * physics.request_bytes
         work.written += transfer.feature_map_written / _reached(bandwidth, under_way, memory.write_latency_cycles)
+    if ahead is not None:
+        work.rest = max(0.0, fetched_ahead - ahead)
     return work
 
 
 def _units(step: StepFeatures, target: Target, physics: Physics) -> tuple[float, Bound]:
     """The slower of MACs and output unit, in cycles."""
     macs, output = float(step.mac_cycles), float(step.output_cycles)
-    if physics.counts_macs and step.padded_macs:
+    if physics.counts_macs and step.kind in COUNTED:
         macs = max(step.padded_macs / target.npu.macs_per_cycle, _decoding(step, target, physics))
         output *= ONE_UNIT_SHARE if step.is_one_unit else 1.0
     elif step.kind == "pool" and step.is_one_unit:
@@ -170,12 +174,12 @@ def _time(step: StepFeatures, work: _Work, physics: Physics) -> StepTime:
     both = (work.units, work.sram, work.read, work.written)
     longest = max(both)
     if not longest:
-        return StepTime(step.step, 0.0, 0.0, work.unit)
+        return StepTime(0.0, 0.0, work.unit)
     first = physics.fill * (sum(both) - longest) / (step.areas * step.slices)
     parts[work.outer] = max(work.read, work.written) + work.rest
     parts[Bound.LATENCY] = work.latency
     cycles = longest + first + work.rest + work.latency
-    return StepTime(step.step, cycles, work.units, max(parts, key=lambda bound: parts[bound]))
+    return StepTime(cycles, work.units, max(parts, key=lambda bound: parts[bound]))
 
 
 def _copy_rate(memory: Memory, bandwidth: float, physics: Physics) -> float:

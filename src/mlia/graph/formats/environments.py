@@ -5,7 +5,6 @@ environment's python runs in a child process: one JSON request in its arguments,
 stdout, everything else from its stderr.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from mlia.errors import BackendError, BackendUnavailable, ModelError
 from mlia.graph.fuse import with_fused_activations
 from mlia.graph.graph import Graph, Provenance
 from mlia.graph.tflite import read_tflite
+from mlia.lifeline import Dependent
 
 DEFAULT_TIMEOUT_S = 600.0
 _MARK = "mlia.json"  # written last: an environment without it does not count
@@ -194,12 +194,13 @@ def install(name: str, progress: Progress = lambda text: None) -> Path:
     final = folder(name)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
+        place = tempfile.TemporaryDirectory(prefix=f".{name}-", dir=final.parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise BackendError(f"cannot make {final}: {error.strerror}") from None
     log = final.with_name(f"{name}.log")
-    log.unlink(missing_ok=True)
     try:
+        log.unlink(missing_ok=True)
+        making = Path(place.name)
         progress(f"making an environment with {interpreter}")
         _run([str(interpreter), "-I", "-m", "venv", str(making)], log)
         progress(f"installing {', '.join(wanted.requirements)} (about {wanted.size_mb} MB)")
@@ -213,7 +214,7 @@ def install(name: str, progress: Progress = lambda text: None) -> Path:
     except OSError as error:
         raise BackendError(f"cannot make {final}: {error.strerror}") from None
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        place.cleanup()
     return _python_of(final)
 
 
@@ -253,16 +254,14 @@ def convert(
 def _ask(command: Sequence[str], work: Path, timeout_s: float) -> Answer:
     """Run a converter to its end, or kill it; its output goes to files, so that it cannot fill our memory."""
     with (work / "stdout").open("w+b") as stdout, (work / "stderr").open("w+b") as stderr:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=work, start_new_session=True
-        )
+        process = Dependent(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=work)
         try:
             _limit_resources(process.pid)
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise ModelError(f"the converter did not finish within {timeout_s:g} s") from None
         finally:
-            _end(process)
+            process.end()
         stdout.seek(0)
         text = stdout.read(_ANSWER_LIMIT_BYTES)
         stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _LOG_BYTES))
@@ -289,16 +288,6 @@ def _limit_resources(pid: int) -> None:
             resource.prlimit(pid, limit, (size, size))
         except (OSError, ValueError):
             continue  # it has ended already, or has a lower limit
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started."""
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _death(returncode: int) -> str:
@@ -340,8 +329,12 @@ def _version_of(python: str) -> tuple[int, int] | None:
     """The version of a python that really runs (pyenv's stand-ins may not)."""
     command = [python, "-I", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        major, minor = done.stdout.split()
+        process = Dependent(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.end()
+        major, minor = output.split()
         return int(major), int(minor)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
@@ -369,18 +362,16 @@ def _install_locked(place: Path, lock: Path, log: Path, progress: Progress) -> N
 
 def _run(command: Sequence[str], log: Path, tell: Callable[[str], None] = lambda line: None) -> None:
     """Run a command to its end; each line that it prints goes to `tell`, and everything to the log."""
-    with (
-        log.open("ab", buffering=0) as file,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file) as process,
-    ):
+    with log.open("ab", buffering=0) as file:
+        process = Dependent(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file)
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 file.write(line)
                 tell(line.decode(errors="replace"))
-        except BaseException:
-            process.kill()
-            raise
+            process.wait()
+        finally:
+            process.end()
     if process.returncode != 0:
         text = log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
         raise BackendError(f"the installation failed: {_last_lines(text, 3)} (all of it: {log})", text)

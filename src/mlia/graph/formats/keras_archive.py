@@ -1,11 +1,10 @@
 """Keras archive (.keras: a zip of configuration and weights) -> KerasModel, without Keras."""
 
 import re
-import zipfile
-import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mlia.archives import Archive
 from mlia.errors import ModelError
 from mlia.graph.formats.hdf5 import Hdf5, Tree
 from mlia.graph.formats.keras_model import Array, KerasModel
@@ -13,7 +12,6 @@ from mlia.graph.formats.keras_tree import LARGEST_CONFIG, Node, layer_tree, pars
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST_MEMBER = 4 << 30  # bytes of one member, unpacked
-LARGEST_RATIO = 200  # of unpacked to packed, for members of more than a mebibyte
 _MEMBERS = {CONFIG: LARGEST_CONFIG, WEIGHTS: LARGEST_MEMBER}
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second is how Keras 2.12 to 2.15 may say it
 _OWN = "vars"
@@ -44,34 +42,11 @@ def read_archive(path: Path) -> KerasModel:
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: _unpack(archive, name, largest) for name, largest in _MEMBERS.items()}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"it is a damaged zip archive: {reason}") from None
-    except OSError as error:
-        raise ModelError(f"it cannot be read: {error.strerror or error}") from None
-
-
-def _unpack(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    try:
-        entry = archive.getinfo(name)
-    except KeyError:
-        raise ModelError(f"it has no {name}; save the whole model as .keras with model.save()") from None
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelError(f"its {name} is packed in a way that is not read; save it again with model.save()")
-    too_dense = entry.file_size > max(1 << 20, LARGEST_RATIO * entry.compress_size)
-    if entry.file_size > largest or too_dense:
-        raise ModelError(
-            f"its {name} would unpack from {entry.compress_size} to {entry.file_size} bytes, "
-            "which is more than mlia reads"
-        )
-    with archive.open(entry) as member:  # never reads more than the size that was just checked
-        content = member.read(entry.file_size)
-    if len(content) != entry.file_size:
-        raise ModelError(f"its {name} is cut short")
-    return content
+    with Archive(path, ModelError) as archive:
+        for name in _MEMBERS:
+            if name not in archive.sizes:
+                raise ModelError(f"it has no {name}; save the whole model as .keras with model.save()")
+        return {name: archive.read(name, largest) for name, largest in _MEMBERS.items()}
 
 
 def _network_weights(file: Hdf5, network: Node, group: str, tree: Tree) -> dict[str, tuple[Array, ...]]:

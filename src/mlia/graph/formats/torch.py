@@ -8,10 +8,11 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlia.archives import Archive
 from mlia.errors import BackendUnavailable, ModelError
 from mlia.graph.formats.environments import DEFAULT_TIMEOUT_S, convert, locate
 from mlia.graph.graph import Graph, InputShapes
@@ -19,7 +20,6 @@ from mlia.graph.graph import Graph, InputShapes
 _SCRIPT = Path(__file__).with_name("convert_torch.py")
 _SIZE_LIMIT_BYTES = 4 << 30
 _JSON_LIMIT_BYTES = 256 << 20
-_ENTRIES_LIMIT = 100_000
 _AGAIN = "export it again with torch.export.save of torch 2.9 or newer"
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed)\.\w+(\.\w+)?|torch\.sym_(int|float|max|min|not)")
 _ARITHMETIC = re.compile(
@@ -81,30 +81,22 @@ def read_module(module: Any, example_inputs: tuple[Any, ...], timeout_s: float =
 
 def _copy_checked(source: Path, copy: Path) -> None:
     """Copy what passes into a new archive, so that no reader can see another than what was checked."""
-    try:
-        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(copy, "w") as checked:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            _check_entries(entries)
-            for entry in entries:
-                limit = _JSON_LIMIT_BYTES if entry.filename.endswith(".json") else _SIZE_LIMIT_BYTES
-                if entry.file_size > limit:
-                    raise ModelError(f"its entry {entry.filename} is larger than {limit >> 20} MiB")
-                content = archive.read(entry)
-                if "/models/" in entry.filename:
-                    content = _checked_program(content, entry.filename)
-                checked.writestr(entry.filename, content)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, RecursionError) as error:
-        raise ModelError(f"it is a damaged .pt2 archive: {error}") from None
-    except OSError as error:
-        raise ModelError(f"it cannot be read: {error.strerror or error}") from None
+    with Archive(source, ModelError) as archive, zipfile.ZipFile(copy, "w") as checked:
+        _check_members(archive.sizes)
+        for name in archive.sizes:
+            content = archive.read(name, _JSON_LIMIT_BYTES if name.endswith(".json") else _SIZE_LIMIT_BYTES)
+            if "/models/" in name:
+                try:
+                    content = _checked_program(content, name)
+                except (ValueError, RecursionError) as error:
+                    raise ModelError(f"it is a damaged .pt2 archive: {error}") from None
+            checked.writestr(name, content)
 
 
-def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
-    names = [entry.filename for entry in entries]
-    if len(names) > _ENTRIES_LIMIT or sum(entry.file_size for entry in entries) > _SIZE_LIMIT_BYTES:
-        raise ModelError(f"its contents are larger than {_SIZE_LIMIT_BYTES >> 30} GiB or {_ENTRIES_LIMIT} entries")
-    if len(set(names)) != len(names):
-        raise ModelError("it is a damaged .pt2 archive: it has an entry twice")
+def _check_members(sizes: Mapping[str, int]) -> None:
+    names = [*sizes]
+    if sum(sizes.values()) > _SIZE_LIMIT_BYTES:
+        raise ModelError(f"its contents are larger than {_SIZE_LIMIT_BYTES >> 30} GiB")
     if any("/data/aotinductor/" in name for name in names):
         raise ModelError("it holds compiled code (AOTInductor), which mlia does not run; save the exported program")
     if any("custom_obj" in name for name in names):

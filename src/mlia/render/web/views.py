@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from mlia.render.advice import codes_by_operator
 from mlia.render.calibration import band_text, evidence_text
+from mlia.render.cpu import speedup_text
 from mlia.render.text import (
     NOTHING,
     count,
@@ -38,6 +39,7 @@ from mlia.results import (
 )
 
 MEMORY = (Bound.SRAM, Bound.DRAM, Bound.FLASH)
+_UNITS = {Unit.CPU: "cpu", Unit.REMOVED: "removed", Unit.NOT_CALLED: "removed"}
 TINY = 0.05  # percent of the time: an operator without it gets no bar of its own
 
 
@@ -53,9 +55,9 @@ class Card(Struct, frozen=True):
 class OperatorView(Struct, frozen=True):
     """One operator as it is drawn. `key` is its subgraph and index, "0.3".
 
-    `unit` is npu, memory (the NPU, waiting), cpu, folded or removed. Of the longest bar it takes `width_percent`, and
-    its units work in `busy_percent` of that. `why` has the codes of advice on why it is not on the NPU. `details` are
-    labels and texts.
+    `unit` is npu, memory (the NPU, waiting), cpu, folded or removed (or not called). Of the longest bar it takes
+    `width_percent`, and its units work in `busy_percent` of that. `why` has the codes of advice on why it is not on the
+    NPU. `details` are labels and texts.
     """
 
     key: str
@@ -101,16 +103,20 @@ def view_of(entry: TargetReport) -> TargetView:
     why = {f"{operator.subgraph}.{operator.index}": text for operator, text in codes.items()}
     operators = tuple(replace(each, why=why.get(each.key, "")) for each in _operators(result))
     performance = result.performance if isinstance(result.performance, Performance) else None
-    missing = [
-        (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
-    ]
+    missing = (
+        []
+        if entry.refusal
+        else [
+            (each.what, each.reason) for each in (result.compatibility, result.performance) if isinstance(each, Skipped)
+        ]
+    )
     if performance is not None and isinstance(performance.system, Skipped):
         missing.append(("time of the whole inference", performance.system.reason))
     return TargetView(
         entry=entry,
         name=entry.target.name,
         description=_description(entry),
-        verdict=_verdict(result, operators, entry.target.host),
+        verdict=f"Not checked: {entry.refusal}" if entry.refusal else _verdict(result, operators, entry.target.host),
         is_good=_is_good(result),
         is_timed=any(each.time_ms for each in operators),
         cards=tuple(_cards(result)),
@@ -197,8 +203,8 @@ def _cards(result: Result) -> list[Card]:
         return [_npu_card(result.compatibility)]
     if not isinstance(performance, Performance):
         return cards
-    if isinstance(performance.system, SystemTime):
-        system = performance.system
+    system = performance.system if isinstance(performance.system, SystemTime) else None
+    if system is not None:
         band = f"{milliseconds(system.low_ms)} to {milliseconds(system.high_ms)} ms"
         cards.append(Card("latency", milliseconds(system.total_ms), "ms", band))
     if performance.total_cycles is not None:
@@ -208,18 +214,13 @@ def _cards(result: Result) -> list[Card]:
     placed = result.compatibility
     if isinstance(placed, Compatibility):
         cards.append(_npu_card(placed))
-    if isinstance(performance.system, SystemTime) and performance.system.speedup is not None:
-        system = performance.system
-        note = (
-            f"{system.speedup_low:.1f} to {system.speedup_high:.1f} times; without the NPU" if system.cpu_alone else ""
-        )
-        alone = f" {milliseconds(system.cpu_alone.latency_ms)} ms" if system.cpu_alone else ""
-        low, high = system.speedup_low or 0.0, system.speedup_high or 0.0
-        if low < 1 < high:
-            note = "with and without it are about as fast, as far as the estimate can tell; without"
-        elif high <= 1:
-            note = "the host alone is faster; without"
-        cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", note + alone))
+    if system is not None and system.speedup is not None:
+        assert system.cpu_alone is not None
+        assert system.speedup_low is not None
+        assert system.speedup_high is not None
+        note = speedup_text(system.speedup, system.speedup_low, system.speedup_high)
+        alone = f"{note}; without it {milliseconds(system.cpu_alone.latency_ms)} ms"
+        cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", alone))
     if performance.memory is not None:
         memory = performance.memory
         cards.append(Card("SRAM", kibibytes(memory.sram_bytes), "KiB", f"arena {kibibytes(memory.arena_bytes)} KiB"))
@@ -274,7 +275,7 @@ def _bars(drawn: Sequence[OperatorView], whole: float | None) -> tuple[OperatorV
 
 
 def _on_npu(cost: OperatorCost, placement: Placement | None) -> OperatorView:
-    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(cost.processor, "npu")
+    unit = _UNITS.get(cost.processor, "npu")
     if unit == "npu":
         unit = "memory" if cost.bound_by in MEMORY else "npu" if cost.total_cycles else "folded"
     details = [
@@ -315,9 +316,7 @@ def _on_host(cost: CpuCost, placement: Placement | None = None) -> OperatorView:
 
 
 def _placed_only(placement: Placement) -> OperatorView:
-    unit = {Unit.CPU: "cpu", Unit.REMOVED: "removed"}.get(
-        placement.processor, "folded" if placement.is_folded else "npu"
-    )
+    unit = _UNITS.get(placement.processor, "folded" if placement.is_folded else "npu")
     details = [("runs on", str(placement.processor)), ("MACs", count(placement.macs)), *_reasons(placement)]
     return _view(placement, unit, None, 100.0, details)
 

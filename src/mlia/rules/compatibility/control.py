@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mlia.rules.compatibility.refusals import KindRule, finding, kinds, places, to_validate
+from mlia.results import Constraint
+from mlia.rules.compatibility.refusals import KindRule, finding, is_type_of_variable, kinds, places, to_validate
 from mlia.rules.rule import Case, Finding, Rule, later
 from mlia.rules.words import named
 
@@ -18,7 +19,7 @@ class ResourceVariables(KindRule):
     On Ethos-U55 and U65 each READ_VARIABLE and ASSIGN_VARIABLE splits the NPU's work in two, with a hand-over each.
 
     ## How it is found
-    VAR_HANDLE, READ_VARIABLE or ASSIGN_VARIABLE run on the CPU.
+    VAR_HANDLE, READ_VARIABLE or ASSIGN_VARIABLE run on the CPU: on Ethos-U85 where the variable is float32.
 
     ## What to do
     Let the program keep the state: an input for each variable, and an output that is given to the next inference.
@@ -28,11 +29,16 @@ class ResourceVariables(KindRule):
     Whoever calls the model must change. Variables that subgraphs share are not tried.
 
     ## Source
-    Vela 5.2: Ethos-U85 has READ_VARIABLE and ASSIGN_VARIABLE; Ethos-U55 and U65 have neither.
+    Vela 5.2: Ethos-U85 has READ_VARIABLE and ASSIGN_VARIABLE for integers; Ethos-U55 and U65 have neither.
     """
 
     code = "CMP019"
     name = "resource-variables"
+
+    @classmethod
+    def is_about(cls, constraint: Constraint) -> bool:
+        """Whether a kind, or the type of a variable, is refused."""
+        return super().is_about(constraint) or is_type_of_variable(constraint)
 
     def check(self, case: Case) -> Iterator[Finding]:
         refused = self.of_kinds(case, *_STATE)
@@ -44,6 +50,8 @@ class ResourceVariables(KindRule):
             times = "once" if len(acting) == 1 else f"{len(acting)} times"
             evidence = f"variables ({named(names)}) are read or set {times} on the CPU"
             remedy = "Keep the state in the program: an input and an output for each variable."
+            if any(is_type_of_variable(each.constraint) for each in acting):
+                evidence += "; they are float32, and this NPU keeps integers only"
             fix = to_validate("state as inputs and outputs", later("state.state_outside"))
             yield finding(case, refused, evidence, remedy, fix)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.results import OperatorId, Performance, SystemTime, Unit
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
-from mlia.rules.words import named
+from mlia.rules.words import counted, named
 
 
 class Cuts(NpuRule):
@@ -15,7 +15,7 @@ class Cuts(NpuRule):
     Between the pieces the CPU waits, computes and starts the NPU again; the compiler cannot plan memory across the cut.
 
     ## How it is found
-    There are operators on the CPU between operators on the NPU, at two places or more, or the hand-over takes more
+    There are operators on the CPU between segments of the NPU, and three segments or more, or the hand-over takes more
     than 5 % of the time.
 
     ## What to do
@@ -40,12 +40,13 @@ class Cuts(NpuRule):
         system = case.performance.system
         handover = system.handover.latency_ms if isinstance(system, SystemTime) else 0.0
         whole = system.total_ms if isinstance(system, SystemTime) else 0.0
-        if len(cuts) < 2 and not (cuts and whole and handover > 0.05 * whole):
+        segments = case.compatibility.npu_segments
+        if not cuts or (segments < 3 and not (whole and handover > 0.05 * whole)):
             return
         operators = tuple(operator for cut in cuts for operator in cut)
         dearest = max(operators, key=lambda each: case.milliseconds([each]) or 0.0)
         cost, spent = case.milliseconds([dearest]), case.milliseconds(operators)
-        evidence = f"{len(operators)} operators on the CPU cut the NPU's part in {len(cuts) + 1}"
+        evidence = f"{counted(len(operators), 'operator')} on the CPU cut the NPU's part into {segments} segments"
         if spent is not None and whole:
             evidence += f"; they take {spent:.2f} ms and hand-over {handover:.2f} of {whole:.2f} ms"
         takes = f", which takes {cost:.2f} ms" if cost is not None else ""
@@ -55,17 +56,21 @@ class Cuts(NpuRule):
 
 
 def _cuts(case: Case) -> list[list[OperatorId]]:
-    """Runs of operators on the CPU that have operators on the NPU in front and behind."""
+    """Runs of operators on the CPU with one segment of the NPU in front and another behind.
+
+    The compiler orders operators anew: in the file, others may stand between the operators of one segment.
+    """
     runs: list[list[OperatorId]] = []
     run: list[OperatorId] = []
-    has_begun = False
+    segment: int | None = None
     for placement in case.compatibility.operators:
         if placement.subgraph != case.graph.main.index or placement.processor == Unit.REMOVED:
             continue
         if placement.processor == Unit.CPU:
-            run = [*run, OperatorId(placement.subgraph, placement.index)] if has_begun else []
-        elif not placement.is_folded:
-            runs, run, has_begun = [*runs, run] if run else runs, [], True
+            run = [*run, OperatorId(placement.subgraph, placement.index)] if segment is not None else []
+        elif placement.segment is not None:
+            runs = [*runs, run] if run and placement.segment != segment else runs
+            run, segment = [], placement.segment
     return runs
 
 

@@ -94,7 +94,7 @@ class UnusableScale(ConstraintRule):
     def check(self, case: Case) -> Iterator[Finding]:
         operators = dict.fromkeys(refused.id for refused in self.refusals(case))
         names: dict[str, None] = {}
-        for subgraph in case.graph.subgraphs:
+        for subgraph in case.graph.called_subgraphs():
             wrong = {index for index, tensor in enumerate(subgraph.tensors) if _has_unusable_scale(tensor)}
             for operator in subgraph.operators if wrong else ():
                 if found := [index for index in (*operator.inputs, *operator.outputs) if index in wrong]:

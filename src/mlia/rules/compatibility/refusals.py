@@ -11,6 +11,7 @@ from mlia.rules.words import named
 
 NO_OPERATOR = "Unsupported opType"  # the compiler's words for a kind that the NPU does not have
 FLOAT = "float32"
+_VARIABLES = "Variable handle tensors must be"  # the compiler's sentence about handles, and about what they keep
 
 
 class RefusalRule(NpuRule):
@@ -42,6 +43,11 @@ class KindRule(IntegerRule):
     def on_integers(self, case: Case, *kinds: str) -> list[Refused]:
         """Those of them that compute without float32, which has rules of its own."""
         return [refused for refused in self.of_kinds(case, *kinds) if FLOAT not in types_of(refused)]
+
+
+def is_type_of_variable(constraint: Constraint) -> bool:
+    """Whether a variable is refused for the type of its data, rather than for its handle."""
+    return constraint.rule.startswith(_VARIABLES) and "unsupported DataType" in constraint.violation
 
 
 def places(refused: Sequence[Refused]) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mlia.rules.compatibility.refusals import finding, kinds, lossless, places
+from mlia.results import Constraint
+from mlia.rules.compatibility.refusals import finding, is_type_of_variable, kinds, lossless, places
 from mlia.rules.rule import Case, ConstraintRule, Finding, Rule, later
 
 
@@ -115,6 +116,11 @@ class BrokenOperator(ConstraintRule):
         "Operations must have at least one", "num_splits must match", "FullyConnected weights must be on the form",
         "IFM and OFM shapes must match", "Variable handle tensors must be",
     )  # fmt: skip
+
+    @classmethod
+    def is_about(cls, constraint: Constraint) -> bool:
+        """Whether a refusal is about what contradicts itself; a variable of another type does not."""
+        return super().is_about(constraint) and not is_type_of_variable(constraint)
 
     def check(self, case: Case) -> Iterator[Finding]:
         refused = self.refusals(case)

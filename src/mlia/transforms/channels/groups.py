@@ -110,7 +110,8 @@ class _Search:
             **dict.fromkeys(PADDINGS, self._padding),
             **dict.fromkeys(RESHAPING, self._reshaping),
         }
-        lanes = follow[operator.kind](operator) if operator.kind in follow else None
+        is_whole = bool(operator.inputs and operator.outputs) and operator.inputs[0] >= 0
+        lanes = follow[operator.kind](operator) if is_whole and operator.kind in follow else None
         if lanes is None:
             name = self._subgraph.operator_name(operator)
             for index in operator.inputs:
@@ -244,7 +245,11 @@ class _Search:
         name = self._subgraph.operator_name(operator)
         rank = len(self._subgraph.tensors[operator.outputs[0]].shape)
         inputs = [self.lanes(index) for index in operator.inputs]
+        if not rank:  # of what has no rank before the run nothing is known
+            return None
         if operator.number("axis") % rank != rank - 1:
+            if len({len(lanes) for lanes in inputs}) > 1:
+                return None
             whole = inputs[0]
             for lanes in inputs[1:]:
                 whole = self._join(whole, lanes, name)
@@ -253,17 +258,19 @@ class _Search:
 
     def _transpose(self, operator: Operator) -> Array | None:
         order = self._constant(operator, 1)
-        return self.lanes(operator.inputs[0]) if order is not None and order[-1] == len(order) - 1 else None
+        keeps_channels = order is not None and order.ndim == 1 and order.size and order[-1] == len(order) - 1
+        return self.lanes(operator.inputs[0]) if keeps_channels else None
 
     def _reduction(self, operator: Operator) -> Array | None:
         rank = len(self._subgraph.tensors[operator.inputs[0]].shape)
         axes = self._constant(operator, 1)
-        keeps_channels = axes is not None and (axes % rank != rank - 1).all()
+        keeps_channels = axes is not None and rank > 0 and (axes % rank != rank - 1).all()
         return self.lanes(operator.inputs[0]) if keeps_channels else None
 
     def _padding(self, operator: Operator) -> Array | None:
         sizes = self._constant(operator, 1)
-        return self.lanes(operator.inputs[0]) if sizes is not None and not sizes[-1].any() else None
+        keeps_channels = sizes is not None and sizes.ndim == 2 and len(sizes) > 0 and not sizes[-1].any()
+        return self.lanes(operator.inputs[0]) if keeps_channels else None
 
     def _reshaping(self, operator: Operator) -> Array | None:
         """Elements keep their order: element e of the whole is in channel e modulo the number of channels."""

@@ -22,7 +22,7 @@ from mlia.graph.graph import ACTING, Graph, Subgraph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Channels, Dead, Recipe
 from mlia.results import Change, Skipped
-from mlia.transforms.calibration import Array
+from mlia.transforms.calibration import Array, affordable
 from mlia.transforms.channels.cut import Draft, without_lanes
 from mlia.transforms.channels.fit import (
     DEAD_RIDGE,
@@ -36,7 +36,7 @@ from mlia.transforms.channels.fit import (
 )
 from mlia.transforms.channels.groups import Group, Structure, channel_structure
 from mlia.transforms.constants import reread, stored
-from mlia.transforms.interpreter import Model, first_line, samples_of
+from mlia.transforms.interpreter import Model, samples_of
 from mlia.transforms.transform import Transformed
 
 NAME = "channels"
@@ -150,9 +150,7 @@ def _keep(names: Sequence[str], recipe: Recipe) -> float | bool | Dead | None:
 
 def _affordable(main: Subgraph, samples: Sequence[Array]) -> tuple[Array, ...]:
     """As many samples as can be held in memory while they are between two operators."""
-    largest = max(4 * tensor.elements for tensor in main.tensors)
-    count = max(1, min(len(samples[0]), MEMORY_BYTES // (4 * largest)))
-    return tuple(stack[:count] for stack in samples)
+    return affordable(samples, 4 * max(4 * tensor.elements for tensor in main.tensors), MEMORY_BYTES)
 
 
 def _remove(
@@ -314,15 +312,9 @@ def _refit(draft: Draft, targets: Mapping[int, _Target], samples: Sequence[Array
 
 def _runs(main: Subgraph, samples: Iterable[Sequence[Array]]) -> Iterator[Model]:
     """The model after each sample."""
-    try:
-        model = Model(write_tflite(Graph((main,))))
-    except (RuntimeError, ValueError) as error:
-        raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+    model = Model(write_tflite(Graph((main,))))
     for sample in samples:
-        try:
-            model.run(sample)
-        except (RuntimeError, ValueError) as error:
-            raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+        model.run(sample)
         yield model
 
 

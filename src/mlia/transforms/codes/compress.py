@@ -30,6 +30,7 @@ from mlia.transforms.quantizers import plain_name
 # Operators whose first input is what their weights are multiplied with.
 FOLLOWED = ("CONV_2D", DEPTHWISE, "FULLY_CONNECTED")
 MOST_SAMPLES = 256
+MEMORY_BYTES = 1 << 30  # for what the samples hold between two operators
 MOST_ROWS, ROWS_PER_COLUMN = 4096, 6  # of inputs at different positions, at most the larger of both
 # So much of the mean diagonal is added to H, and the more the fewer rows there are for its columns: chosen on
 # ResNet-8 and a DS-CNN by the error of samples that were held out.
@@ -98,7 +99,9 @@ def compress(
     uncompensated: dict[int, str] = {}
     streams = None
     if samples and not has_state(graph):
-        few = [stack[:: -(-len(stack) // MOST_SAMPLES)].astype(numpy.float32) for stack in samples]
+        largest = max(4 * tensor.elements for tensor in graph.main.tensors)
+        most = max(1, min(MOST_SAMPLES, MEMORY_BYTES // max(1, largest)))
+        few = [stack[:: -(-len(stack) // most)].astype(numpy.float32) for stack in samples]
         streams = Stream(original, few), Stream(graph, few)
     constants: dict[int, Array] = {}
     for aim in sorted(aims, key=lambda aim: aim.operator):

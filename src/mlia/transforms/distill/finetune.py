@@ -98,8 +98,7 @@ def finetune(
     student = _student(graph.main, restrictions)
     names = {graph.main.operator_name(operator): operator.outputs[0] for operator in student.operators}
     random = numpy.random.default_rng(seed)
-    training, held_out = _split(samples, random)
-    training = _affordable(training, graph.main, [*names.values()], progress)
+    training, held_out = _split(samples, _affordable(graph.main, [*names.values()]), random, progress)
     expected = interpreter.outputs(floating, held_out)
     targets = _targets(floating, training, graph.main, names)
     lesson = _lesson(student, restrictions, training, targets, graph.main.outputs)
@@ -156,7 +155,7 @@ def _student(subgraph: Subgraph, restrictions: Mapping[int, Restriction]) -> "St
     except ModuleNotFoundError as error:
         if error.name not in ("jax", "jaxlib"):
             raise
-        raise TransformError("fine-tuning needs JAX: pip install 'mlia[finetune]'") from None
+        raise TransformError("fine-tuning needs JAX: pip install 'jax>=0.5'") from None
     require_known(subgraph)
     return Student(subgraph, {index for index, each in restrictions.items() if each.clusters is not None})
 
@@ -174,23 +173,23 @@ def _lesson(
     return Training(student, masked, samples, targets, outputs)
 
 
-def _split(samples: Sequence[Array], random: Any) -> tuple[list[Array], list[Array]]:
-    """Samples to learn from, and to judge by."""
+def _split(
+    samples: Sequence[Array], most: int, random: Any, progress: Callable[[str], None]
+) -> tuple[list[Array], list[Array]]:
+    """Samples to learn from, at most so many, and to judge by."""
     count = len(samples[0])
     order = random.permutation(count)
     held_out = min(MOST_HELD_OUT, max(1, round(count * HELD_OUT_SHARE)))
-    return [stack[order[held_out:]] for stack in samples], [stack[order[:held_out]] for stack in samples]
+    judging, training = order[: min(held_out, most)], order[held_out:]
+    if len(training) > most:
+        progress(f"learning from {most} of {len(training)} samples, for memory")
+    return [stack[training[:most]] for stack in samples], [stack[judging] for stack in samples]
 
 
-def _affordable(
-    samples: list[Array], subgraph: Subgraph, observed: Sequence[int], progress: Callable[[str], None]
-) -> list[Array]:
-    """As many samples as the memory for what the teacher computes of them allows."""
-    bytes_of_one = sum(4 * subgraph.tensors[index].elements for index in (*observed, *subgraph.outputs))
-    most = max(1, MOST_BYTES // bytes_of_one)
-    if len(samples[0]) > most:
-        progress(f"learning from {most} of {len(samples[0])} samples, for memory")
-    return [stack[:most] for stack in samples]
+def _affordable(subgraph: Subgraph, observed: Sequence[int]) -> int:
+    """How many samples the memory allows for what goes in, and for what the teacher computes of them."""
+    kept = (*subgraph.inputs, *observed, *subgraph.outputs)
+    return max(1, MOST_BYTES // max(1, sum(4 * subgraph.tensors[index].elements for index in kept)))
 
 
 def _targets(teacher: bytes, samples: Sequence[Array], student: Subgraph, names: Mapping[str, int]) -> dict[int, Array]:
@@ -201,23 +200,20 @@ def _targets(teacher: bytes, samples: Sequence[Array], student: Subgraph, names:
     """
     import numpy
 
-    from mlia.transforms.interpreter import Model, first_line, samples_of
+    from mlia.transforms.interpreter import Model, samples_of
     from mlia.transforms.quantizers import plain_name
 
-    try:
-        model = Model(teacher)
-        known = {plain_name(name): index for name, index in model.computed().items()}
-        pairs = {index: known[plain_name(name)] for name, index in names.items() if plain_name(name) in known}
-        found: dict[int, list[Array]] = {index: [] for index in (*pairs, *student.outputs)}
-        for sample in samples_of(samples):
-            model.run(sample)
-            for index, theirs in pairs.items():
-                if index not in student.outputs:
-                    found[index].append(model.real(theirs).astype(numpy.float32))
-            for position, index in enumerate(student.outputs):
-                found[index].append(model.output(position).astype(numpy.float32))
-    except (RuntimeError, ValueError) as error:
-        raise TransformError(f"LiteRT cannot run the model: {first_line(error)}") from None
+    model = Model(teacher)
+    known = {plain_name(name): index for name, index in model.computed().items()}
+    pairs = {index: known[plain_name(name)] for name, index in names.items() if plain_name(name) in known}
+    found: dict[int, list[Array]] = {index: [] for index in (*pairs, *student.outputs)}
+    for sample in samples_of(samples):
+        model.run(sample)
+        for index, theirs in pairs.items():
+            if index not in student.outputs:
+                found[index].append(model.real(theirs).astype(numpy.float32))
+        for position, index in enumerate(student.outputs):
+            found[index].append(model.output(position).astype(numpy.float32))
     return {
         index: numpy.stack(arrays)
         for index, arrays in found.items()

@@ -7,6 +7,7 @@ layout.py and regions.py, those of arithmetic in arithmetic.py.
 import numpy
 from msgspec.structs import replace
 
+from mlia.errors import TransformError
 from mlia.graph.fuse import ACTIVATIONS
 from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.graph.tflite_writer import write_tflite
@@ -68,7 +69,7 @@ def folded_constants(network: Network, found: Operator) -> Edit | None:
         model = Model(write_tflite(without_unused_tensors(Graph((lone,)))))
         model.run(())
         values = model.output(0)
-    except (RuntimeError, ValueError):
+    except TransformError:
         return None
     if values.nbytes > _FOLDED_BYTES + sum(len(tensor.data) for tensor in inputs):
         return None

@@ -16,7 +16,7 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Rewrite
 from mlia.results import Change, Skipped
-from mlia.transforms.calibration import Array
+from mlia.transforms.calibration import Array, affordable
 from mlia.transforms.interpreter import infer_shapes, outputs
 from mlia.transforms.rewrites import approximate, arithmetic, folding, layout, operators, regions
 from mlia.transforms.rewrites.network import (
@@ -57,6 +57,7 @@ class Verdict(Struct, frozen=True):
     remarks: tuple[Change, ...] = ()
 
 
+MOST_OUTPUT_BYTES = 256 << 20  # of what the model computes for the samples, before and after
 Rule = Callable[[Graph], Iterator[Step]]
 
 
@@ -76,6 +77,8 @@ def rewrite(graph: Graph, samples: Sequence[Array], options: Rewrite) -> Transfo
     Raises:
         TransformError: LiteRT cannot run the model as it is.
     """
+    output_bytes = sum(8 * graph.main.tensors[index].elements for index in graph.main.outputs)
+    given, samples = len(samples[0]), affordable(samples, output_bytes, MOST_OUTPUT_BYTES)
     outputs(write_tflite(graph), [stack[:1] for stack in samples])  # rewrites rely on a model that is whole
     changed, changes, skipped = _equivalent(graph, samples)
     skipped = [*_left_open(graph), *skipped]
@@ -85,6 +88,9 @@ def rewrite(graph: Graph, samples: Sequence[Array], options: Rewrite) -> Transfo
         if swaps:
             changed, more, undone = _equivalent(swapped, samples)
             changes, skipped = [*changes, *more], [*skipped, *undone]
+    if changes and len(samples[0]) < given:
+        left_out = f"{given - len(samples[0])} of {given} samples"
+        skipped.append(Skipped(left_out, "what the model computes for more does not fit in memory"))
     if not changes:
         return Transformed(graph, (), tuple(skipped))
     return Transformed(_finished(changed), tuple(changes), tuple(skipped))
