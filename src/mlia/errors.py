@@ -11,6 +11,7 @@ MliaError                  exit 2: says what, where and the next step
 ├── MeasurementError       measured runs that cannot be used
 ├── ReportError            a saved report that cannot be read
 ├── TransformError         a change to the model cannot be applied, or its data not be used
+│   └── CrashError         a child process died of it
 └── OutputError            the report cannot be written
 
 What the machine lacks (shortage) is exit 2 as well. Anything else that escapes is a defect of ours and keeps its
@@ -64,6 +65,10 @@ class ReportError(MliaError):
 
 class TransformError(MliaError):
     """A change to the model cannot be applied, or calibration data cannot be used."""
+
+
+class CrashError(TransformError):
+    """A child process died of native code that it called."""
 
 
 class OutputError(MliaError):

@@ -100,7 +100,10 @@ class OperatorId(Struct, frozen=True):
 
 
 class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
-    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates."""
+    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates.
+
+    `lost_outputs` are the positions of the model's outputs that nothing in the compiled file writes.
+    """
 
     source: Source
     operators: tuple[Placement, ...]
@@ -109,6 +112,7 @@ class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
     npu_percent: float
     npu_mac_percent: float | None
     npu_segments: int
+    lost_outputs: tuple[int, ...] = ()
 
 
 class Traffic(Struct, frozen=True):
@@ -354,7 +358,8 @@ class Figures(Struct, frozen=True):
     """What one version of a model costs on one target. Cycles, latency and memory are None when nothing runs there.
 
     `latency_ms` is of the whole system, or of the NPU where the host's part is not known. `off_chip_read_bytes`
-    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file.
+    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file. `lost_outputs` counts those
+    that nothing in the compiled file writes.
     """
 
     total_cycles: int | None
@@ -369,6 +374,7 @@ class Figures(Struct, frozen=True):
     off_chip_read_bytes: int
     file_bytes: int
     cpu_operators: int
+    lost_outputs: int = 0
 
 
 class Result(Struct, frozen=True):

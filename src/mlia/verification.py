@@ -11,7 +11,8 @@ from mlia.results import Compiled, OperatorId, Skipped, Source
 class Outcome(StrEnum):
     """How a tensor compares with the reference: bit by bit the same, different for a reason that is known, or not.
 
-    What is not judged differs, and so may something that it reads and that cannot be seen.
+    What is not judged differs, and so may something that it reads and that cannot be seen. What is not compared cannot
+    be seen itself. What is not computed has no kernel in LiteRT, or depends on such an operator.
     """
 
     EXACT = "exact"
@@ -19,6 +20,7 @@ class Outcome(StrEnum):
     DIFFERENT = "different"
     NOT_JUDGED = "not judged"
     NOT_COMPARED = "not compared"
+    NOT_COMPUTED = "not computed"
 
 
 class TensorCheck(Struct, frozen=True):
@@ -39,12 +41,16 @@ class TensorCheck(Struct, frozen=True):
 
 
 class Danger(Struct, frozen=True):
-    """Something in a command stream that memory or order forbids. `offset` is of the command, in bytes."""
+    """Something in a command stream that memory or order forbids. `offset` is of the command, in bytes.
+
+    What is not `certain` cannot be ruled out: the rule that forbids it is inferred, and the compiler's own allows it.
+    """
 
     stream: int
     offset: int
     kind: str
     what: str
+    certain: bool = True
 
 
 class Verification(Struct, frozen=True):
@@ -71,6 +77,7 @@ class Verification(Struct, frozen=True):
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether anything differs without a known reason, or is dangerous."""
+        """Whether anything differs without a known reason, or is certainly dangerous."""
         checks = (*self.outputs, *self.operators)
-        return bool(self.dangers) or any(check.outcome == Outcome.DIFFERENT for check in checks)
+        is_dangerous = any(danger.certain for danger in self.dangers)
+        return is_dangerous or any(check.outcome == Outcome.DIFFERENT for check in checks)

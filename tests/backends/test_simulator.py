@@ -40,7 +40,7 @@ def test_an_input_that_is_an_output_is_given_back() -> None:
 
 def test_a_constant_that_is_an_output() -> None:
     compiled = prepare(with_constant(), "ethos-u55-128").compiled
-    with pytest.raises(SimulatorError, match="the output 'k' is a constant, and the compiled model has no data for it"):
+    with pytest.raises(SimulatorError, match="neither writes the output 'k' nor has data for it"):
         Session(bytes(compiled.content)).run([CODES])
     main = compiled.main
     data = memoryview(np.array([1, 2], np.int32).tobytes())
@@ -90,7 +90,7 @@ def test_hazards_told_by_a_child_are_those_that_are_found() -> None:
     content = write_tflite(replace(compiled, subgraphs=(replace(main, tensors=tuple(tensors)),)))
     found = hazards_of(read_tflite(content))
     assert found
-    assert told_hazards(content) == [(number, each.offset, str(each.kind), str(each)) for number, each in found]
+    assert told_hazards(content) == [(number, each.offset, str(each.kind), str(each), True) for number, each in found]
     assert told_hazards(bytes(compiled.content)) == []
 
 

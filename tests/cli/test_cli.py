@@ -184,7 +184,7 @@ def test_an_error_is_short_however_long_a_word_is() -> None:
 def test_a_fix_that_cannot_be_costs_one_line(tmp_path: Path) -> None:
     target = load_target("ethos-u55-128")
     assert isinstance(target, Target)
-    compiled = compile_model(as_file(sandwich("RELU")), target, 60, wants_model=True).model
+    compiled = compile_model(as_file(sandwich("RELU")), target, 60).model
     (tmp_path / "compiled.tflite").write_bytes(compiled)
     fixed, report = tmp_path / "fixed.tflite", tmp_path / "report.json"
     words = ["-t", "ethos-u55-128", "--fix", fixed, "--format", "json", "-o", report]

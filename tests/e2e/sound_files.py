@@ -172,7 +172,7 @@ def _tflite(folder: Path, models: Path | None) -> None:
         _write(folder / f"tflite/{name}.tflite", draw(name, dtype, 0).content)
     _write(folder / "tflite/float_net.tflite", _float_net())
     for kind, dtype, target in _COMPILED:
-        made = vela_process.compile_model(draw(kind, dtype, 0).content, _npu(target), 120, wants_model=True)
+        made = vela_process.compile_model(draw(kind, dtype, 0).content, _npu(target), 120)
         _write(folder / f"compiled/{kind}.tflite", made.model)
     _write(folder / "samples/ds_cnn_small_int8.npz", zipped_arrays(samples_of(EXAMPLES / "ds_cnn_small_int8.tflite")))
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 import mlia
 from mlia.backends import comparison
 from mlia.backends.comparison import Difference
+from mlia.backends.kernels import Kernels
 from mlia.backends.simulator import READ_ONLY, Session, Watch, streams_of
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
@@ -177,7 +178,7 @@ def judged(prepared: Prepared, compiled: bytes) -> tuple[tuple[TensorCheck, ...]
     found = comparison.compare(bytes(graph.content), compiled, prepared.links, samples)
     family = prepared.target.npu.family
     operators = explain(graph, found.operators, family)
-    return explain_outputs(graph, output_names(graph), found.outputs, operators, family), operators
+    return explain_outputs(graph, output_names(graph), found.outputs, operators), operators
 
 
 @pytest.mark.parametrize("which", [0, 4, -1])
@@ -292,7 +293,7 @@ def test_an_output_below_what_is_not_judged_may_differ_by_little(difference: Dif
     }
     operators = explain(graph, found, "ethos-u55")
     assert operators[1].outcome == Outcome.NOT_JUDGED
-    (output,) = explain_outputs(graph, ["relu"], (difference,), operators, "ethos-u55")
+    (output,) = explain_outputs(graph, ["relu"], (difference,), operators)
     assert output.outcome == outcome
 
 
@@ -303,7 +304,7 @@ def test_an_output_is_not_excused_by_an_operator_it_does_not_read() -> None:
     graph = net.graph([net.dense(x, 16, name="dense"), other])
     operators = explain(graph, {0: Difference(16, 3, 3), 1: Difference(16, 1, 1)}, "ethos-u55")
     assert {check.kind: check.outcome for check in operators}["RELU"] == Outcome.DIFFERENT
-    outputs = explain_outputs(graph, ["a", "b"], (Difference(16), Difference(16, 3, 3)), operators, "ethos-u55")
+    outputs = explain_outputs(graph, ["a", "b"], (Difference(16), Difference(16, 3, 3)), operators)
     assert [check.outcome for check in outputs] == [Outcome.EXACT, Outcome.DIFFERENT]
 
 
@@ -323,8 +324,8 @@ def test_both_sides_begin_anew_only_after_a_difference(
     compiled = bytes(prepared.compiled.content)
     sessions: list[Session] = []
 
-    def session(content: bytes, watch: Watch) -> Session:
-        sessions.append(Session(content, watch))
+    def session(content: bytes, watch: Watch, kernels: Kernels) -> Session:
+        sessions.append(Session(content, watch, kernels))
         return sessions[-1]
 
     monkeypatch.setattr(comparison, "Session", session)

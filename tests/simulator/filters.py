@@ -24,7 +24,7 @@ def compiled_filters(content: bytes, target_name: str) -> Iterator[tuple[Compute
     """The convolutions of a model in the order of its streams. All transfers before one are done when it comes."""
     target = load_target(target_name)
     assert isinstance(target, Target)
-    (subgraph,) = read_tflite(compile_model(content, target, 60, wants_model=True).model).subgraphs
+    (subgraph,) = read_tflite(compile_model(content, target, 60).model).subgraphs
     for operator in subgraph.operators:
         if operator.custom_code != "ethos-u":
             continue

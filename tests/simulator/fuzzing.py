@@ -66,7 +66,7 @@ def jobs(seeds: range, targets: tuple[str, ...] = TARGETS, kinds: tuple[str, ...
 
 def compiled(case: Case, target: str) -> bytes:
     """The model compiled; all of it must run on the NPU."""
-    model = compile_model(case.content, load_target(target), 120, wants_model=True).model
+    model = compile_model(case.content, load_target(target), 120).model
     left = [each.kind for each in read_tflite(model).main.operators if each.custom_code != "ethos-u"]
     if left:
         raise BackendError(f"{', '.join(left)} not on the NPU")

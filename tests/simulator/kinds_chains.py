@@ -57,6 +57,22 @@ def with_table(net: OperatorSketch) -> list[int]:
     return [net.one(kind, [y], net.shape(y), Quantization((out[0],), (out[1],)))]
 
 
+def tables(net: OperatorSketch) -> list[int]:
+    """Functions one behind the other, which have tables of several sizes in the look-up memory at the same time."""
+    x = net.x((1, net.size(2, 9), net.depth()))
+    scales = {
+        ("TANH", "int8"): (1 / 128, 0), ("LOGISTIC", "int8"): (1 / 256, -128), ("SOFTMAX", "int8"): (1 / 256, -128),
+        ("TANH", "int16"): (1 / 32768, 0), ("LOGISTIC", "int16"): (1 / 32768, 0), ("SOFTMAX", "int16"): (1 / 32768, 0),
+    }  # fmt: skip
+    for _ in range(net.size(2, 5)):
+        kind = net.choose("TANH", "LOGISTIC", "SOFTMAX", "SOFTMAX")
+        scale, zero_point = scales[kind, net.dtype]
+        options = {"beta": 1.0} if kind == "SOFTMAX" else {}
+        table = "SoftmaxOptions" if options else ""
+        x = net.one(kind, [x], net.shape(x), Quantization((scale,), (zero_point,)), table, **options)
+    return [x]
+
+
 def two_readers(net: OperatorSketch) -> list[int]:
     """A tensor that two operators read, joined again."""
     x = net.x((1, net.size(3, 10), net.size(3, 10), net.depth()))

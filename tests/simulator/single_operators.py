@@ -181,6 +181,7 @@ KINDS: dict[str, Kind] = {
     "cascade": Kind(_c.cascade),
     "residual": Kind(_c.residual),
     "with_table": Kind(_c.with_table),
+    "tables": Kind(_c.tables),
     "two_readers": Kind(_c.two_readers),
     "lstm": Kind(_c.recurrent, ("int8",)),
 }

@@ -55,16 +55,16 @@ def test_tables_of_8_bits() -> None:
     tables = NO_TABLES.copy()
     tables[512:768] = numpy.arange(256)[::-1]
     values = numpy.array([-128, 0, 127])
-    found = activation.activated(values, _activation("table", table=2, table_kind="s8>s8"), tables)
+    found = activation.activated(values, _activation("table", table_at=512, table_kind="s8>s8"), tables)
     assert found.tolist() == [-1, 127, 0]
-    found = activation.activated(values + 128, _activation("table", table=2, table_kind="u8>u8"), tables)
+    found = activation.activated(values + 128, _activation("table", table_at=512, table_kind="u8>u8"), tables)
     assert found.tolist() == [255, 127, 0]
 
 
 def test_a_table_of_32_bits() -> None:
     tables = NO_TABLES.copy()
     tables[1024:] = (numpy.arange(256) * -100000).astype("<i4").view(numpy.uint8)
-    given = _activation("table", table=4, table_kind="s8>s32", forced_range="int8")
+    given = _activation("table", table_at=1024, table_kind="s8>s32", forced_range="int8")
     assert activation.activated(numpy.array([-500, -127, 500]), given, tables).tolist() == [0, -100000, -25500000]
 
 
@@ -81,7 +81,7 @@ def test_a_table_of_16_bits_is_interpolated() -> None:
     [
         (_activation("softplus"), "softplus"),
         (_activation("table", table_kind="f16>f16"), "f16>f16"),
-        (_activation("table", table_kind="s8>s8", table=8), "leaves the look-up memory"),
+        (_activation("table", table_kind="s8>s8", table_at=2048), "leaves the look-up memory"),
         (_activation("table", table_kind="s8>s8"), "no entry"),
         (_activation(forced_range="int4"), "int4"),
     ],

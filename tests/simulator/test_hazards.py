@@ -13,15 +13,17 @@ from msgspec.structs import replace
 from mlia.backends.hazards import hazards_of, memory_of
 from mlia.backends.simulator import addresses_of, streams_of
 from mlia.backends.vela_process import compile_model
+from mlia.graph.graph import Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.simulator.block_dependency import early_reads
 from mlia.simulator.container import Config
 from mlia.simulator.differences import Trait, known_difference
 from mlia.simulator.feature_maps import write
 from mlia.simulator.footprints import TABLES, box
 from mlia.simulator.hazards import Hazard, HazardKind, find_hazards
 from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute, FeatureMap, Operation, Range, Tiles, Transfer, Wait
+from mlia.simulator.operation import Compute, FeatureMap, Operation, Padding, Range, Tiles, Transfer, Wait
 from mlia.targets.profiles import load_target
 from tests.conftest import SAMPLE
 from tests.simulator.fuzzing import TARGETS, compiled
@@ -61,7 +63,7 @@ def setting(kind: str, dtype: str, target: str, seed: int = 0) -> Setting:
 @cache
 def keywords(target: str) -> Setting:
     """A real model, with weights that come in parts and buffers that are used again."""
-    return Setting(compile_model(SAMPLE.read_bytes(), load_target(target), 120, wants_model=True).model)
+    return Setting(compile_model(SAMPLE.read_bytes(), load_target(target), 120).model)
 
 
 def moved(feature_map: FeatureMap, by: int) -> FeatureMap:
@@ -202,7 +204,7 @@ def test_what_vela_does_not_write_of_mirrored_channels_is_found() -> None:
     net = OperatorSketch("mirrored channels", "int8", 0)
     pads = net.constant("pads", np.array([[0, 0], [0, 0], [0, 0], [1, 2]], np.int32))
     made = net.one("MIRROR_PAD", [net.x((1, 2, 3, 6)), pads], (1, 2, 3, 9), None, "MirrorPadOptions", mode="REFLECT")
-    model = compile_model(write_tflite(net.graph([made])), load_target("ethos-u55-128"), 120, wants_model=True).model
+    model = compile_model(write_tflite(net.graph([made])), load_target("ethos-u55-128"), 120).model
     ((_, found),) = hazards_of(read_tflite(model))
     assert (found.kind, found.bytes) == (HazardKind.MISSING, 2 * 3 * 3)
     assert known_difference("MIRROR_PAD", "int8", "ethos-u55", {Trait.MIRRORS_CHANNELS}) is not None
@@ -218,8 +220,13 @@ def test_an_output_over_its_input_is_found_unless_it_is_in_place() -> None:
     index = stream.indexes(Compute)[0]
     same = stream.changed(index, lambda kernel: replace(kernel, ofm=replace(kernel.ofm, tiles=kernel.ifm.tiles)))
     assert stream.hazards(same) == []
-    by_one = stream.changed(index, lambda kernel: replace(kernel, ofm=moved(kernel.ifm, 2)))
-    assert HazardKind.OVERLAP in {hazard.kind for hazard in stream.hazards(by_one, regions={0: 1 << 20, 1: 1 << 20})}
+    for size, is_found in ((1 << 10, False), (1, True)):  # in one block, all is read before anything is written
+        by_one = stream.changed(index, lambda kernel: replace(kernel, ofm=moved(kernel.ifm, 2)))
+        kernel = by_one[index]
+        assert isinstance(kernel, Compute)
+        by_one[index] = replace(kernel, block=replace(kernel.block, height=size, width=size, depth=size))
+        kinds = {hazard.kind for hazard in stream.hazards(by_one, regions={0: 1 << 20, 1: 1 << 20})}
+        assert (HazardKind.OVERLAP in kinds) == is_found
 
 
 @pytest.mark.parametrize("target", ["ethos-u55-64", "ethos-u65-512", "ethos-u85-1024"])
@@ -231,6 +238,76 @@ def test_a_block_dependency_that_is_too_large_is_found(target: str) -> None:
         found += stream.hazards(changed)
     assert found
     assert {hazard.kind for hazard in found} == {HazardKind.DEPENDENCY}
+
+
+def softmax_of_many(target: str) -> bytes:
+    """A SOFTMAX over many classes: its sums read their input depth by depth."""
+    net = OperatorSketch("many classes", "int8", 0)
+    made = net.one(
+        "SOFTMAX", [net.x((1, 1001))], (1, 1001), Quantization((1 / 256,), (-128,)), "SoftmaxOptions", beta=1.0
+    )
+    return compile_model(write_tflite(net.graph([made])), load_target(target), 120).model
+
+
+def resized_after_convolution(target: str) -> bytes:
+    """A resize, which reads a few rows at a time of what was computed in few blocks."""
+    net = OperatorSketch("resized", "int8", 0)
+    x = net.filter("CONV_2D", net.image("x", (1, 6, 6, 192)), filters=96, kernel=(1, 1))
+    x = net.plain(
+        "RESIZE_NEAREST_NEIGHBOR", x, net.integers("size", 12, 12), shape=(1, 12, 12, 96),
+        table="ResizeNearestNeighborOptions", name="resized", align_corners=False, half_pixel_centers=False,
+    )  # fmt: skip
+    return compile_model(write_tflite(net.graph([x])), load_target(target), 120).model
+
+
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256", "ethos-u85-256"])
+@pytest.mark.parametrize("model", [softmax_of_many, resized_after_convolution])
+def test_what_reads_part_by_part_may_begin_early(model: Callable[[str], bytes], target: str) -> None:
+    assert hazards_of(read_tflite(model(target))) == []
+
+
+def test_a_dependency_that_only_one_count_forbids_cannot_be_ruled_out() -> None:
+    """A 1x1 convolution with stride 2 reads rows 0 and 2, then 4 and 6; by Vela's count 0 to 2, then 3 to 5."""
+    stream = setting("convolution_1x1", "int8", "ethos-u55-128")
+    kernel = stream.operations[stream.indexes(Compute)[0]]
+    assert isinstance(kernel, Compute)
+    whole = FeatureMap(1, Tiles((0, 0, 0, 0), 9, 9, 9), 9, 9, 16, 144, 16, 1, 1, True, False, 0)
+    plain = replace(kernel, padding=Padding(0, 0, 0, 0), upscale="none")
+    before = replace(plain, ofm=whole, block=replace(kernel.block, height=3, width=9, depth=16))
+    strided = replace(
+        plain,
+        ifm=whole,
+        ofm=replace(moved(whole, 1 << 16), height=5, width=5),
+        kernel=replace(kernel.kernel, size=(1, 1), stride=(2, 2), is_part_kernel_first=False),
+        block=replace(kernel.block, height=2, width=5, depth=16),
+    )
+    found = [
+        [each.is_certain for each in early_reads(replace(strided, block_dependency=n), before, stream.config, {})]
+        for n in range(4)
+    ]
+    assert found == [[], [], [False], [True]]
+
+
+def test_a_stream_finds_what_an_earlier_one_left_in_the_arena() -> None:
+    """The sum reads what the first convolution wrote, around an operator of the host that does not."""
+    net = OperatorSketch("kept", "int8", 0)
+    first = net.filter("CONV_2D", net.image("x", (1, 6, 6, 8)), filters=8, name="first")
+    second = net.filter("CONV_2D", first, filters=8, name="second")
+    mean = net.plain(
+        "MEAN", second, net.integers("axes", 3), shape=(1, 6, 6, 1), name="mean", table="ReducerOptions", keep_dims=True
+    )
+    options = {"fused_activation_function": "NONE", "pot_scale_int16": False}
+    both = net.one("ADD", [first, mean], (1, 6, 6, 8), net.Q, "AddOptions", **options)
+    content = write_tflite(net.graph([both]))
+    model = read_tflite(compile_model(content, load_target("ethos-u55-128"), 120).model)
+    assert [each.kind for each in model.main.operators] == ["CUSTOM", "MEAN", "CUSTOM"]
+    assert hazards_of(model) == []
+    # The same with an operator of the host that writes over all of the arena.
+    addresses = addresses_of(model)[0]
+    operator, stream = model.main.operators[2], streams_of(model)[0, 2]
+    regions, initial, aliases = memory_of(model.main, operator, addresses)
+    alone = find_hazards(stream.operations, stream.program.config, regions, initial, aliases)
+    assert {hazard.kind for hazard in alone} == {HazardKind.UNWRITTEN}
 
 
 @given(data=st.data())

@@ -53,7 +53,7 @@ def _samples(content: bytes) -> list[list[Any]]:
 
 def _differences(content: bytes, target: str) -> list[int]:
     """How many elements of the outputs differ, for each sample."""
-    ours = Session(compile_model(content, load_target(target), 60, wants_model=True).model)
+    ours = Session(compile_model(content, load_target(target), 60).model)
     theirs = ReferenceModel(content)
     return [
         sum(int((a != b).sum()) for a, b in zip(ours.run(sample), theirs.run(sample), strict=True))

@@ -22,6 +22,7 @@ from tests.simulator.disassembly import disassemble
 SHAPE = (1, 5, 6, 17)
 OTHER = Quantization((0.031,), (-7,))
 OUT = Quantization((0.077,), (11,))
+_PROBABILITY = Quantization((1 / 256,), (-128,))
 OUT_16 = Quantization((0.08,), (0,))
 
 
@@ -70,6 +71,15 @@ def _softmax(net: Sketch, dtype: str) -> int:
     return net.operator(
         "SOFTMAX", [x], SHAPE, "softmax", quantization=Quantization((scale,), (zero,)),
         options_table="SoftmaxOptions", options={"beta": 1.0},
+    )  # fmt: skip
+
+
+def _two_tables(net: Sketch, dtype: str) -> int:
+    """A table of 256 bytes and one of 1024, which lies behind it in the look-up memory."""
+    x = net.operator("LOGISTIC", [net.image("x", SHAPE, dtype)], SHAPE, "logistic", quantization=_PROBABILITY)
+    return net.operator(
+        "SOFTMAX", [x], SHAPE, "softmax", quantization=_PROBABILITY, options_table="SoftmaxOptions",
+        options={"beta": 1.0},
     )  # fmt: skip
 
 
@@ -152,6 +162,7 @@ CASES: dict[str, tuple[Draw, str]] = {
     **{f"{name}_{dtype}": (draw, dtype) for dtype in ("int8", "int16") for name, draw in BOTH.items()},
     "leaky_int16": (_leaky, "int16"),
     "tanh_int16": (_tanh, "int16"),
+    "two_tables": (_two_tables, "int8"),
     "filtered_transposed": (_filtered_transposed, "int8"),
     "transposed_int32": (_transposed_words, "int32"),
     "largest": (_largest, "int8"),
@@ -180,7 +191,7 @@ def _sample(tensor: Tensor, random: np.random.Generator) -> Any:
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_computes_what_the_reference_does(name: str, macs: int) -> None:
     content = _content(name)
-    compiled = compile_model(content, load_target(f"ethos-u85-{macs}"), 120, wants_model=True).model
+    compiled = compile_model(content, load_target(f"ethos-u85-{macs}"), 120).model
     assert [each.custom_code for each in read_tflite(compiled).main.operators] == ["ethos-u"]
     session, reference = Session(compiled), ReferenceModel(content)
     main, random = read_tflite(content).main, np.random.default_rng(0)
@@ -210,6 +221,7 @@ def test_those_models_use_what_only_ethos_u85_has() -> None:
     assert {operation.ofm_reverse for operation in _computes("reversed_int8")} == {"h", "w"}
     assert _computes("transposed_int32")[0].accumulator_source == "ifm2"
     assert {operation.mode for operation in _computes("largest")} == {"argmax_x"}
+    assert {1024} <= {each.activation.table_at for each in _computes("two_tables") if each.activation.table == 1}
     assert _computes("leaky_int16")[0].ifm2_scale != _computes("leaky_int16")[0].ifm_scale
     assert {"cmp_ne", "and", "and_not", "or"} <= {operation.mode for operation in _computes("selected_int8")}
     assert _computes("bilinear_int8")[0].ofm_scale.rounding == Rounding.SYMMETRIC

@@ -7,7 +7,7 @@ followed by two words, the NPU's CONFIG and ID registers (Arm Ethos-U TRM, and V
 from struct import iter_unpack
 
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph
+from mlia.graph.graph import Graph, Subgraph
 from mlia.results import Compiled
 
 COMPILED_OPERATOR = "ethos-u"  # the custom code that Vela gives what it compiled
@@ -15,6 +15,21 @@ FOURCC = (b"COP1", b"COP2")
 OPTIMIZER_CONFIG = 1
 _PRODUCTS = {0: "ethos-u55", 1: "ethos-u65", 2: "ethos-u85"}
 _HEADER_WORDS = 32  # the configuration is among the first few
+
+
+def lost_outputs(graph: Graph, compiled: Graph) -> tuple[int, ...]:
+    """The positions of a model's outputs that nothing writes in what was compiled from it."""
+    before, after = _unwritten(graph.main), _unwritten(compiled.main)
+    return tuple(position for position in after if position not in before)
+
+
+def _unwritten(main: Subgraph) -> list[int]:
+    there = {*main.inputs, *(index for operator in main.operators for index in operator.outputs)}
+    return [
+        position
+        for position, index in enumerate(main.outputs)
+        if index not in there and not main.tensors[index].is_constant
+    ]
 
 
 def compiled_for(graph: Graph) -> tuple[Compiled, ...]:

@@ -3,40 +3,27 @@
 For child processes only: LiteRT can abort on some models.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from math import prod
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.backends.simulator import Session
-from mlia.errors import SimulatorError, TransformError
-from mlia.graph.graph import ACTING, Graph, Operator, Subgraph
+from mlia.backends.alone import Alone, Theirs, remembers_more
+from mlia.backends.kernels import Choice, Kernels
+from mlia.backends.simulator import HostRefused, Session
+from mlia.backends.written import Link, Parts
+from mlia.errors import TransformError
+from mlia.graph.graph import Graph, Operator
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.simulator.feature_maps import read_elements
-from mlia.simulator.memory import Memory
-from mlia.simulator.operation import Compute, FeatureMap
 from mlia.transforms.calibration import Array
+from mlia.transforms.forms import in_plain_form
 from mlia.transforms.interpreter import ReferenceModel
-from mlia.transforms.rewrites.network import without_unused_tensors
 
 MISPLACED = 0.25  # of the elements: when so many differ, the parts were not put together as they lie
-
-
-class Link(Struct, frozen=True):
-    """Which operator of the main subgraph the operation at an offset of a stream is of.
-
-    `makes_output` when it writes the operator's only output, or a part of it.
-    """
-
-    stream: int
-    offset: int
-    operator: int
-    makes_output: bool
+_REFUSED = (TransformError, HostRefused)  # of LiteRT
+FAR_CODES = 16  # no known difference, or sum of a few, is as large
 
 
 class Difference(Struct, frozen=True):
@@ -73,13 +60,25 @@ class Difference(Struct, frozen=True):
 
 
 class Compared(Struct, frozen=True):
-    """Differences of the model's outputs, in their order, and of operators' outputs by the operators' indexes."""
+    """Differences of the model's outputs, in their order, and of operators' outputs by the operators' indexes.
+
+    LiteRT computes none of the `uncomputed` operators; `notes` say with what it computed those that need a word.
+    """
 
     outputs: tuple[Difference, ...]
     operators: dict[int, Difference]
+    uncomputed: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: Iterable[Sequence[Array]]) -> Compared:
+def compare(
+    reference: bytes,
+    compiled: bytes,
+    links: Sequence[Link],
+    samples: Iterable[Sequence[Array]],
+    choice: Choice | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Compared:
     """Run a model in LiteRT and what was compiled from it in the simulator, one sample after the other.
 
     Variables keep what they hold from sample to sample. After a sample in which anything differed, both sides begin
@@ -90,31 +89,107 @@ def compare(reference: bytes, compiled: bytes, links: Sequence[Link], samples: I
         compiled: what the compiler made of it.
         links: which operations are of which operators, and make their outputs.
         samples: for each an array per input, in codes.
+        choice: how LiteRT computes the model; it is told what is run next by `progress`, in case that it dies of it.
 
     Raises:
         SimulatorError: the compiled model has what is not known.
         TransformError: LiteRT cannot run the model.
     """
-    theirs = _reference(reference)
-    graph = read_tflite(reference)
-    parts, alone = _Parts(graph.main, links), _Alone(graph, theirs)
-    ours = Session(compiled, parts.watch)
-    remembers = any(_remembers(graph.main, operator) for operator in graph.operators)
-    outputs = [Difference()] * len(graph.main.outputs)
-    operators: dict[int, Difference] = {}
-    for sample in samples:
-        parts.clear()
-        found = ours.run(sample)
-        expected = theirs.run(sample)
-        now, by_operator = _compared(graph.main, parts, alone, sample, expected, found)
-        outputs = [before.and_then(after) for before, after in zip(outputs, now, strict=True)]
-        for index, difference in by_operator.items():
-            operators[index] = operators.get(index, Difference()).and_then(difference)
-        if remembers and any(each.different_elements for each in (*now, *by_operator.values())):
-            # Made anew, since LiteRT cannot reset resource variables.
-            theirs, ours = _reference(reference), Session(compiled, parts.watch)
-            alone.theirs = theirs
-    return Compared(tuple(outputs), operators)
+    kernels = Kernels(choice or Choice(), progress)
+    try:
+        return _Comparison(reference, compiled, links, kernels).through(samples)
+    except _REFUSED:
+        if kernels.is_stepwise:
+            raise
+    return _Comparison(reference, compiled, links, Kernels(Choice(is_stepwise=True), progress)).through(samples)
+
+
+class _Comparison:
+    """Both sides of a comparison."""
+
+    def __init__(self, reference: bytes, compiled: bytes, links: Sequence[Link], kernels: Kernels) -> None:
+        graph = read_tflite(reference)
+        plain = in_plain_form(graph)
+        self._contents = (reference if plain is graph else write_tflite(plain)), compiled
+        self._kernels = kernels
+        self._main = graph.main
+        self._on_npu = {link.operator for link in links}
+        self._parts = Parts(graph.main, links)
+        self._comparer = _Comparer(graph, self._parts, kernels)
+        self._remembers = any(remembers_more(graph.main, operator) for operator in graph.operators)
+
+    def through(self, samples: Iterable[Sequence[Array]]) -> Compared:
+        """All samples; again, once one has shown that a tensor is not where it was taken to be."""
+        known = -1
+        while known < len(self._comparer.joined):
+            known = len(self._comparer.joined)
+            found = self._once(samples)
+        return found
+
+    def _once(self, samples: Iterable[Sequence[Array]]) -> Compared:
+        theirs, ours = self._sides()
+        outputs = [Difference()] * len(self._main.outputs)
+        operators: dict[int, Difference] = {}
+        uncomputed: set[int] = set()
+        for sample in samples:
+            self._parts.clear()
+            ours.run_parts(sample)
+            found = ours.outputs()
+            theirs.run(sample)
+            uncomputed |= {*theirs.uncomputed}
+            now, by_operator = self._comparer.differences(theirs, sample, found)
+            outputs = [before.and_then(after) for before, after in zip(outputs, now, strict=True)]
+            for index, difference in by_operator.items():
+                operators[index] = operators.get(index, Difference()).and_then(difference)
+            if self._remembers and any(each.different_elements for each in (*now, *by_operator.values())):
+                # Made anew, since LiteRT cannot reset resource variables.
+                theirs, ours = self._sides()
+        return Compared(tuple(outputs), operators, tuple(sorted(uncomputed)), self._kernels.notes())
+
+    def _sides(self) -> "tuple[Theirs, Session]":
+        reference, compiled = self._contents
+        if self._kernels.is_stepwise:
+            theirs: Theirs = _ByStep(reference, self._kernels, self._on_npu)
+        else:
+            theirs = _AtOnce(reference)
+        return theirs, Session(compiled, self._parts.watch, self._kernels)
+
+
+class _AtOnce:
+    """The whole model in LiteRT."""
+
+    uncomputed: Collection[int] = ()
+
+    def __init__(self, content: bytes) -> None:
+        self._model = ReferenceModel(content, keeps_all=True)
+
+    def run(self, sample: Sequence[Array]) -> None:
+        """Run one sample."""
+        self._model.run(sample)
+
+    def tensor(self, index: int) -> Array | None:
+        """What the last run computed for a tensor."""
+        return self._model.tensor(index)
+
+
+class _ByStep:
+    """The model in LiteRT, operator by operator. What an operator of the NPU makes is unknown where LiteRT fails."""
+
+    def __init__(self, content: bytes, kernels: Kernels, on_npu: Collection[int]) -> None:
+        self._session = Session(content, None, kernels, on_npu)
+
+    @property
+    def uncomputed(self) -> Collection[int]:
+        """The operators that LiteRT has not computed."""
+        return self._session.uncomputed
+
+    def run(self, sample: Sequence[Array]) -> None:
+        """Run one sample."""
+        self._session.run_parts(sample)
+
+    def tensor(self, index: int) -> Array | None:
+        """What the last run computed for a tensor; None where it is unknown."""
+        return self._session.tensor(index)
 
 
 def outputs_of(compiled: bytes, samples: Iterable[Sequence[Array]]) -> list[list[Array]]:
@@ -127,40 +202,128 @@ def outputs_of(compiled: bytes, samples: Iterable[Sequence[Array]]) -> list[list
     return [session.run(sample) for sample in samples]
 
 
-def _reference(content: bytes) -> ReferenceModel:
-    return ReferenceModel(content, keeps_all=True)
+class _Look(Struct, frozen=True, eq=False):
+    """One sample as far as it can be seen: the NPU's tensors, and how far they are from the reference."""
+
+    seen: dict[int, Array]
+    differences: dict[int, Difference]
 
 
-def _compared(
-    main: Subgraph,
-    parts: "_Parts",
-    alone: "_Alone",
-    sample: Sequence[Array],
-    expected: Sequence[Array],
-    found: Sequence[Array],
-) -> tuple[list[Difference], dict[int, Difference]]:
-    """Differences of one sample: of the outputs, and by operator."""
-    outputs = [_difference(a, b) for a, b in zip(expected, found, strict=True)]
-    whole = [index for index, each in zip(main.outputs, outputs, strict=True) if each.is_placed]
-    by_tensor = dict(zip(main.outputs, outputs, strict=True))
-    seen = dict(zip(main.inputs, sample, strict=True))
-    seen |= {index: array for index, array in zip(main.outputs, found, strict=True) if index in whole}
-    for owner, candidates, is_certain in parts.candidates():
-        index = main.operators[owner].outputs[0]
-        if index in by_tensor:  # nothing is surer than the output itself
-            continue
-        by_tensor[index], nearest = _nearest(alone.expected(index), candidates, is_certain)
-        if nearest is not None:
-            seen[index] = nearest
-    for index, difference in by_tensor.items():
-        if difference.different_elements and difference.is_placed:
-            by_tensor[index] = replace(difference, own=alone.own(index, seen))
-    operators: dict[int, Difference] = {}
-    for operator in main.operators:
-        for index in operator.outputs:
-            if index in by_tensor:
-                operators[operator.index] = operators.get(operator.index, Difference()).and_then(by_tensor[index])
-    return [by_tensor[index] for index in main.outputs], operators
+class _Comparer:
+    """The NPU's tensors beside the reference's, each with what the reference makes of the NPU's own inputs.
+
+    What an operation wrote is taken for the output of its operator. It may be something else: the compiler joins
+    operators, and changes their order. Then what reads it is as the reference says without it, and not with it. Where
+    this was found in one sample, it holds for all.
+    """
+
+    def __init__(self, graph: Graph, parts: Parts, kernels: Kernels) -> None:
+        self._main = graph.main
+        self._parts = parts
+        self._alone = Alone(graph, kernels)
+        self._makers = {index: operator for operator in self._main.operators for index in operator.outputs}
+        self.joined: set[int] = set()  # tensors that are nowhere: what was taken for them is something else
+
+    def differences(
+        self, theirs: Theirs, sample: Sequence[Array], found: Sequence[Array]
+    ) -> tuple[list[Difference], dict[int, Difference]]:
+        """Differences of one sample: of the outputs, and by operator. The reference and the parts have run it."""
+        look = self._look(theirs, sample, found)
+        while joined := self._misplaced(theirs, look):
+            self.joined |= joined
+            look = self._look(theirs, sample, found)
+        operators: dict[int, Difference] = {}
+        for operator in self._main.operators:
+            for index in operator.outputs:
+                if index in look.differences:
+                    before = operators.get(operator.index, Difference())
+                    operators[operator.index] = before.and_then(look.differences[index])
+        return [look.differences[index] for index in self._main.outputs], operators
+
+    def _look(self, theirs: Theirs, sample: Sequence[Array], found: Sequence[Array]) -> _Look:
+        """All tensors in the order of the model, so that each is compared on the NPU's own inputs."""
+        outputs = dict(zip(self._main.outputs, found, strict=True))
+        look = _Look(dict(zip(self._main.inputs, sample, strict=True)), {})
+        for index, array in outputs.items():
+            whole = theirs.tensor(index)
+            is_another = whole is not None and (whole.shape, whole.dtype) != (array.shape, array.dtype)
+            if whole is not None and (index not in self._makers or is_another):
+                look.differences[index] = _difference(whole, array)
+        for operator in self._main.operators:
+            for index in operator.outputs:
+                if index in look.differences:
+                    continue
+                if index in outputs:  # nothing is surer than the output itself
+                    self._compare(theirs, look, index, [outputs[index]], True)
+                elif index not in self.joined and len(operator.outputs) == 1:
+                    candidates, is_certain = self._candidates(operator)
+                    self._compare(theirs, look, index, candidates, is_certain)
+        return look
+
+    def _candidates(self, operator: Operator) -> tuple[list[Array], bool]:
+        """What may be an operator's output: what it wrote, or what was written of those that are joined to it."""
+        found, is_certain = self._parts.candidates(operator.index)
+        if found:
+            return found, is_certain
+        joined = [self._makers[index] for index in operator.inputs if index in self.joined]
+        return [array for each in joined for array in self._candidates(each)[0]], False
+
+    def _compare(self, theirs: Theirs, look: _Look, index: int, candidates: Sequence[Array], is_certain: bool) -> None:
+        """Add a tensor to what is seen: the candidate that is nearest to what its own inputs ask for."""
+        if not candidates:
+            return
+        maker = self._makers[index]
+        whole = None if maker.index in theirs.uncomputed else theirs.tensor(index)
+        alone = self._alone.expected(index, look.seen, theirs)
+        basis = whole if alone is None else alone
+        if basis is None or maker.index in theirs.uncomputed:
+            look.differences[index] = Difference(is_placed=False)
+            if is_certain:
+                shape, dtype = self._main.tensors[index].shape, self._main.tensors[index].dtype
+                look.seen[index] = candidates[0].reshape(shape).astype(dtype)
+            return
+        nearest = _nearest(basis, candidates, is_certain)
+        if nearest is None:
+            look.differences[index] = Difference(is_placed=False)
+            return
+        look.seen[index] = nearest
+        difference = _difference(basis if whole is None else whole, nearest)
+        is_inherited = not self._alone.is_as_the_reference(index, look.seen, theirs)
+        if difference.different_elements and is_inherited:
+            own = Difference(is_placed=False) if alone is None else _difference(alone, nearest)
+            difference = replace(difference, own=own)
+        look.differences[index] = difference
+
+    def _misplaced(self, theirs: Theirs, look: _Look) -> set[int]:
+        """Tensors that are far off, while what reads them is as it must be if they are not."""
+        doubtful = {
+            index
+            for index, each in look.differences.items()
+            if index not in self._main.outputs and _is_far(each.own or each) and index in look.seen
+        }
+        if not doubtful:
+            return set()
+        surer = {index: array for index, array in look.seen.items() if index not in doubtful}
+        gone: set[int] = set()
+        needed: set[int] = set()
+        for index in look.differences:
+            if index not in surer or index not in self._makers:
+                continue
+            operators, _ = self._alone.before(index, surer)
+            between = {each for operator in operators for each in operator.outputs} & doubtful
+            if not between:
+                continue
+            with_them, without = (
+                self._alone.expected(index, seen, theirs, must_run=True) for seen in (look.seen, surer)
+            )
+            if with_them is None or without is None:
+                continue
+            far = [_is_far(_difference(each, look.seen[index])) for each in (with_them, without)]
+            if far == [True, False]:
+                gone |= between
+            elif far == [False, True]:
+                needed |= between & {*self._alone.before(index, look.seen)[1]}
+        return gone - needed
 
 
 def _difference(expected: Array, found: Array) -> Difference:
@@ -173,209 +336,24 @@ def _difference(expected: Array, found: Array) -> Difference:
     return Difference(int(apart.size), int((apart > 0).sum()), int(apart.max(initial=0)))
 
 
-class _Alone:
-    """Operators in LiteRT on the NPU's own tensors, each with those before it that cannot be seen."""
-
-    def __init__(self, graph: Graph, theirs: ReferenceModel) -> None:
-        self._graph = graph
-        self.theirs = theirs
-        self._makers = {index: operator for operator in graph.main.operators for index in operator.outputs}
-        self._models: dict[tuple[int, tuple[int, ...]], ReferenceModel | None] = {}
-
-    def expected(self, index: int) -> Array:
-        """The reference's tensor of this sample."""
-        return self.theirs.tensor(index)
-
-    def own(self, index: int, seen: Mapping[int, Array]) -> Difference | None:
-        """How far a tensor is from what the reference computes from the tensors that can be seen before it.
-
-        None where these are the reference's.
-        """
-        if index not in self._makers:
-            return None
-        operators, inputs = self._before(index, seen)
-        if all(numpy.array_equal(seen[each], self.expected(each)) for each in inputs):
-            return None
-        key = index, inputs
-        if key not in self._models:
-            self._models[key] = self._model(index, operators, inputs)
-        model = self._models[key]
-        if model is None:
-            return Difference(is_placed=False)
-        try:
-            (expected,) = model.run([seen[each] for each in inputs])
-        except TransformError:
-            return Difference(is_placed=False)
-        return _difference(expected, seen[index])
-
-    def _before(self, index: int, seen: Mapping[int, Array]) -> tuple[list[Operator], tuple[int, ...]]:
-        """The operators that lead to a tensor from those that can be seen, and these."""
-        operators: dict[int, Operator] = {}
-        inputs: dict[int, None] = {}
-        waiting = [self._makers[index]]
-        while waiting:
-            operator = waiting.pop()
-            operators[operator.index] = operator
-            for each in operator.inputs:
-                if each in seen:
-                    inputs[each] = None
-                elif each in self._makers and self._makers[each].index not in operators:
-                    waiting.append(self._makers[each])
-        return [operators[number] for number in sorted(operators)], tuple(sorted(inputs))
-
-    def _model(self, index: int, operators: Sequence[Operator], inputs: tuple[int, ...]) -> ReferenceModel | None:
-        """None for what remembers, or does not run by itself."""
-        main = self._graph.main
-        if any(_remembers(main, operator) for operator in operators):
-            return None
-        numbered = tuple(replace(operator, index=number) for number, operator in enumerate(operators))
-        part = replace(main, operators=numbered, inputs=inputs, outputs=(index,))
-        graph = Graph((part, *self._graph.subgraphs[1:]), self._graph.description)
-        try:
-            return ReferenceModel(write_tflite(without_unused_tensors(graph)))
-        except TransformError:
-            return None
+def _is_far(difference: Difference) -> bool:
+    """Whether it is more than roundings: of another tensor, or of another operator."""
+    return difference.largest_codes > FAR_CODES or difference.different_elements > MISPLACED * difference.elements
 
 
-def _remembers(main: Subgraph, operator: Operator) -> bool:
-    """Whether an operator has more to it than its inputs."""
-    variables = any(index >= 0 and main.tensors[index].is_variable for index in operator.inputs)
-    return variables or operator.kind in ACTING or operator.kind == "READ_VARIABLE"
+def _nearest(tensor: Array, candidates: Iterable[Array], is_certain: bool) -> Array | None:
+    """What a tensor has become: the candidate with the fewest differences, as an array of its shape and type.
 
-
-class _Parts:
-    """What operations wrote, by the operator of the model that it is an output of, or a part of one."""
-
-    def __init__(self, main: Subgraph, links: Sequence[Link]) -> None:
-        self._shapes = {
-            operator.index: main.tensors[operator.outputs[0]].shape for operator in main.operators if operator.outputs
-        }
-        self._owners = {(link.stream, link.offset): link.operator for link in links if link.makes_output}
-        self._written: dict[int, list[tuple[FeatureMap, Array]]] = defaultdict(list)
-        self._wholes: dict[int, list[Array]] = {}
-
-    def clear(self) -> None:
-        """Forget what was written."""
-        self._written.clear()
-        self._wholes.clear()
-
-    def watch(self, stream: int, operation: Compute, memory: Memory) -> None:
-        """Keep what an operation wrote, and what then stands where all parts so far began."""
-        owner = self._owners.get((stream, operation.offset))
-        if owner is None or operation.ofm.storage != "memory" or owner not in self._shapes:
-            return
-        stored = _stored(operation)
-        with suppress(SimulatorError):
-            self._written[owner].append((stored, read_elements(memory, stored)))
-        self._wholes[owner] = list(_wholes(memory, [each for each, _ in self._written[owner]], self._shapes[owner]))
-
-    def candidates(self) -> Iterator[tuple[int, list[Array], bool]]:
-        """For each operator the ways in which what was written can be its output, and whether there is one only."""
-        for owner, written in self._written.items():
-            elements = prod(self._shapes[owner])
-            if len(written) == 1 and written[0][1].size == elements and _is_natural(written[0][0]):
-                yield owner, [written[0][1]], True
-                continue
-            found = list(self._wholes.get(owner, ()))
-            for group in _groups([each for each, _ in written]):
-                found += _arrangements([written[number][1] for number in group], elements)
-            yield owner, found, False
-
-
-def _stored(operation: Compute) -> FeatureMap:
-    """An output as it is in memory: Ethos-U85 can turn its axes while it writes."""
-    ofm = operation.ofm
-    sizes = {"h": ofm.height, "w": ofm.width, "c": ofm.depth}
-    height, width, depth = (sizes[axis] for axis in operation.ofm_transpose)
-    return replace(ofm, height=height, width=width, depth=depth)
-
-
-def _groups(maps: Sequence[FeatureMap]) -> Iterator[list[int]]:
-    """The parts that may make a tensor: those of one region, also without the first, which may be a padded copy."""
-    for region in dict.fromkeys(each.region for each in maps):
-        group = [number for number, each in enumerate(maps) if each.region == region]
-        yield group
-        if len(group) > 1:
-            yield group[1:]
-
-
-def _natural_strides(feature_map: FeatureMap) -> tuple[int, int, int]:
-    """Strides (y, x, c) in bytes of rows of pixels, or of bricks of 16 channels, that lie one after the other."""
-    width, depth, size = feature_map.width, feature_map.depth, feature_map.element_bytes
-    if feature_map.is_brick:
-        brick = width * 16 * size
-        return -(-depth // 16) * brick, 16 * size, brick
-    return width * depth * size, depth * size, size
-
-
-def _is_natural(feature_map: FeatureMap) -> bool:
-    """Whether a map lies in memory as a tensor of its shape does."""
-    y, x, c = _natural_strides(feature_map)
-    return (
-        (feature_map.height == 1 or feature_map.stride_y == y)
-        and (feature_map.width == 1 or feature_map.stride_x == x)
-        and (not feature_map.is_brick or feature_map.depth <= 16 or feature_map.stride_c == c)
-    )
-
-
-def _wholes(memory: Memory, maps: Sequence[FeatureMap], shape: Sequence[int]) -> Iterator[Array]:
-    """The whole tensor in memory, if its parts lie where they belong: rows of pixels, or bricks of 16 channels."""
-    height, width, depth = (1, 1, 1, *shape)[-3:]
-    height *= prod(shape[:-3])
-    for group in _groups(maps):
-        written = sum(maps[number].height * maps[number].width * maps[number].depth for number in group)
-        if written < prod(shape):  # others write the rest, perhaps later
-            continue
-        first = min((maps[number] for number in group), key=lambda each: each.tiles.bases[0])
-        tiles = replace(first.tiles, width0=width, height0=height, height1=height)
-        whole = replace(first, tiles=tiles, height=height, width=width, depth=depth)
-        strides = _natural_strides(whole)
-        whole = replace(whole, stride_y=strides[0], stride_x=strides[1], stride_c=strides[2])
-        with suppress(SimulatorError):  # a buffer that rolls holds only a part
-            yield read_elements(memory, whole)
-
-
-def _nearest(tensor: Array, candidates: Iterable[Array], is_certain: bool) -> tuple[Difference, Array | None]:
-    """The least difference of a tensor from what it may have become, and that.
-
-    One that differs in much of it is no difference, but a tensor that was put together wrongly.
+    One that differs in much of it is no difference, but a tensor that was put together wrongly. None if all are.
     """
-    best: Difference | None = None
-    nearest: Array | None = None
+    fewest, nearest = tensor.size + 1, None
     for whole in candidates:
         if whole.size != tensor.size:
             continue
         array = whole.reshape(tensor.shape).astype(tensor.dtype)
-        found = _difference(tensor, array)
-        if best is None or found.different_elements < best.different_elements:
-            best, nearest = found, array
-        if not found.different_elements:
+        different = _difference(tensor, array).different_elements
+        if different < fewest:
+            fewest, nearest = different, array
+        if not different:
             break
-    if best is None or (not is_certain and best.different_elements > MISPLACED * tensor.size):
-        return Difference(is_placed=False), None
-    return best, nearest
-
-
-def _arrangements(parts: Sequence[Array], elements: int) -> Iterable[Array]:
-    """The ways in which parts (height, width, channels) can make a whole of so many elements."""
-    if sum(part.size for part in parts) != elements:
-        if parts and parts[-1].size == elements:  # computed in place, step by step
-            yield parts[-1]
-        return
-    if len(parts) == 1:
-        yield parts[0]
-        return
-    for axis in (2, 0, 1):
-        shapes = {tuple(size for each, size in enumerate(part.shape) if each != axis) for part in parts}
-        if len(shapes) == 1:
-            yield numpy.concatenate(parts, axis)
-    # Stripes of rows, each in slices of channels; or slices of channels, each in stripes.
-    for count in range(2, len(parts)):
-        if len(parts) % count:
-            continue
-        groups = [parts[at : at + count] for at in range(0, len(parts), count)]
-        for inner, outer in ((2, 0), (0, 2)):
-            try:
-                yield numpy.concatenate([numpy.concatenate(group, inner) for group in groups], outer)
-            except ValueError:
-                continue
+    return nearest if is_certain or fewest <= MISPLACED * tensor.size else None

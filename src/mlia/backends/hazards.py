@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mlia.backends.command_stream import COMPILED_OPERATOR
 from mlia.backends.simulator import (
     ARENA,
     CONSTANTS,
@@ -16,40 +17,55 @@ from mlia.backends.simulator import (
 )
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite import read_tflite
-from mlia.simulator.hazards import Hazard, find_hazards
+from mlia.simulator.hazards import Hazard, find_hazards, written_by
+from mlia.simulator.intervals import NOTHING, interval, minus, union
 from mlia.simulator.operation import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from mlia.simulator.intervals import Intervals
 
 
 def hazards_of(compiled: Graph) -> list[tuple[int, Hazard]]:
     """The hazards of all streams of a compiled model, with the numbers of their streams; nothing if all are safe.
 
+    Streams of a subgraph share the arena: what one wrote is there for the next, unless an operator of the host has
+    written over it.
+
     Raises:
         SimulatorError: a stream has what is not known.
     """
     found: list[tuple[int, Hazard]] = []
-    addresses = addresses_of(compiled)
-    for (index, position), stream in streams_of(compiled).items():
-        subgraph = next(each for each in compiled.subgraphs if each.index == index)
-        operator = subgraph.operators[position]
-        places = dict(_places(subgraph, operator, addresses[index]))
-        regions, initial, aliases = memory_of(subgraph, operator, addresses[index])
-        outputs = [places[output] for output in operator.outputs if output in places]
-        hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases, outputs)
-        found += [(stream.number, hazard) for hazard in hazards]
+    addresses, streams = addresses_of(compiled), streams_of(compiled)
+    for subgraph in compiled.subgraphs:
+        kept = NOTHING
+        count = sum(index == subgraph.index for index, _ in streams)
+        for operator in subgraph.operators:
+            stream = streams.get((subgraph.index, operator.index))
+            if stream is None:
+                kept = minus(kept, _bytes_of(operator.outputs, subgraph, addresses[subgraph.index]))
+                continue
+            places = dict(_places(subgraph, operator, addresses[subgraph.index]))
+            regions, initial, aliases = memory_of(subgraph, operator, addresses[subgraph.index])
+            initial += [Range(ARENA, begin, end - begin) for begin, end in kept.tolist()]
+            outputs = [places[output] for output in _finished(subgraph, operator) if output in places]
+            hazards = find_hazards(stream.operations, stream.program.config, regions, initial, aliases, outputs)
+            found += [(stream.number, hazard) for hazard in hazards]
+            if count > 1:
+                own = {ARENA, *(region for region, same in aliases.items() if same == ARENA)}
+                kept = union(kept, written_by(stream.operations, stream.program.config, own))
     return found
 
 
-def told_hazards(content: bytes) -> list[tuple[int, int, str, str]]:
-    """The hazards of a compiled file: the number of the stream, the offset in it, the kind, and what it is in words.
+def told_hazards(content: bytes) -> list[tuple[int, int, str, str, bool]]:
+    """The hazards of a compiled file: stream, offset in it, kind, what it is in words, and whether it is certain.
 
     Raises:
         SimulatorError: a stream has what is not known.
     """
     found = hazards_of(read_tflite(content))
-    return [(number, hazard.offset, str(hazard.kind), str(hazard)) for number, hazard in found]
+    return [(number, hazard.offset, str(hazard.kind), str(hazard), hazard.is_certain) for number, hazard in found]
 
 
 def memory_of(
@@ -69,6 +85,27 @@ def memory_of(
             initial.append(place)
     regions = {READ_ONLY: constants.elements, ARENA: end, FAST_SCRATCH: fast.elements}
     return regions, initial, {FAST_SCRATCH: ARENA} if shares_arena(operator, fast.elements) else {}
+
+
+def _finished(subgraph: Subgraph, operator: Operator) -> "list[int]":
+    """The outputs of an ethos-u operator that no later one writes too: a tensor may be the work of several streams."""
+    later = {
+        output
+        for each in subgraph.operators
+        if each.index > operator.index and each.custom_code == COMPILED_OPERATOR
+        for output in each.outputs
+    }
+    return [output for output in operator.outputs if output not in later]
+
+
+def _bytes_of(tensors: "Sequence[int]", subgraph: Subgraph, addresses: list[int | None]) -> "Intervals":
+    """The bytes of tensors in the arena."""
+    found = NOTHING
+    for index in tensors:
+        address = addresses[index]
+        if address is not None:
+            found = union(found, interval(address, address + size_bytes(subgraph.tensors[index])))
+    return found
 
 
 def _places(subgraph: Subgraph, operator: Operator, addresses: list[int | None]) -> "Iterator[tuple[int, Range]]":

@@ -3,26 +3,24 @@
 For child processes only: LiteRT can abort on some models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from struct import iter_unpack
 
 import numpy
 from msgspec import Struct
-from msgspec.structs import replace
 
 from mlia.backends.command_stream import COMPILED_OPERATOR
-from mlia.errors import SimulatorError, TransformError
+from mlia.backends.kernels import Choice, Kernels, Step
+from mlia.errors import SimulatorError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite
-from mlia.graph.tflite_writer import write_tflite
 from mlia.simulator.machine import Machine
 from mlia.simulator.memory import Memory
 from mlia.simulator.operation import Compute
 from mlia.simulator.stream import Stream, read_stream
 from mlia.transforms.calibration import Array
-from mlia.transforms.interpreter import ReferenceModel, first_line
-from mlia.transforms.rewrites.network import without_unused_tensors
+from mlia.transforms.interpreter import first_line
 
 READ_ONLY, ARENA, FAST_SCRATCH = 0, 1, 2  # the regions of a compiled TFLite file, in Vela's numbers
 ALLOCATION = "OfflineMemoryAllocation"
@@ -31,6 +29,7 @@ _HEADER = 3  # version, subgraphs, tensors
 # What comes before the model's own inputs: command stream, read-only data, scratch, fast scratch.
 STREAM, CONSTANTS, SCRATCH, FAST = range(4)
 
+SMALL_BYTES = 2  # integers with more are indexes and the like
 MOST_BYTES = 1 << 30
 """Of an arena, a fast scratch or a variable: no Ethos-U has as much memory, and a damaged file may ask for any."""
 
@@ -40,10 +39,15 @@ _DAMAGE = (ArithmeticError, IndexError, MemoryError, ValueError)
 Watch = Callable[[int, Compute, Memory], None]
 
 
+class HostRefused(SimulatorError):
+    """LiteRT does not run a part of the host."""
+
+
 class _HostPart(Struct, frozen=True):
     """Consecutive operators of the host, as a model of their own, and the tensors that go in and out."""
 
-    model: ReferenceModel
+    step: Step
+    operators: tuple[int, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
@@ -70,15 +74,29 @@ def streams_of(graph: Graph) -> dict[tuple[int, int], Stream]:
 class Session:
     """A compiled model that is run. Variables keep what they hold from one run to the next.
 
-    `watch` is told the number of the stream, each operation that was executed, and the memory after it.
+    `watch` is told the number of the stream, each operation that was executed, and the memory after it. With `kernels`
+    that are stepwise, operators of the host run one by one, and numbers are made up for those that LiteRT cannot run:
+    the same in every session. A model that is not compiled runs on the host; then what reads one of those `unknown`
+    operators, which are not made up for, is unknown too.
 
     Raises:
         SimulatorError: a stream has what is not known, or an operator of the host does not run in LiteRT.
     """
 
-    def __init__(self, compiled: bytes, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        compiled: bytes,
+        watch: Watch | None = None,
+        kernels: Kernels | None = None,
+        unknown: Collection[int] = (),
+    ) -> None:
         self._graph = read_tflite(compiled)
         self._watch = watch
+        self._kernels = kernels or Kernels(Choice())
+        self._unknown = unknown
+        self._runs = 0
+        self._tensors: dict[int, Array] = {}
+        self.uncomputed: set[int] = set()
         self._addresses = addresses_of(self._graph)
         self._streams = streams_of(self._graph)
         self._arena = _empty(_arena_bytes(self._graph, self._addresses), "arena")
@@ -92,9 +110,26 @@ class Session:
         main = self._graph.main
         if len(sample) != len(main.inputs):
             raise SimulatorError(f"the compiled model has {len(main.inputs)} inputs, and {len(sample)} are given")
-        known = dict(zip(main.inputs, map(numpy.asarray, sample), strict=True))
-        self._run_parts(main, known)
-        return [_known(known, index, main) for index in main.outputs]
+        self.run_parts(sample)
+        return [_known(self._tensors, index, main) for index in main.outputs]
+
+    def run_parts(self, sample: Sequence[Array]) -> None:
+        """Run one sample, and leave its tensors to be asked for."""
+        self._tensors = dict(zip(self._graph.main.inputs, map(numpy.asarray, sample), strict=True))
+        self._run_parts(self._graph.main, self._tensors)
+        self._runs += 1
+
+    def outputs(self) -> list[Array]:
+        """The outputs after run_parts(); one without elements for each that the compiler has lost."""
+        found = (self.tensor(index) for index in self._graph.main.outputs)
+        return [numpy.zeros(0, numpy.uint8) if each is None else each for each in found]
+
+    def tensor(self, index: int) -> Array | None:
+        """A tensor of the main subgraph after a run; None where it is unknown."""
+        if index in self._tensors:
+            return self._tensors[index]
+        tensor = self._graph.main.tensors[index]
+        return _as_array(bytes(tensor.data), tensor) if tensor.is_constant else None
 
     def _called(self) -> list[Subgraph]:
         """The main subgraph, and those that it calls once; others stay with the operator that calls them."""
@@ -112,7 +147,7 @@ class Session:
         for parts in self._parts.values():
             for part in parts:
                 if isinstance(part, _HostPart):
-                    part.model.reset()
+                    part.step.reset()
         for subgraph in self._called():
             if subgraph is not self._graph.main:
                 self._run_parts(subgraph, {})
@@ -120,15 +155,25 @@ class Session:
     def _run_parts(self, subgraph: Subgraph, known: dict[int, Array]) -> None:
         for part in self._parts[subgraph.index]:
             if isinstance(part, _HostPart):
-                inputs = [_known(known, index, subgraph) for index in part.inputs]
-                try:
-                    known |= dict(zip(part.outputs, part.model.run(inputs), strict=True))
-                except TransformError as refusal:
-                    raise SimulatorError(f"the host's part: {refusal}") from None
+                self._run_host(subgraph, part, known)
             elif part.custom_code == COMPILED_OPERATOR:
                 self._execute(subgraph, part, known)
             else:
                 self._keep_state(subgraph, part, known)
+
+    def _run_host(self, subgraph: Subgraph, part: _HostPart, known: dict[int, Array]) -> None:
+        if self._unknown and not all(index in known for index in part.inputs):
+            return
+        inputs = [_known(known, index, subgraph) for index in part.inputs]
+        found = part.step.run(inputs)
+        if found is None:
+            if not self._kernels.is_stepwise:
+                raise HostRefused(f"the host's part: {part.step.refusal}")
+            self.uncomputed |= {*part.operators}
+            if any(index in self._unknown for index in part.operators):
+                return
+            found = [_made_up(subgraph.tensors[index], self._runs) for index in part.outputs]
+        known |= dict(zip(part.outputs, found, strict=True))
 
     def _keep_state(self, subgraph: Subgraph, operator: Operator, known: dict[int, Array]) -> None:
         """Resource variables are ours to keep: parts of the host are models of their own, and share none."""
@@ -156,13 +201,15 @@ class Session:
             if ours:
                 parts += group
                 continue
-            kept = [operator for operator in group if operator.kind != "CALL_ONCE"]
+            kept = [operator for operator in group if operator.kind != "CALL_ONCE" and operator.outputs]
             calling = [operator.kind for operator in kept if operator.kind in ("WHILE", "IF", "CALL") and inner]
             if calling:
                 raise SimulatorError(
                     f"{calling[0]} may call subgraphs with operators on the NPU, which is not simulated"
                 )
-            if kept:
+            if self._kernels.is_stepwise:
+                parts += [self._host_part(subgraph, [operator]) for operator in kept]
+            elif kept:
                 parts.append(self._host_part(subgraph, kept))
         return parts
 
@@ -174,14 +221,10 @@ class Session:
         own = {operator.index for operator in operators}
         others = [each for each in main.operators if each.index not in own]
         wanted = {*main.outputs, *(index for each in others for index in each.inputs)}
-        outputs = tuple(index for operator in operators for index in operator.outputs if index in wanted)
-        numbered = tuple(replace(operator, index=index) for index, operator in enumerate(operators))
-        part = replace(main, operators=numbered, inputs=inputs, outputs=outputs)
-        graph = Graph((part, *self._graph.subgraphs[1:]), self._graph.description)
-        try:
-            return _HostPart(ReferenceModel(write_tflite(without_unused_tensors(graph))), inputs, outputs)
-        except TransformError as refusal:
-            raise SimulatorError(f"the host's part: {refusal}") from None
+        made_here = tuple(index for operator in operators for index in operator.outputs)
+        outputs = made_here if self._kernels.is_stepwise else tuple(index for index in made_here if index in wanted)
+        step = Step(self._kernels, self._graph, main, operators, inputs, outputs)
+        return _HostPart(step, tuple(sorted(own)), inputs, outputs)
 
     def _execute(self, subgraph: Subgraph, operator: Operator, known: dict[int, Array]) -> None:
         """One operator on the NPU: its inputs into the arena, its stream, its outputs out of it."""
@@ -261,6 +304,21 @@ def _filled(tensor: Tensor, value: int) -> Array:
         raise SimulatorError(f"the variable '{tensor.name}' cannot be kept: {first_line(error)}") from None
 
 
+def _made_up(tensor: Tensor, run: int) -> Array:
+    """Numbers for what nothing computes, by the shape and the type of a tensor: noise, and 0 for indexes."""
+    random = numpy.random.default_rng([run, *tensor.shape])
+    try:
+        dtype = numpy.dtype(tensor.dtype)
+        if dtype.kind == "f":
+            return random.normal(0, 1, tensor.shape).astype(dtype)
+        if dtype.kind in "iu" and dtype.itemsize <= SMALL_BYTES:
+            limits = numpy.iinfo(dtype)
+            return random.integers(limits.min, limits.max, tensor.shape, dtype, endpoint=True)
+        return numpy.zeros(tensor.shape, dtype)
+    except TypeError as error:
+        raise SimulatorError(f"no numbers can be made up for '{tensor.name}': {first_line(error)}") from None
+
+
 def _as_array(content: bytes, tensor: Tensor) -> Array:
     """Bytes as what a tensor says that they are."""
     try:
@@ -291,15 +349,16 @@ def _known(known: dict[int, Array], index: int, subgraph: Subgraph) -> Array:
     if tensor.is_constant:
         return _as_array(bytes(tensor.data), tensor)
     if index in subgraph.outputs and not any(index in operator.outputs for operator in subgraph.operators):
-        raise SimulatorError(f"the output '{tensor.name}' is a constant, and the compiled model has no data for it")
+        raise SimulatorError(f"the compiled model neither writes the output '{tensor.name}' nor has data for it")
     raise SimulatorError(f"nothing computes '{tensor.name}'")
 
 
 def addresses_of(graph: Graph) -> dict[int, list[int | None]]:
     """Where in the arena each tensor of each subgraph is; None for those that are not there."""
     content = bytes(graph.metadata.get(ALLOCATION, b""))
-    if len(content) < 4 * _HEADER or len(content) % 4:
-        if any(map(_has_streams, graph.subgraphs)):
+    is_compiled = any(map(_has_streams, graph.subgraphs))
+    if not is_compiled or len(content) < 4 * _HEADER or len(content) % 4:  # a plan for another runtime may be there
+        if is_compiled:
             raise SimulatorError("the compiled model does not say where its tensors are in the arena")
         content = b"\xff" * 4 * (_HEADER + sum(len(each.tensors) for each in graph.subgraphs))
     numbers = [number for (number,) in iter_unpack("<i", content)][_HEADER:]

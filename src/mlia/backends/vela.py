@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.backends.addresses import refuse_unaddressable
-from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
 from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.vela_costs import Program, not_called, performance_of, timed
 from mlia.backends.vela_output import (
@@ -23,7 +23,7 @@ from mlia.errors import BackendError, BackendUnavailable
 from mlia.estimates import Estimator
 from mlia.graph.cost import macs
 from mlia.graph.graph import Graph, Operator, Subgraph
-from mlia.graph.tflite import ELEMENT_BITS, single_subgraph
+from mlia.graph.tflite import ELEMENT_BITS, read_tflite, single_subgraph
 from mlia.graph.tflite_writer import with_plain_names
 from mlia.results import Compatibility, Constraint, Origin, Placement, Result, Skipped, Source, Unit
 from mlia.targets.target import Target, installed_version
@@ -63,7 +63,7 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
-        compatibility = _compatibility(programs, source)
+        compatibility = _compatibility(programs, source, _lost_outputs(graph, whole))
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
         return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
@@ -185,7 +185,14 @@ def _program(
     return Program(subgraph, named, of_operators, units, refusals, lives, segments, features)
 
 
-def _compatibility(programs: list[Program], source: Source) -> Compatibility:
+def _lost_outputs(graph: Graph, whole: Compilation) -> tuple[int, ...]:
+    """The outputs that the compiler lost. It drops some that are read too, and says nothing of it (Vela 5.2)."""
+    if graph.provenance.format.startswith("TOSA"):
+        return ()  # its outputs are not in the order of the file
+    return lost_outputs(graph, read_tflite(whole.model))
+
+
+def _compatibility(programs: list[Program], source: Source, lost: tuple[int, ...]) -> Compatibility:
     placements: list[Placement] = []
     segments = 0
     for program in programs:
@@ -205,6 +212,7 @@ def _compatibility(programs: list[Program], source: Source) -> Compatibility:
         npu_percent=100 * len(on_npu) / max(len(on_npu) + len(on_cpu), 1),
         npu_mac_percent=100 * npu_macs / all_macs if all_macs else None,
         npu_segments=sum(program.segments for program in programs),
+        lost_outputs=lost,
     )
 
 

@@ -1,8 +1,9 @@
 """Vela's C++ core in a child process, because it dies of a signal on some damaged models.
 
 Both ends are here. The child is this file, started as a script. Two lines, the settings as JSON and the size of the
-model, and then the model go to its stdin; one JSON object comes from its stdout. All that the compiler prints, to
-either stream, comes from its stderr. What only the parent needs is imported late, for the child's sake.
+model, and then the model go to its stdin; a line of JSON and the compiled file come from its stdout. All that the
+compiler prints, to either stream, comes from its stderr. What only the parent needs is imported late, for the child's
+sake.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Worker:
         """Kill the worker, if it still runs, and leave nothing of it."""
         self._process.end()
 
-    def answer(self, timeout_s: float) -> tuple[dict[str, Any], str]:
-        """The answer, and all that the compiler printed.
+    def answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes, str]:
+        """The answer, the compiled file, and all that the compiler printed.
 
         Raises:
             BackendError: the worker died or took too long.
@@ -96,20 +97,21 @@ class Worker:
         if self._process.returncode != 0 or not output:
             death = _death(self._process.returncode)
             raise _failure(f"Vela {death} on this model, which may be damaged or beyond what it can take", log)
-        return json.loads(output), log
+        told, _, model = output.partition(b"\n")
+        return json.loads(told), model, log
 
 
 class Compilation:
     """What the compiler answered: `report` holds its sums; the rest reads its database; `model` is the compiled file.
 
-    The file is there when it was asked for, and empty otherwise. A table has a key in its first column. A network may
-    have ten thousands of steps and a hundred kinds of them, so rows whose other columns are alike are one object.
+    A table has a key in its first column. A network may have ten thousands of steps and a hundred kinds of them, so
+    rows whose other columns are alike are one object.
     """
 
-    def __init__(self, answer: dict[str, Any], log: str) -> None:
+    def __init__(self, answer: dict[str, Any], model: bytes, log: str) -> None:
         self.report: dict[str, Any] = answer["report"]
         self.log = log
-        self.model = bytes.fromhex(answer["model"])
+        self.model = model
         self._tables: dict[str, dict[str, list[Any]]] = answer["tables"]
         self._kinds: dict[str, list[dict[str, str]]] = {}
 
@@ -172,23 +174,21 @@ def abandon() -> None:
         _working.popitem()[1].end()
 
 
-def compile_model(
-    content: bytes | memoryview, target: Target, timeout_s: float, wants_model: bool = False
-) -> Compilation:
+def compile_model(content: bytes | memoryview, target: Target, timeout_s: float) -> Compilation:
     """Compile a TFLite file for a target in a child process.
 
     Raises:
         BackendError: the compiler refused the model, crashed, or took too long.
     """
-    settings = _settings(target, wants_model)
+    settings = _settings(target)
     worker = _begun(settings, content)
     if worker is None:
         worker = Worker()
         worker.send(settings, len(content), [content])
-    answer, log = worker.answer(timeout_s)
+    answer, model, log = worker.answer(timeout_s)
     if "error" in answer:
         raise _failure(f"Vela refused the model: {' '.join(answer['error'].split())}", log)
-    return Compilation(answer, log)
+    return Compilation(answer, model, log)
 
 
 def _begun(settings: bytes, content: bytes | memoryview) -> Worker | None:
@@ -200,7 +200,7 @@ def _begun(settings: bytes, content: bytes | memoryview) -> Worker | None:
     return _working.pop((settings, sha256(content).digest()), None)
 
 
-def _settings(target: Target, wants_model: bool = False) -> bytes:
+def _settings(target: Target) -> bytes:
     """One line of JSON: what the `vela` command would pass to the core for this target."""
     npu = target.npu
     # A U65-512 is two cores of 256 MACs; every other Ethos-U is one core.
@@ -220,7 +220,7 @@ def _settings(target: Target, wants_model: bool = False) -> bytes:
     )
     architecture = "EthosU" + npu.family.removeprefix("ethos-u")
     settings = {"architecture": architecture, "system_config": system_config, "options": options}
-    return json.dumps(settings | ({"wants_model": True} if wants_model else {})).encode() + b"\n"
+    return json.dumps(settings).encode() + b"\n"
 
 
 def _system(target: Target) -> tuple[str, str]:
@@ -270,7 +270,7 @@ def _limit_resources() -> None:
 
 def _serve() -> None:
     """The child: answer one request."""
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _limit_resources()
     from ethosu import regor  # while the parent still prepares the request
@@ -282,7 +282,7 @@ def _serve() -> None:
             settings["architecture"], model, _format(model), settings["system_config"], options=settings["options"]
         )
     except Exception as error:  # whatever it is, the parent tells the user
-        output.write(json.dumps({"error": str(error) or type(error).__name__}))
+        output.write(json.dumps({"error": str(error) or type(error).__name__}).encode())
         output.close()
         return
     report = compiled.perf_report
@@ -308,9 +308,10 @@ def _serve() -> None:
             for name, table in compiled.opt_database.tables.items()
             if name in _TABLES
         },
-        "model": compiled.model.hex() if "wants_model" in settings else "",
     }
-    output.write(json.dumps(answer))  # dump() would not use the fast encoder
+    output.write(json.dumps(answer).encode())  # dump() would not use the fast encoder
+    output.write(b"\n")
+    output.write(compiled.model)
     output.close()
 
 

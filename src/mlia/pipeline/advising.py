@@ -205,7 +205,8 @@ def figures(result: Result, graph: Graph) -> Figures | None:
     """The figures that remedies are compared by; None where nothing was estimated."""
     if not isinstance(result.performance, Performance) or not isinstance(result.compatibility, Compatibility):
         return None
-    return figures_of(result.performance, result.compatibility.cpu_operators, len(graph.content))
+    found = figures_of(result.performance, result.compatibility.cpu_operators, len(graph.content))
+    return replace(found, lost_outputs=len(result.compatibility.lost_outputs))
 
 
 def advise(
@@ -308,6 +309,8 @@ def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     """What the attempts for a finding are ranked by, the smallest first."""
     time = math.inf if after.latency_ms is None else after.latency_ms
     size = math.inf if after.sram_bytes is None else after.sram_bytes
+    if aim == Aim.OUTPUTS:
+        return after.lost_outputs, time
     if aim == Aim.PLACEMENT:
         return after.cpu_operators, time
     if aim == Aim.FIT:
@@ -331,6 +334,8 @@ def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = 
         return False
     if aim == Aim.FIT:
         return limit_bytes is not None
+    if aim == Aim.OUTPUTS:  # at any price: without it the model is another
+        return after.lost_outputs < before.lost_outputs
     if aim == Aim.PLACEMENT:
         is_slower = old is not None and new is not None and new > old
         return after.cpu_operators < before.cpu_operators and not is_slower

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.backends.addresses import refuse_unaddressable
-from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for
+from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
 from mlia.backends.vela import is_compiled
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.errors import TargetError, TransformError
@@ -24,11 +24,13 @@ from mlia.targets.target import CpuTarget, Target, installed_version
 from mlia.verification import Danger, TensorCheck, Verification
 
 if TYPE_CHECKING:
-    from mlia.backends.comparison import Compared, Link
+    from mlia.backends.comparison import Compared
+    from mlia.backends.written import Link
     from mlia.transforms.noise import Noise
 
 SAMPLES = 3
 MOST_ELEMENTS = 1 << 28
+PLAN = "OfflineMemoryAllocation"  # the metadata in which a file says where its tensors lie
 NO_REFERENCE = "the model is compiled already, and the one it was compiled from is not there to compare with"
 
 
@@ -106,22 +108,28 @@ def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Ve
         host_operators=len(prepared.compiled.operators) - _segments(prepared.compiled, main_only=True),
         outputs=outputs,
         operators=operators,
-        dangers=(*_wrong_npu(compiled, prepared.target), *_hazards(prepared)),
+        dangers=(*_wrong_npu(compiled, prepared.target), *_old_plan(prepared), *_hazards(prepared)),
         skipped=() if prepared.original is not None else (Skipped("comparison", NO_REFERENCE),),
-        notes=notes_on(prepared.graph),
+        notes=(*notes_on(prepared.graph), *(compared.notes if compared is not None else ())),
     )
 
 
 def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared | None":
     """Run the samples in a child; the comparison with the model that was compiled, where it is known."""
     from mlia.backends.comparison import compare, outputs_of
+    from mlia.backends.kernels import Choice, surviving
     from mlia.transforms.child import call_without_limit
 
-    content = prepared.compiled.file
-    if prepared.original is None:
+    content, original = prepared.compiled.file, prepared.original
+    if original is None:
         call_without_limit(None, outputs_of, content, samples)
         return None
-    return call_without_limit(None, compare, prepared.original.file, content, prepared.links, samples)
+    reference = original.file
+
+    def compared(choice: Choice, told: Callable[[str], None]) -> "Compared":
+        return call_without_limit(told, compare, reference, content, prepared.links, samples, choice)
+
+    return surviving(compared)
 
 
 def simulate(
@@ -235,11 +243,21 @@ def prepare(
         # With 1 for what is left open, as the compiler takes it; LiteRT takes the sizes that are in the file.
         graph = with_input_shapes(graph, {})
     progress(f"compiling {name} for {place.name}")
-    compilation = compile_model(graph.content, place, timeout_s, wants_model=True)
+    content = _without_plan(graph)
+    compilation = compile_model(content, place, timeout_s)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
-        compilation = compile_model(single_subgraph(graph.content, 0), place, timeout_s)
+        compilation = compile_model(single_subgraph(memoryview(content), 0), place, timeout_s)
     return Prepared(name, given, place, compiled, graph, _links(compilation, graph))
+
+
+def _without_plan(graph: Graph) -> bytes | memoryview:
+    """The file without the memory plan of an earlier compilation, which Vela 5.2 keeps in place of its own."""
+    if PLAN not in graph.metadata:
+        return graph.content
+    from mlia.graph.tflite_writer import write_tflite
+
+    return write_tflite(replace(graph, metadata={key: each for key, each in graph.metadata.items() if key != PLAN}))
 
 
 def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
@@ -248,7 +266,7 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     What is joined to a step of the compiler (an activation behind a convolution) has its output made by that step. Of
     an operator with several steps, the last makes the output.
     """
-    from mlia.backends.comparison import Link
+    from mlia.backends.written import Link
 
     sources = {key: row["ext_key"] for key, row in compilation.by_key("source").items()}
     steps = {key: sources.get(row["source_id"], "") for key, row in compilation.by_key("perf").items()}
@@ -276,13 +294,13 @@ def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -
 
         loaded = load_samples(Path(inputs), graph)
         return loaded, f"{len(loaded)} of {Path(inputs).name}"
-    from mlia.transforms.noise import Noise, describe
+    from mlia.transforms.noise import Noise, describe, index_sizes
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     for tensor in tensors:
         if tensor.elements > MOST_ELEMENTS:
             raise TransformError(f"the input '{tensor.name}' has {tensor.elements:,} elements, too many to execute")
-    return Noise(tensors, seed, samples), f"{describe(samples)}, seed {seed}"
+    return Noise(tensors, seed, samples, index_sizes(graph)), f"{describe(samples)}, seed {seed}"
 
 
 def _segments(compiled: Graph, main_only: bool = False) -> int:
@@ -297,8 +315,9 @@ def _checks(prepared: Prepared, compared: "Compared | None") -> tuple[tuple[Tens
     from mlia.pipeline.explaining import explain, explain_outputs
 
     graph, family = prepared.original, prepared.target.npu.family
-    operators = explain(graph, compared.operators, family)
-    return explain_outputs(graph, output_names(graph), compared.outputs, operators, family), operators
+    operators = explain(graph, compared.operators, family, compared.uncomputed)
+    lost = lost_outputs(graph, prepared.compiled)
+    return explain_outputs(graph, output_names(graph), compared.outputs, operators, lost), operators
 
 
 def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Danger]:
@@ -310,6 +329,15 @@ def _wrong_npu(compiled: Sequence[Compiled], target: Target | None) -> list[Dang
         for each in compiled
         if (each.npu, each.macs_per_cycle) != ours
     ]
+
+
+def _old_plan(prepared: Prepared) -> list[Danger]:
+    is_there = prepared.original is not None and PLAN in prepared.original.metadata
+    what = (
+        f"the model carries a memory plan ({PLAN}) that Vela keeps in place of its own, so that tensors would lie over"
+        " each other on the device; remove it before compiling. What follows is of a copy without it"
+    )
+    return [Danger(0, 0, "old memory plan", what)] if is_there else []
 
 
 def _hazards(prepared: Prepared) -> list[Danger]:

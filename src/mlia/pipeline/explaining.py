@@ -1,6 +1,6 @@
 """Differences between the NPU and the reference, operator by operator: exact, known, or not explained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,9 +14,12 @@ from mlia.verification import Outcome, TensorCheck
 if TYPE_CHECKING:
     from mlia.backends.comparison import Difference
 
+LOST = "nothing in the compiled model writes it: the compiler has lost it"
+UNCOMPUTED = "LiteRT cannot compute it"
 UNPLACED = "it is computed in parts that cannot be put together, or stays inside the NPU"
 INHERITED = "what it reads differs already; from that it computes exactly what the reference does"
 UNSEEN = "an input of it cannot be seen, and may differ"
+BELOW_UNCOMPUTED = "it depends on an operator that LiteRT cannot compute"
 BELOW = "it depends on an operator that cannot be judged"
 TOO_FAR = "and it differs by more than {codes} codes, or in more than {share:.0%} of its elements"
 # An output that nobody can judge may differ by so much: several roundings, but nothing that changes an answer.
@@ -25,20 +28,36 @@ UNJUDGED_CODES, UNJUDGED_SHARE = 16, 0.25
 _CARRYING = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE")
 
 
-def explain(graph: Graph, found: "Mapping[int, Difference]", family: str) -> tuple[TensorCheck, ...]:
+def explain(
+    graph: Graph, found: "Mapping[int, Difference]", family: str, uncomputed: Collection[int] = ()
+) -> tuple[TensorCheck, ...]:
     """A verdict on the output of each operator of the main subgraph, in their order.
 
     Each is judged by itself: by what it makes of the inputs that it has, which may differ already. Where these cannot
-    be seen, and something before them may differ for a reason that is known, it is not judged.
+    be seen, and something before them may differ for a reason that is known, it is not judged. Those of `uncomputed`
+    are not computed by LiteRT, so there is nothing to compare them with.
     """
     judge = _Judge(graph, found, family)
-    return tuple(judge.check(operator, found.get(operator.index)) for operator in graph.operators)
+    checks = []
+    for operator in graph.operators:
+        check = judge.check(operator, None if operator.index in uncomputed else found.get(operator.index))
+        if operator.index in uncomputed:
+            check = replace(check, outcome=Outcome.NOT_COMPUTED, reason=UNCOMPUTED)
+        checks.append(check)
+    return tuple(checks)
 
 
 def explain_outputs(
-    graph: Graph, names: list[str], found: "tuple[Difference, ...]", operators: tuple[TensorCheck, ...], family: str
+    graph: Graph,
+    names: list[str],
+    found: "tuple[Difference, ...]",
+    operators: tuple[TensorCheck, ...],
+    lost: Collection[int] = (),
 ) -> tuple[TensorCheck, ...]:
-    """A verdict on each output of the model, for its own difference and by what it depends on."""
+    """A verdict on each output of the model, for its own difference and by what it depends on.
+
+    `lost` are the positions of outputs that nothing in the compiled model writes.
+    """
     main = graph.main
     makers = {index: operator for operator in main.operators for index in operator.outputs}
     doubtful = _below_unjudged(graph, operators)
@@ -50,8 +69,12 @@ def explain_outputs(
             checks.append(_made(None, "input", name, difference, "", outcome))
             continue
         made = operators[maker.index]
-        if not difference.is_placed:
-            check = _made(made.operator, made.kind, name, difference, "its shape or type is another", Outcome.DIFFERENT)
+        if not (difference.elements or difference.is_placed):  # nobody says what it should be
+            reason = made.reason if made.outcome == Outcome.NOT_COMPUTED else BELOW_UNCOMPUTED
+            check = _made(made.operator, made.kind, name, difference, reason, Outcome.NOT_COMPUTED)
+        elif not difference.is_placed:
+            why = LOST if len(checks) in lost else "its shape or type is another"
+            check = _made(made.operator, made.kind, name, difference, why, Outcome.DIFFERENT)
         elif not difference.different_elements:
             check = _made(made.operator, made.kind, name, difference, "", Outcome.EXACT)
         else:

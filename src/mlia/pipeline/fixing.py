@@ -152,6 +152,8 @@ def _key(graph: Graph, asked: Asked, fix: Fix) -> tuple[str, ...]:
 
 def _greed(before: Figures, after: Figures) -> str:
     """Whether a remedy takes more memory than its time is worth, in words; empty when not."""
+    if after.lost_outputs < before.lost_outputs:
+        return ""
     old, new = before.latency_ms, after.latency_ms
     gain = 1 - new / old if old and new is not None else 0.0
     for name, used, needed in (

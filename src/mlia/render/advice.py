@@ -171,6 +171,8 @@ def difference(before: Figures, after: Figures) -> str:
             parts.append(f"{name} {kibibytes(old or 0)} -> {kibibytes(new or 0)} KiB")
     if before.cpu_operators != after.cpu_operators:
         parts.append(f"{before.cpu_operators} -> {plural(after.cpu_operators, 'operator')} on the CPU")
+    if before.lost_outputs != after.lost_outputs:
+        parts.append(f"{before.lost_outputs} -> {plural(after.lost_outputs, 'lost output')}")
     return ", ".join(parts)
 
 

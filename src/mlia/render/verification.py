@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.render.text import LABEL, NOTHING, Column, Page, count, display_names, identity, plural, source_text
-from mlia.verification import Outcome, TensorCheck, Verification
+from mlia.verification import Danger, Outcome, TensorCheck, Verification
 
 DANGERS_SHOWN = 10
 
@@ -31,13 +31,21 @@ def render_verification(found: Verification, width: int, color: bool, all_operat
         page.heading("Outputs")
         _table(page, found.outputs)
         _show_operators(page, found, all_operators)
-    if found.dangers:
-        page.heading("Dangers in the command streams")
-        for danger in found.dangers[:DANGERS_SHOWN]:
-            page.paragraph(f"stream {danger.stream}, {danger.offset:#x}: {danger.kind}: {danger.what}", "-", 4)
-        if rest := len(found.dangers) - DANGERS_SHOWN:
-            page.paragraph(f"and {rest} more" if rest > 0 else "", hang=4)
+    certain = [danger for danger in found.dangers if danger.certain]
+    _show_dangers(page, "Dangers in the command streams", certain)
+    possible = [danger for danger in found.dangers if not danger.certain]
+    _show_dangers(page, "What cannot be ruled out in the command streams", possible)
     return page.text
+
+
+def _show_dangers(page: Page, heading: str, dangers: Sequence[Danger]) -> None:
+    if not dangers:
+        return
+    page.heading(heading)
+    for danger in dangers[:DANGERS_SHOWN]:
+        page.paragraph(f"stream {danger.stream}, {danger.offset:#x}: {danger.kind}: {danger.what}", "-", 4)
+    if len(dangers) > DANGERS_SHOWN:
+        page.paragraph(f"and {len(dangers) - DANGERS_SHOWN} more", hang=4)
 
 
 def _verdict(found: Verification) -> str:
@@ -46,10 +54,15 @@ def _verdict(found: Verification) -> str:
         return "compiled for another NPU"
     if Outcome.DIFFERENT in outcomes:
         return "the NPU computes something else"
-    if found.dangers:
+    if any(danger.certain for danger in found.dangers):
         return "the command stream is dangerous"
     if not found.outputs:
         return "it executes"
+    if not outcomes - {Outcome.NOT_COMPARED, Outcome.NOT_COMPUTED}:
+        return "it executes, and nothing can be compared"
+    if Outcome.NOT_COMPUTED in outcomes:
+        uncomputed = sum(check.outcome == Outcome.NOT_COMPUTED for check in found.operators)
+        return f"the same as far as LiteRT can compute it; it cannot {plural(uncomputed, 'operator')}"
     if Outcome.NOT_JUDGED in outcomes:
         unjudged = sum(check.outcome == Outcome.NOT_JUDGED for check in found.operators)
         return f"the same as far as it can be seen; {plural(unjudged, 'operator')} cannot be judged"
@@ -60,8 +73,8 @@ def _verdict(found: Verification) -> str:
 
 def _show_operators(page: Page, found: Verification, all_operators: bool) -> None:
     exact = [check for check in found.operators if check.outcome == Outcome.EXACT]
-    unseen = [check for check in found.operators if check.outcome == Outcome.NOT_COMPARED]
-    others = [check for check in found.operators if check.outcome not in (Outcome.EXACT, Outcome.NOT_COMPARED)]
+    unseen = [check for check in found.operators if check.outcome in (Outcome.NOT_COMPARED, Outcome.NOT_COMPUTED)]
+    others = [check for check in found.operators if check not in exact and check not in unseen]
     page.heading("Operators")
     page.paragraph(
         f"{len(exact)} of {plural(len(found.operators), 'operator')} give exactly the reference's tensor,"

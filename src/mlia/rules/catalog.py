@@ -31,7 +31,7 @@ _HOMES = {
     "optimization": ("OPT001", "OPT002", "OPT003", "OPT004", "OPT005", "OPT006"),
     "quantization": ("QNT001", "QNT002", "QNT003", "QNT004", "QNT005"),
     "quantization_weights": ("QNT006", "QNT007", "QNT008", "QNT009", "QNT010"),
-    "verification": ("VER001",),
+    "verification": ("VER001", "VER002"),
     "cortex_m": ("CPU001", "CPU002", "CPU003"),
 }
 COMPILED = "CMP060"

@@ -31,8 +31,8 @@ from mlia.targets.target import AnyTarget, CpuTarget, Target
 
 
 class Aim(StrEnum):
-    """What the best of several remedies is the best in: operators on the NPU, time, SRAM, a smaller NPU, or SRAM
-    within the limit that the target sets.
+    """What the best of several remedies is the best in: operators on the NPU, time, SRAM, a smaller NPU, SRAM within
+    the limit that the target sets, or outputs that the compiled model writes.
     """
 
     PLACEMENT = "placement"
@@ -40,6 +40,7 @@ class Aim(StrEnum):
     MEMORY = "memory"
     HARDWARE = "hardware"
     FIT = "fit"
+    OUTPUTS = "outputs"
 
 
 class Fix(Struct, frozen=True):

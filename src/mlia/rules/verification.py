@@ -1,14 +1,17 @@
 """Operators that the compiler is known to get wrong, so that the NPU computes something else than the model."""
 
 from collections.abc import Iterator
+from math import prod
 from struct import iter_unpack
 
-from mlia.advice import Severity
+from mlia.advice import Safety, Severity
 from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.results import Compatibility, OperatorId, Unit
-from mlia.rules.rule import Case, Finding, NpuRule, Rule
+from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
 from mlia.rules.words import named
 from mlia.simulator.differences import KnownDifference, Trait, known_difference
+
+TINIEST = 2.0**30  # multipliers of both sides hold a fraction of 31 bits, and no quotient beyond
 
 
 class ComputedWrongly(NpuRule):
@@ -60,13 +63,33 @@ class ComputedWrongly(NpuRule):
 def known_of(graph: Graph, operator: Operator, family: str) -> KnownDifference | None:
     """What is known of an operator of the main subgraph on a family; None if its numbers must be the reference's."""
     inputs = [graph.main.tensor(index) for index in operator.inputs]
-    dtype = inputs[0].dtype if inputs and inputs[0] is not None else ""
-    return known_difference(operator.kind, dtype, family, _traits(operator, inputs))
+    data = inputs[2 if operator.kind == "TRANSPOSE_CONV" and len(inputs) > 2 else 0] if inputs else None
+    traits = _traits(operator, inputs)
+    if _has_tiny_scale(graph, operator):
+        traits.add(Trait.TINY_SCALE)
+    return known_difference(operator.kind, data.dtype if data is not None else "", family, traits)
+
+
+def _has_tiny_scale(graph: Graph, operator: Operator) -> bool:
+    """Whether the scale of the output is nothing beside those of the inputs."""
+    made = graph.main.tensor(operator.outputs[0]) if operator.outputs else None
+    if made is None or made.quantization is None or not made.quantization.scale:
+        return False
+    scales = [
+        max(tensor.quantization.scale)
+        for index in operator.inputs
+        if (tensor := graph.main.tensor(index)) is not None and tensor.quantization and tensor.quantization.scale
+    ]
+    product = prod(scales[:2]) if operator.kind not in ("ADD", "SUB", "QUANTIZE") else max(scales, default=0.0)
+    return min(made.quantization.scale) * TINIEST < product
 
 
 def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
     """What of an operator matters for known differences."""
     traits = set()
+    bias = (*inputs, None, None, None, None)[3 if operator.kind == "TRANSPOSE_CONV" else 2]
+    if bias is not None and bias.dtype == "int32":
+        traits.add(Trait.SHORT_BIAS)
     parameter = inputs[1] if len(inputs) > 1 else None
     axes = _axes(inputs) if operator.kind in ("SUM", "REDUCE_MAX", "REDUCE_MIN") else set()
     if len(axes) > 1:
@@ -88,4 +111,48 @@ def _axes(inputs: list[Tensor | None]) -> set[int]:
     return {number % rank + 4 - rank for (number,) in iter_unpack("<i", content)} if rank else set()
 
 
-RULES: tuple[type[Rule], ...] = (ComputedWrongly,)
+class LostOutput(NpuRule):
+    """An output of the model that nothing in the compiled file writes.
+
+    ## Why it matters
+    The report says that all operators run on the NPU, and the compiler says nothing. On the device the output holds
+    whatever was in its memory before.
+
+    ## How it is found
+    By the compiled file: one of its outputs is made by none of its operators, and was made by one in the model.
+
+    ## What to do
+    Let an operator of its own make the output. The remedy computes it twice: once for the output, and once for those
+    operators that read it. Then let `mlia verify` compare.
+
+    ## Limits
+    Outputs are told apart by their order, which a TOSA file does not keep. An operator with several outputs has no
+    remedy.
+
+    ## Source
+    Seen with Vela 5.2: a TRANSPOSE that is an output and that a BATCH_MATMUL reads is computed, in another layout, for
+    the matrix product only.
+    """
+
+    code = "VER002"
+    name = "lost-output"
+    severity = Severity.WARNING
+    reads = Compatibility
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        main, lost = case.graph.main, case.compatibility.lost_outputs
+        if not lost:
+            return
+        wanted = {main.outputs[position] for position in lost}
+        makers = [operator for operator in main.operators if wanted & {*operator.outputs}]
+        names = named([main.tensors[index].name for index in sorted(wanted)])
+        yield Finding(
+            tuple(OperatorId(main.index, operator.index) for operator in makers),
+            f"nothing in the compiled model writes the output {names}",
+            "Compute it once more, for the output alone.",
+            (Fix("output computed twice", Safety.LOSSLESS, later("outputs.computed_twice", lost)),),
+            aim=Aim.OUTPUTS,
+        )
+
+
+RULES: tuple[type[Rule], ...] = (ComputedWrongly, LostOutput)

@@ -1,9 +1,9 @@
 """What happens to a result after it is scaled: zero point, clipping, look-up tables, tanh and sigmoid.
 
 Tables are 256 entries of 8 bits, 256 of 32 bits, or 512 words of 16 bits base and 16 bits slope between which values
-are interpolated (Vela's LUT generation; agrees with LiteRT's reference in a fuzz). Table n begins 256 * n bytes into
-the look-up memory. tanh and sigmoid of 16 bits are computed like TensorFlow Lite's int16 kernels: with a table of the
-sigmoid in steps of 1 / 24 (equal to LiteRT's reference for all inputs).
+are interpolated (Vela's LUT generation; agrees with LiteRT's reference in a fuzz). tanh and sigmoid of 16 bits are
+computed like TensorFlow Lite's int16 kernels: with a table of the sigmoid in steps of 1 / 24 (equal to LiteRT's
+reference for all inputs).
 """
 
 from functools import cache
@@ -18,7 +18,6 @@ from mlia.simulator.operation import Activation
 
 Integers = NDArray[numpy.int64]
 
-TABLE_STEP = 256  # bytes between tables
 _FORCED = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
 _ENTRIES = {"s8>s8": "i1", "u8>u8": "u1", "s8>s32": "<i4", "u8>s32": "<i4"}
 # Where the table of the int16 kernels has one more than the nearest integer to 65536 * sigmoid(n / 24). These are
@@ -54,7 +53,7 @@ def looked_up(values: Integers, activation: Activation, tables: Bytes) -> Intege
         SimulatorError: a kind of table that is not known, one that is not all in the look-up memory, or a value
             that the table has no entry for.
     """
-    kind, start = activation.table_kind, TABLE_STEP * activation.table
+    kind, start = activation.table_kind, activation.table_at
     if kind == "s16>s16":
         words = _table(tables, start, 512, "<u4")
         base = words.astype(numpy.uint16).view(numpy.int16).astype(numpy.int64)

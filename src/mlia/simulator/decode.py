@@ -12,6 +12,7 @@ from mlia.simulator.commands import Command, Value, commands
 from mlia.simulator.container import Config, Program
 from mlia.simulator.feature_map_state import Operands
 from mlia.simulator.operation import (
+    TABLE_SIZES,
     Activation,
     Block,
     Compute,
@@ -50,6 +51,7 @@ _ROUNDING = {
 _ACCUMULATORS = {"i32": "int32", "i40": "int40", "i48": "int48", "f16": "fp16"}
 # The span of a sub-kernel; dilation spreads its taps over the same span (Vela's weight encoder).
 _DECOMPOSITION = {"d8x8": 8, "d4x4": 4}
+_TABLE_STEP = 256  # bytes between tables of Ethos-U55 and U65
 
 
 def operations(program: Program) -> list[Operation]:
@@ -223,7 +225,8 @@ def _bounds(state: State, is_signed: bool) -> tuple[int, int]:
 def _activation(state: State) -> Activation:
     """Ethos-U55 and U65. A result of 32 bits is not clipped unless the range is forced (INFERRED: all streams agree).
 
-    What goes into a table has the output's type, or that of the forced range.
+    What goes into a table has the output's type, or that of the forced range. Tables of any size are numbered in steps
+    of the smallest (Regor's generator).
     """
     fields, ofm = state.fields("ACTIVATION"), state.fields("OFM_PRECISION")
     forced = str(fields["activation_clip_range"])
@@ -238,6 +241,7 @@ def _activation(state: State) -> Activation:
         low=low,
         high=high,
         table=int(table or 0),
+        table_at=_TABLE_STEP * int(table or 0),
         table_kind=f"{into}>{out}" if table else "",
         is_clipped=bool(forced) or ofm["activation_precision"] != "b32",
         forced_range=forced,
@@ -245,16 +249,20 @@ def _activation(state: State) -> Activation:
 
 
 def _activation_u85(state: State) -> Activation:
+    """A table begins at its number times its own size (Regor's generator)."""
     fields = state.fields("ACTIVATION")
     low, high = _bounds(state, state.fields("OFM_PRECISION")["activation_type"] == "signed")
     function = str(fields["activation_function"]).removeprefix("lut_")
     is_table = function[0] in "us" and function[1].isdigit()
+    kind = function.replace("_", ">") if is_table else ""
+    table = int(fields["table"]) if is_table else 0
     return Activation(
         function="table" if is_table else function,
         low=low,
         high=high,
-        table=int(fields["table"]) if is_table else 0,
-        table_kind=function.replace("_", ">") if is_table else "",
+        table=table,
+        table_at=TABLE_SIZES.get(kind, 0) * table,
+        table_kind=kind,
         is_clipped=fields["activation_clip_range"] != "none",
     )
 

@@ -18,6 +18,8 @@ class Trait(StrEnum):
     DROPS_AXIS = "a reduced width or depth that is not kept"
     MIRRORS_CHANNELS = "channels that are mirrored"
     SEVERAL_AXES = "several axes that are reduced"
+    SHORT_BIAS = "a bias of int32 beside int16"
+    TINY_SCALE = "an output scale so small that one code of the inputs is more than all of its codes"
 
 
 class KnownDifference(Struct, frozen=True):
@@ -41,7 +43,43 @@ class KnownDifference(Struct, frozen=True):
 _BOTH = ("int8", "int16")
 _ONE_ROW = "Vela 5.2 reads one row of the input only, with padding to its right, where the reduced axis is not kept"
 
+_WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
 KNOWN = (
+    *(
+        KnownDifference(
+            kind,
+            ("uint8", *_BOTH),
+            None,
+            "the output's scale is so small that no multiplier holds the quotient, and each side cuts it otherwise",
+            Trait.TINY_SCALE,
+        )
+        for kind in ("ADD", "MUL", "SUB", "QUANTIZE", *_WITH_BIAS)
+    ),
+    *(
+        KnownDifference(
+            kind,
+            ("int16",),
+            1,
+            "beside a bias of int32 Vela's stream asks for two roundings, and LiteRT rounds once",
+            Trait.SHORT_BIAS,
+            ("ethos-u55", "ethos-u65"),
+            share=0.5,  # measured: 35 of 288
+        )
+        for kind in _WITH_BIAS
+    ),
+    *(
+        KnownDifference(
+            kind,
+            ("int16",),
+            None,
+            "beside a bias of int32 Vela 5.2 writes a scale of 31 bits where the NPU reads 15",
+            Trait.SHORT_BIAS,
+            ("ethos-u85",),
+            is_defect=True,
+        )
+        for kind in _WITH_BIAS
+    ),
     KnownDifference(
         "FULLY_CONNECTED",
         ("int8",),

@@ -8,11 +8,9 @@ from mlia.simulator.container import Config
 from mlia.simulator.feature_maps import BRICK, stored_shape
 from mlia.simulator.intervals import Intervals, interval, runs, strided, union
 from mlia.simulator.memory import TABLE_BYTES
-from mlia.simulator.operation import Compute, FeatureMap, Range, Transfer
+from mlia.simulator.operation import TABLE_SIZES, Compute, FeatureMap, Range, Transfer
 
 TABLES = -1  # stands for the look-up memory where a region is named
-_TABLE_STEP = 256
-_TABLE_SIZES = {"s8>s8": 256, "u8>u8": 256, "s8>s32": 1024, "u8>s32": 1024, "s16>s16": 2048}
 # With as little shared RAM as this, accumulators reach into the look-up memory where no table is in use (Vela's
 # architecture features: no banks are set aside for it).
 _SHARED_WITH_TABLES_KIB = 16
@@ -120,10 +118,10 @@ def _of_compute(operation: Compute, config: Config) -> Footprint:
     activation = operation.activation
     spoils = []
     if activation.function == "table":
-        if activation.table_kind not in _TABLE_SIZES:
+        if activation.table_kind not in TABLE_SIZES:
             raise SimulatorError(f"the look-up table {activation.table_kind} is not known")
-        start = _TABLE_STEP * activation.table
-        reads.append(Access("table", TABLES, interval(start, start + _TABLE_SIZES[activation.table_kind])))
+        start = activation.table_at
+        reads.append(Access("table", TABLES, interval(start, start + TABLE_SIZES[activation.table_kind])))
     elif config.family != "ethos-u85" and config.shram_kib // config.cores <= _SHARED_WITH_TABLES_KIB:
         spoils.append(Access("accumulators", TABLES, interval(0, TABLE_BYTES)))
     writes = []

@@ -8,10 +8,11 @@ it are still computed, as many as its block dependency says. INFERRED: all of Ve
 these rules; no hardware confirmed them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mlia.simulator.block_dependency import early_reads
 from mlia.simulator.container import Config
@@ -41,7 +42,7 @@ class Hazard(Struct, frozen=True):
 
     `offset` is that of the operation in the stream, and `what` of it is concerned ("ifm", "weights", …); `place` holds
     the first of the bytes (region -1 is the look-up memory), `bytes` is how many there are. `earlier` is the offset of
-    the other operation, where there is one.
+    the other operation, where there is one. What is not `is_certain` cannot be ruled out, by rules that are inferred.
     """
 
     kind: HazardKind
@@ -50,6 +51,7 @@ class Hazard(Struct, frozen=True):
     place: Range
     bytes: int
     earlier: int | None = None
+    is_certain: bool = True
 
     def __str__(self) -> str:
         where = "the look-up memory" if self.place.region == TABLES else f"region {self.place.region}"
@@ -83,6 +85,17 @@ def find_hazards(
     found = list(search.through(operations))
     end = operations[-1].offset if operations else 0
     return [*found, *(hazard for place in outputs for hazard in search.missing(place, end))]
+
+
+def written_by(operations: Sequence[Operation], config: Config, regions: Collection[int]) -> Intervals:
+    """The bytes that a stream writes to memory that goes by these numbers."""
+    found = NOTHING
+    for operation in operations:
+        if isinstance(operation, Compute | Transfer):
+            for access in footprint(operation, config).writes:
+                if access.region in regions:
+                    found = union(found, access.bytes)
+    return found
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -172,9 +185,10 @@ class _Search:
         del own[: max(len(own) - most, 0)]
 
     def _too_early(self, operation: Compute, before: Compute) -> Iterator[Hazard]:
-        for what, feature_map, found in early_reads(operation, before, self._config, self._aliases):
-            access = Access(what, self._region(feature_map.region), found)
-            yield from _hazards(HazardKind.DEPENDENCY, operation.offset, access, found, before)
+        for early in early_reads(operation, before, self._config, self._aliases):
+            access = Access(early.what, self._region(early.region), early.bytes)
+            for hazard in _hazards(HazardKind.DEPENDENCY, operation.offset, access, early.bytes, before):
+                yield replace(hazard, is_certain=early.is_certain)
 
     def _write(self, used: Footprint) -> None:
         for access in used.spoils:
@@ -200,7 +214,13 @@ def _is_rounded_up(read: Intervals, missing: Intervals) -> bool:
 
 
 def _over_its_input(operation: Compute, used: Footprint) -> Iterator[Hazard]:
-    """An output may take the place of an input only where each number is written where it was read."""
+    """An output may take the place of an input only where each number is written where it was read.
+
+    What is computed in one block has been read before anything of it is written.
+    """
+    ofm, block = operation.ofm, operation.block
+    if ofm.height <= block.height and ofm.width <= block.width and ofm.depth <= block.depth:
+        return
     inputs = {"ifm": operation.ifm, "ifm2": operation.ifm2}
     for read in used.reads:
         for written in used.writes:

@@ -103,17 +103,22 @@ class WeightFormat(StrEnum):
     FAST = "fast"
 
 
+TABLE_SIZES = {"s8>s8": 256, "u8>u8": 256, "s8>s32": 1024, "u8>s32": 1024, "s16>s16": 2048}
+"""The bytes of a look-up table, by what goes in and what comes out."""
+
+
 class Activation(Struct, frozen=True):
     """What happens to a result after scaling: clipped to `low`..`high`, and looked up or put through a function.
 
-    `function` is "none", "tanh", "sigmoid" or "table"; `table` is the number of the table in the look-up memory, and
-    `table_kind` names input and output, such as "s8>s8", "s8>s32", "s16>s16".
+    `function` is "none", "tanh", "sigmoid" or "table"; `table` is the number of the table, `table_at` where it begins
+    in the look-up memory, in bytes, and `table_kind` names input and output, such as "s8>s8", "s8>s32", "s16>s16".
     """
 
     function: str
     low: int
     high: int
     table: int = 0
+    table_at: int = 0
     table_kind: str = ""
     is_clipped: bool = True
     forced_range: str = ""  # "", "uint8", "int8", "int16": the range of what goes into a table

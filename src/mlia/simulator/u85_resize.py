@@ -40,6 +40,30 @@ def resized(operation: Compute, values: Integers) -> Integers:
     return values[y[:, None], x[None, :]] << _FRACTION_BITS
 
 
+def resized_from(
+    resize: Resize, feature_map: FeatureMap, rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and columns of an input, (begin, end) each, that some of an output are made of."""
+    steps = (
+        (rows, resize.height_scale, resize.height_step, resize.height_offset, feature_map.height),
+        (columns, resize.width_scale, resize.width_step, resize.width_offset, feature_map.width),
+    )
+    down, across = (
+        _span(resize, _positions(end, scale, step, offset)[begin:], scale, size)
+        for (begin, end), scale, step, offset, size in steps
+    )
+    return down, across
+
+
+def _span(resize: Resize, positions: Integers, scale: int, size: int) -> tuple[int, int]:
+    """From the first to the last of an axis that some positions are made of."""
+    if resize.mode == "nearest":
+        nearest = _nearest(positions, scale, size)
+        return int(nearest.min()), int(nearest.max()) + 1
+    before, after, _ = _neighbors(positions, scale, size)
+    return int(before.min()), int(after.max()) + 1
+
+
 def _positions(count: int, scale: int, step: tuple[int, int], offset: int) -> Integers:
     """Positions in the input, times `scale`."""
     return numpy.arange(count, dtype=numpy.int64) * (step[0] * scale + step[1]) + offset

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from subprocess import PIPE
 from typing import Any, ParamSpec, TypeVar
 
-from mlia.errors import MliaError, TransformError, shortage
+from mlia.errors import CrashError, MliaError, TransformError, shortage
 from mlia.lifeline import Dependent
 
 TIMEOUT_S = 600.0
@@ -70,7 +70,7 @@ class Child:
         except (EOFError, OSError, pickle.UnpicklingError):
             if late is not None and not late.is_alive():
                 raise TransformError(f"LiteRT did not finish within {timeout_s:g} s") from None
-            raise TransformError(f"LiteRT {self._death()}") from None
+            raise CrashError(f"LiteRT {self._death()}") from None
         finally:
             if late is not None:
                 late.cancel()

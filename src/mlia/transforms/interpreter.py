@@ -80,15 +80,17 @@ class ReferenceModel:
     One exception: what the reference kernel of SUM gives for int8 and int16 is not the sum, with equal scales neither
     (seen with LiteRT 2.3). A model with a quantized SUM is computed by LiteRT's default kernels instead, all of it.
 
-    Variables keep what they hold from one run to the next. With `keeps_all`, every tensor can be read afterwards.
+    Variables keep what they hold from one run to the next. With `keeps_all`, every tensor can be read afterwards. With
+    `is_optimized`, LiteRT's default kernels compute it.
 
     Raises:
         TransformError: LiteRT refuses the model, or a sample, when it is made, run or read.
     """
 
     @telling_refusals()
-    def __init__(self, content: bytes, keeps_all: bool = False) -> None:
-        self._interpreter = _interpreter(content, keeps_all, is_reference=not _sums_codes(content))
+    def __init__(self, content: bytes, keeps_all: bool = False, is_optimized: bool = False) -> None:
+        is_reference = not (is_optimized or _sums_codes(content))
+        self._interpreter = _interpreter(content, keeps_all, is_reference)
         self._interpreter.allocate_tensors()
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
