@@ -299,9 +299,11 @@ def test_work_begun_early_is_picked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vela_process.compile_model(SAMPLE.read_bytes(), U55, 60).report["total_cycles"] > 0
 
 
-def test_work_begun_on_names_that_the_log_cannot_carry_is_ended() -> None:
+def test_work_begun_on_names_that_the_log_cannot_carry_is_ended(tmp_path: Path) -> None:
     content = as_file(sandwich("CUMSUM", names=("same", "same", "same")))
-    vela_process.begin(content, U55)
+    (tmp_path / "same.tflite").write_bytes(content)
+    with (tmp_path / "same.tflite").open("rb") as file:
+        vela_process.begin(file, U55)
     (begun,) = vela_process._working.values()
     run(content)
     assert begun._process.poll() is not None
