@@ -39,8 +39,14 @@ def interrupted(command: Sequence[str | Path], when: str, folder: Path) -> tuple
     watching, shown = pty.openpty()
     told, output = "", folder.with_suffix(".stdout")
     with open(watching, "rb", buffering=0) as terminal, output.open("w") as stdout:
-        with subprocess.Popen(command, stdout=stdout, stderr=shown, cwd=folder, start_new_session=True) as process:
+        # Whoever is started in the background ignores interrupts, and so do all that it starts.
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(command, stdout=stdout, stderr=shown, cwd=folder, start_new_session=True)
+        finally:
+            signal.signal(signal.SIGINT, ours)
             os.close(shown)
+        with process:
             stuck = threading.Timer(STUCK_S, os.killpg, (process.pid, signal.SIGKILL))
             stuck.start()
             try:

@@ -39,7 +39,14 @@ def found(example: Example) -> tuple[bytes, list[Finding]]:
     return content, [] if rule.skip(case) else list(rule.check(case))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.code} {example.name}")
+SLOW = {("CMP036", "two images")}  # 132,000 rows take LiteRT and Vela as long as a hundred other examples
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(each, marks=pytest.mark.long) if (each.code, each.name) in SLOW else each for each in EXAMPLES],
+    ids=lambda example: f"{example.code} {example.name}",
+)
 def test_rules_speak_and_are_silent(example: Example) -> None:
     content, findings = found(example)
     assert bool(findings) == example.fires
