@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+# As many workers as there are cores; what is quick fills in for what is slow.
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check fuzz fuzz-files latest lock setup clean
@@ -12,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/mlia check examples/ds_cnn_small_int8.tflite -t ethos-u55-256
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -21,7 +23,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_docs.py --check
 	$(BIN)/python tools/lock.py --check
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'long or not long'
 
 # The simulator beside LiteRT's reference kernels: every kind of operator on every Ethos-U.
 fuzz: $(READY)
