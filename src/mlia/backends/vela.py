@@ -172,7 +172,7 @@ def _program(
     on_npu = {operator for operator, found in of_operators.items() if any(step.on_npu for step in found)}
     needed = subgraph.needed_operators()
     units = {}
-    for index in range(len(subgraph.operators)):
+    for index in (operator.index for operator in subgraph.operators):  # in TOSA not the position, for constants count
         if index in of_operators:
             units[index] = Unit.NPU if index in on_npu else Unit.CPU
         elif index not in needed:
