@@ -21,11 +21,14 @@ def check_sound(graph: Graph) -> None:
 
     What must fit is what the operators of TensorFlow Lite ask of their inputs: strides, dilations and windows of 1 at
     least, weights for the channels there are (grouped convolutions included), and outputs of the size that the inputs
-    make. A kind of operator that is not known here is taken as it is.
+    make. A kind of operator that is not known here is taken as it is, and so is TOSA, whose operators have the same
+    names and other inputs.
 
     Raises:
         ModelError: names the operator and what of it contradicts.
     """
+    if graph.provenance.format.startswith("TOSA"):
+        return
     for subgraph in graph.subgraphs:
         for index, tensor in enumerate(subgraph.tensors):
             if tensor.is_variable and tensor.is_constant:
