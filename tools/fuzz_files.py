@@ -62,7 +62,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=len(PAIRS), help="how many (default: a round, each pair once)")
+    parser.add_argument("--cases", type=int, help="how many (default: a round, each pair once)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first case")
     parser.add_argument("--only", type=int, metavar="N", help="this case alone; its files are kept")
@@ -122,13 +122,14 @@ def _formats(asked: str) -> tuple[list[str], list[str]]:
     return [each for each in formats if each not in skipped], skipped
 
 
-def _numbers(first: int, count: int, formats: Sequence[str], verbs: Sequence[str]) -> list[int]:
-    """The numbers of the first so many cases of these formats and verbs."""
-    if not any(kind in formats and verb in verbs for kind, verb in PAIRS):
+def _numbers(first: int, count: int | None, formats: Sequence[str], verbs: Sequence[str]) -> list[int]:
+    """The numbers of the first so many cases of these formats and verbs, or of one round of them."""
+    a_round = sum(kind in formats and verb in verbs for kind, verb in PAIRS)
+    if not a_round:
         raise SystemExit("no such format is given to such a verb")
     found: list[int] = []
     number = first
-    while len(found) < count:
+    while len(found) < (a_round if count is None else count):
         kind, verb = PAIRS[number % len(PAIRS)]
         if kind in formats and verb in verbs:
             found.append(number)

@@ -155,7 +155,7 @@ def test_a_folder_costs_one_line(tmp_path: Path) -> None:
         (["-t", "ethos-u55-256", "--width", "1e9"], "columns from 80 to 1000"),
         (["-t", "ethos-u55-256", "--timeout", "-1"], "seconds above 0"),
         (["-t", "ethos-u55-256", "--timeout", "nan"], "seconds above 0"),
-        (["-t", "ethos-u55-256", "--timeout", "0.001"], "did not finish within"),
+        (["-t", "ethos-u55-256", "--timeout", "1e-9"], "did not finish within"),
         (["-t", "ethos-u55-256", "-o", "/nonexistent/report.txt"], "cannot write /nonexistent/report.txt"),
         (["-t", "ethos-u55-256", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],

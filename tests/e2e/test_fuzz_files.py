@@ -11,15 +11,15 @@ import pytest
 
 from tests.e2e.fuzzing import PAIRS, draw_case
 from tests.e2e.judging import Outcome
-from tests.e2e.sound_files import ROOT
+from tests.e2e.sound_files import ROOT, make_sound_files
 
 TOOL = ROOT / "tools/fuzz_files.py"
 SEED = 2
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fuzz")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "fuzz"
 
 
 def fuzz(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -49,6 +49,7 @@ def test_a_case_is_always_the_same(folder: Path, tmp_path: Path) -> None:
     def files(place: Path) -> dict[str, bytes]:
         return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
+    make_sound_files(folder / "sound")
     kinds: dict[str, int] = {}
     for number, (kind, _) in enumerate(PAIRS):
         kinds.setdefault(kind, number)

@@ -90,4 +90,4 @@ def test_what_differs_is_explained_only_as_it_is_known() -> None:
     assert not is_explained(defect, 1, 1, 10)
     bounded = [each for each in KNOWN if not each.is_defect and each.trait != Trait.TINY_SCALE]
     assert all(each.codes is not None and each.share < 1 for each in bounded)
-    assert all(set(each.dtypes) <= set(BOTH) and each.reason for each in KNOWN)
+    assert all(set(each.dtypes) <= {"uint8", *BOTH} and each.reason for each in KNOWN)

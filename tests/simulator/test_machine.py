@@ -157,7 +157,7 @@ def test_pads_of_a_pool_never_win_and_do_not_count() -> None:
 @pytest.mark.parametrize(("config", "start"), [(U55, 22 << 10), (U65, 46 << 10)])
 def test_tables_are_at_the_end_of_the_shared_ram_of_a_core(config: Config, start: int) -> None:
     table = numpy.arange(256).astype(numpy.int8)[::-1]
-    activation = Activation("table", -128, 127, 1, "s8>s8")
+    activation = Activation("table", -128, 127, 1, 256, "s8>s8")
     region = numpy.zeros(512, numpy.int8)
     region[:4], region[256:] = X, table
     Machine(config, Memory({1: region.view(numpy.uint8)})).run(

@@ -93,8 +93,11 @@ def _quantize_with_package(content: bytes, samples: Sequence[Array], request: Re
     quantizer_ = quantizer.Quantizer(content, recipes[request.activations]())
     # Its default is a moving average of the extremes, which clips; the extremes themselves are what is wanted.
     observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    observer.calibrate({request.signature: _Dataset(request.inputs, samples)}, quantizer_._recipe_manager)
-    result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
+    try:
+        observer.calibrate({request.signature: _Dataset(request.inputs, samples)}, quantizer_._recipe_manager)
+        result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
+    except (AttributeError, TypeError, LookupError, AssertionError) as error:  # its code meets what it does not expect
+        raise TransformError(f"it cannot take the model ({type(error).__name__})") from None
     return bytes(result.quantized_model)
 
 

@@ -24,6 +24,7 @@ from mlia.graph.formats.environments import (
 )
 from mlia.graph.graph import Graph
 from mlia.graph.tflite_writer import write_tflite
+from mlia.lifeline import Dependent
 from mlia.testing import Sketch
 
 ANY = ((3, 8), (3, 99))
@@ -263,7 +264,7 @@ child.wait()
     with open(os.open(alive, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         os.set_blocking(pipe.fileno(), True)
 
-        class Begun(subprocess.Popen[bytes]):
+        class Begun(Dependent):
             """Its time begins when both processes run, however long that takes."""
 
             def wait(self, timeout: float | None = None) -> int:
@@ -272,6 +273,6 @@ child.wait()
                     assert pipe.read(8) == b"both run"
                 return super().wait(timeout)
 
-        monkeypatch.setattr(module.subprocess, "Popen", Begun)
+        monkeypatch.setattr(module, "Dependent", Begun)
         assert refusal(tmp_path, code, timeout_s=0.5) == "the converter did not finish within 0.5 s"
         assert pipe.read() == b""

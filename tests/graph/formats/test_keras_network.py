@@ -281,3 +281,20 @@ def test_resnet_8_of_keras_2_agrees_with_its_tflite_file(shared: Path) -> None:
     (ours,), (theirs,) = run(write_tflite(graph), [image]), run(reference, [image])
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert len(graph.operators) == 16
+
+
+def test_what_is_damaged_is_said_in_words() -> None:
+    weights = {"d": (np.ones((4, 3)), np.ones(3))}
+    dense = stored("Dense", "d", [[["x", 0, 0, {}]]], units=None)
+    with pytest.raises(ModelError, match="are damaged: a value is of another kind than it has to be; export"):
+        build_graph(functional([dense], ["d", 0, 0], weights))
+    del dense["config"]["units"]
+    with pytest.raises(ModelError, match="are damaged: there is no 'units'; export"):
+        build_graph(functional([dense], ["d", 0, 0], weights))
+
+
+def test_weights_beyond_float32_are_read_without_a_warning() -> None:
+    dense = stored("Dense", "d", [[["x", 0, 0, {}]]], units=3)
+    graph = build_graph(functional([dense], ["d", 0, 0], {"d": (np.full((4, 3), 1e300), np.ones(3))}))
+    constants = [np.frombuffer(each.data, "f4") for each in graph.main.tensors if len(each.data)]
+    assert any(np.isinf(values).all() for values in constants)

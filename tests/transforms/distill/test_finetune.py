@@ -263,5 +263,5 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
     for name in ("mlia.transforms.distill.jax_graph", "mlia.transforms.distill.student"):
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(TransformError, match=r"fine-tuning needs JAX: pip install 'mlia\[finetune\]'"):
+    with pytest.raises(TransformError, match=r"fine-tuning needs JAX: pip install 'jax>=0.5'"):
         finetune(content, content, [images(4, 0)], restrictions, 5)
