@@ -237,7 +237,7 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="mlia-") as work:
         output = Path(work) / "converted.tflite"
         text = json.dumps({**request, "output": str(output)})
-        answer = _ask([str(python), "-I", str(script), text], Path(work), timeout_s)
+        answer = ask([str(python), "-I", str(script), text], Path(work), timeout_s)
         if answer.error:
             raise ModelError(" ".join(answer.error.split()))
         if not output.is_file():
@@ -251,7 +251,7 @@ def convert(
     return msgspec.structs.replace(graph, provenance=provenance)
 
 
-def _ask(command: Sequence[str], work: Path, timeout_s: float) -> Answer:
+def ask(command: Sequence[str], work: Path, timeout_s: float) -> Answer:
     """Run a converter to its end, or kill it; its output goes to files, so that it cannot fill our memory."""
     with (work / "stdout").open("w+b") as stdout, (work / "stderr").open("w+b") as stderr:
         process = Dependent(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=work)

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
 from mlia.errors import ModelError
+from mlia.graph.formats.finishing import finished_graph, named
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_calls import untupled
 from mlia.graph.formats.keras_fuse import Fused
@@ -14,7 +14,7 @@ from mlia.graph.formats.keras_layer import NEXT_STEP
 from mlia.graph.formats.keras_layers import DAMAGE
 from mlia.graph.formats.keras_model import KerasModel
 from mlia.graph.formats.keras_network import Network
-from mlia.graph.graph import Graph, InputShapes, Operator, Provenance, Signature, Subgraph, Tensor
+from mlia.graph.graph import Graph, InputShapes, Operator, Provenance
 
 _INPUT_TYPES = {"float32": "float32", "float16": "float32", "float64": "float32", "int32": "int32", "int64": "int32"}
 _REPORTED = ("PAD", "TRANSPOSE", "RESHAPE")  # what conversion adds around what the user asked for
@@ -42,10 +42,10 @@ def build_graph(model: KerasModel, batch: int = 1, input_shapes: InputShapes | N
         detail = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"its configuration is damaged ({detail}); save the model again, or {NEXT_STEP}") from None
     fused = Fused(net, outputs)
-    operators, tensors = fused.operators, _named(net, fused)
-    return _graph(
-        net.graph([]), model, operators, tensors, (inputs, fused.outputs), (list(shapes), names), _added(net, operators)
-    )
+    operators, tensors = fused.operators, named(net, fused)
+    provenance = Provenance(format=model.container, route="read by mlia", added=_added(net, operators))
+    ends = (inputs, fused.outputs)
+    return finished_graph(net.graph([]), provenance, operators, tensors, ends, (list(shapes), names))
 
 
 def _is_named(model: KerasModel) -> bool:
@@ -90,61 +90,3 @@ def _added(net: LayerBuilder, operators: Sequence[Operator]) -> tuple[str, ...]:
     """How many operators of each kind no layer asked for."""
     counts = Counter(op.kind for op in operators if op.outputs[0] in net.extra)
     return tuple(f"{counts[kind]} {kind}" for kind in _REPORTED if counts[kind])
-
-
-def _named(net: LayerBuilder, fused: Fused) -> list[Tensor]:
-    """The tensors; what is left last of a layer's call has the layer's name, and no two operators share one."""
-    tensors = fused.tensors
-    last = {net.call_of[op.outputs[0]]: op.outputs[0] for op in fused.operators}
-    for call, tensor in last.items():
-        tensors[tensor] = replace(tensors[tensor], name=net.calls[call])
-    seen: Counter[str] = Counter(tensors[tensor].name for tensor in net.inputs)
-    for op in fused.operators:
-        output = tensors[op.outputs[0]]
-        seen[output.name] += 1
-        if seen[output.name] > 1:
-            tensors[op.outputs[0]] = replace(output, name=f"{output.name}#{seen[output.name]}")
-    return tensors
-
-
-def _graph(
-    empty: Graph, model: KerasModel, operators: Sequence[Operator], tensors: Sequence[Tensor],
-    ends: tuple[Sequence[int], Sequence[int]], names: tuple[Sequence[str], Sequence[str]], added: tuple[str, ...],
-) -> Graph:  # fmt: skip
-    """The graph with only the tensors that are used, numbered in the order of use."""
-    used = [*ends[0], *(x for op in operators for x in (*op.inputs, *op.outputs, *op.intermediates)), *ends[1]]
-    place = {tensor: number for number, tensor in enumerate(dict.fromkeys(x for x in used if x >= 0))} | {-1: -1}
-
-    def moved(indexes: Sequence[int]) -> tuple[int, ...]:
-        return tuple(place[index] for index in indexes)
-
-    renumbered = tuple(
-        replace(
-            op, index=number, inputs=moved(op.inputs), outputs=moved(op.outputs), intermediates=moved(op.intermediates)
-        )
-        for number, op in enumerate(operators)
-    )
-    kept = tuple(tensors[index] for index in place if index >= 0)
-    inputs, outputs = moved(ends[0]), moved(ends[1])
-    signature = Signature(
-        "serving_default",
-        0,
-        dict(zip(names[0], inputs, strict=True)),
-        dict(zip(_distinct(names[1]), outputs, strict=True)),
-    )
-    return replace(
-        empty,
-        subgraphs=(Subgraph(0, "main", kept, renumbered, inputs, outputs),),
-        signatures=(signature,),
-        provenance=Provenance(format=model.container, route="read by mlia", added=added),
-    )
-
-
-def _distinct(names: Sequence[Any]) -> list[str]:
-    """Names of outputs; a layer that makes several is numbered."""
-    seen: Counter[str] = Counter()
-    distinct = []
-    for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name] - 1}")
-    return distinct

@@ -60,6 +60,27 @@ class Message:
             found.append(value)
         return found
 
+    def numbers(self, name: str) -> list[int]:
+        """Each number of a repeated field of varints, packed or one by one; negative ones as in `signed`."""
+        found = []
+        for value in self._values.get(self._fields[name], ()):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            position = 0
+            while position < len(value):
+                number, position = read_varint(value, position, self.kind)
+                found.append(number)
+        return [number - (1 << 64) if number >> 63 else number for number in found]
+
+    def fixed(self, name: str, size: int) -> bytes:
+        """The bytes of a repeated field of numbers of `size` bytes, packed or one by one."""
+        values = self._values.get(self._fields[name], ())
+        content = b"".join(value.to_bytes(8, "little")[:size] if isinstance(value, int) else value for value in values)
+        if len(content) % size:
+            self._refuse(name, f"numbers of {size} bytes")
+        return content
+
     def text(self, name: str) -> str:
         """A string; empty when it is not there."""
         try:

@@ -1,0 +1,170 @@
+"""An ONNX graph computed in numpy, in the file's own layout: what folds constants, gives shapes, and is compared with.
+
+It knows nothing of TFLite or of layouts, so that a mistake there cannot hide here.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+from msgspec import Struct
+
+from mlia.errors import ModelError
+from mlia.graph.formats.onnx_model import MOST_ELEMENTS, Node, OnnxGraph
+from mlia.graph.formats.onnx_reference_arithmetic import ARITHMETIC
+from mlia.graph.formats.onnx_reference_recurrent import RECURRENT
+from mlia.graph.formats.onnx_reference_shape import SHAPES
+from mlia.graph.formats.onnx_reference_windows import WINDOWS
+
+Array = Any
+MOST_NODES = 100_000
+FUNCTIONS: dict[str, Any] = {**ARITHMETIC, **SHAPES, **WINDOWS, **RECURRENT}
+_ELSEWHERE = {"com.microsoft": ("Gelu",)}  # what is the same in another domain
+# What damaged attributes and shapes make numpy raise.
+DAMAGE = (
+    ValueError, IndexError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError, MemoryError,
+    FloatingPointError, RecursionError,
+)  # fmt: skip
+_OF_SHAPES = ("Shape", "Size")
+
+
+class Trace(Struct, frozen=True):
+    """A graph with all shapes known: what must be computed at run time, in order, and what is constant.
+
+    `shapes` and `dtypes` are of all tensors, `outputs` what the graph computed for the inputs that it was traced with.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    outputs: Mapping[str, Array]
+
+
+def trace(graph: OnnxGraph, inputs: Mapping[str, Array]) -> Trace:
+    """Compute the graph once; branches that a constant decides are put in place of their If.
+
+    Raises:
+        ModelError: it has an operator that is not known, or contradicts itself.
+    """
+    tracer = _Tracer(graph, inputs)
+    tracer.run(graph.nodes)
+    missing = [end.name for end in graph.outputs if end.name not in tracer.values]
+    if missing:
+        raise ModelError(f"it is damaged: nothing computes the output '{missing[0]}'")
+    kept = tracer.needed([end.name for end in graph.outputs])
+    outputs = {end.name: tracer.values[end.name] for end in graph.outputs}
+    return Trace(tuple(kept), tracer.constants, tracer.shapes, tracer.dtypes, outputs)
+
+
+def compute(traced: Trace, inputs: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
+    """The wanted tensors for other inputs of the same shapes."""
+    values: dict[str, Array] = dict(inputs)
+    reads = Counter([*wanted, *(name for node in traced.nodes for name in node.inputs)])
+    for node in traced.nodes:
+        arrays = [None if not name else _either(values, traced.constants, name) for name in node.inputs]
+        values.update(zip(node.outputs, evaluate(node, arrays), strict=False))
+        for name in node.inputs:
+            reads[name] -= 1
+            if not reads[name]:
+                values.pop(name, None)
+    return {name: _either(values, traced.constants, name) for name in wanted}
+
+
+def evaluate(node: Node, arrays: Sequence[Array]) -> list[Array]:
+    """What one node computes.
+
+    Raises:
+        ModelError: the operator is not known, or does not fit its inputs.
+    """
+    known = node.kind in FUNCTIONS and (not node.domain or node.kind in _ELSEWHERE.get(node.domain, ()))
+    if not known:
+        kind = f"{node.domain}.{node.kind}" if node.domain else node.kind
+        raise ModelError(f"ONNX operator {kind} (node '{node.name}') is not supported")
+    try:
+        with warnings.catch_warnings(), numpy.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            found = FUNCTIONS[node.kind](node, *arrays)
+    except DAMAGE as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"ONNX operator {node.kind} (node '{node.name}') contradicts itself: {detail}") from None
+    results = list(found) if isinstance(found, list | tuple) else [found]
+    return [numpy.asarray(each) for each in results]
+
+
+def _either(values: Mapping[str, Array], constants: Mapping[str, Array], name: str) -> Array:
+    return values[name] if name in values else constants[name]
+
+
+class _Tracer:
+    def __init__(self, graph: OnnxGraph, inputs: Mapping[str, Array]) -> None:
+        self.constants: dict[str, Array] = dict(graph.weights)
+        self.values: dict[str, Array] = {**graph.weights, **inputs}
+        self.shapes = {name: array.shape for name, array in self.values.items()}
+        self.dtypes = {name: array.dtype.name for name, array in self.values.items()}
+        self._kept = {end.name for end in graph.outputs}
+        self._running: list[Node] = []
+        self._count = 0
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        # A tensor is let go of behind its last reader, unless a graph inside of a node may still read it.
+        last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
+        nested = any(isinstance(value, OnnxGraph) for node in nodes for value in node.attributes.values())
+        made: set[str] = set()
+        for place, node in enumerate(nodes):
+            self._step(node)
+            made.update(node.outputs)
+            if not nested:
+                for name in node.inputs:
+                    if last[name] == place and name in made and name not in self._kept:
+                        self.values.pop(name, None)
+
+    def _step(self, node: Node) -> None:
+        self._count += 1
+        if self._count > MOST_NODES:
+            raise ModelError(f"it has more than {MOST_NODES} nodes")
+        for name in node.inputs:
+            if name and name not in self.values:
+                raise ModelError(f"it is damaged: nothing computes '{name}', which node '{node.name}' reads")
+        if node.kind == "If" and not node.domain:
+            self._branch(node)
+            return
+        arrays = [self.values[name] if name else None for name in node.inputs]
+        results = evaluate(node, arrays)
+        is_constant = all(name in self.constants for name in node.inputs if name) or node.kind in _OF_SHAPES
+        for name, array in zip(node.outputs, results, strict=False):
+            if array.size > MOST_ELEMENTS:
+                node.refuse(f"its output would have the shape {array.shape}")
+            self.values[name] = array
+            self.shapes[name], self.dtypes[name] = array.shape, array.dtype.name
+            if is_constant:
+                self.constants[name] = array
+        if not is_constant:
+            self._running.append(node)
+
+    def _branch(self, node: Node) -> None:
+        """An If whose condition is constant is the branch that it takes."""
+        if not node.inputs or node.inputs[0] not in self.constants:
+            node.refuse("its condition is only known when the model runs")
+        branch = node.attributes.get("then_branch" if bool(self.constants[node.inputs[0]].any()) else "else_branch")
+        if not isinstance(branch, OnnxGraph) or len(branch.outputs) != len(node.outputs):
+            node.refuse("its branch is damaged")
+        self.constants |= branch.weights
+        self.values |= branch.weights
+        self.shapes |= {name: array.shape for name, array in branch.weights.items()}
+        self.dtypes |= {name: array.dtype.name for name, array in branch.weights.items()}
+        for inner in branch.nodes:
+            self._step(inner)
+        for end, name in zip(branch.outputs, node.outputs, strict=True):
+            self._step(Node("Identity", f"{node.name}/{name}", (end.name,), (name,)))
+
+    def needed(self, outputs: Sequence[str]) -> list[Node]:
+        """The nodes that the outputs depend on."""
+        wanted, kept = set(outputs), []
+        for node in reversed(self._running):
+            if wanted & set(node.outputs):
+                wanted.update(node.inputs)
+                kept.append(node)
+        return kept[::-1]
