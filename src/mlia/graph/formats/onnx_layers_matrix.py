@@ -5,7 +5,7 @@ from typing import Any
 import numpy
 
 from mlia.graph.formats.keras_recurrent import MOST_STEPS
-from mlia.graph.formats.onnx_flow import Array, Flow, Value, plain, storable
+from mlia.graph.formats.onnx_flow import Array, Flow, Value, plain
 from mlia.graph.formats.onnx_model import Node
 from mlia.graph.formats.onnx_reference_recurrent import GATES, directions
 from mlia.graph.graph import OptionValue
@@ -114,19 +114,29 @@ class _Direction:
         name = f"{node.name}/way_{way}"
         self.kernel = [self._make(f"{name}/kernel_{i}", each) for i, each in enumerate(numpy.split(w, count))]
         self.state = [self._make(f"{name}/state_{i}", each) for i, each in enumerate(numpy.split(r, count))]
+        self._states, self._shifts = numpy.split(r, count), numpy.split(states, count)
         self.bias = [self._make(f"{name}/bias_{i}", each) for i, each in enumerate(numpy.split(inputs, count))]
         self.shift = [self._make(f"{name}/shift_{i}", each) for i, each in enumerate(numpy.split(states, count))]
 
     def _make(self, name: str, values: Array) -> int:
         return self.net.constant(name, values)
 
-    def sum(self, gate: int, x: int, hidden: int, name: str) -> int:
+    def past(self, gate: int, hidden: "int | Array", name: str) -> int:
+        """What the state adds to a gate; of a state that is constant, as the first one often is, it is known."""
+        if isinstance(hidden, int):
+            return self.net.dense(hidden, self.state[gate], self.shift[gate], f"{name}/state_{gate}")
+        known = hidden @ self._states[gate].T + self._shifts[gate]
+        return self._make(f"{name}/state_{gate}", known.astype(numpy.float32))
+
+    def sum(self, gate: int, x: int, hidden: "int | Array", name: str) -> int:
         """What input and state add up to."""
         ours = self.net.dense(x, self.kernel[gate], self.bias[gate], f"{name}/input_{gate}")
-        past = self.net.dense(hidden, self.state[gate], self.shift[gate], f"{name}/state_{gate}")
-        return self.net.binary("ADD", ours, past, f"{name}/sum_{gate}")
+        return self.net.binary("ADD", ours, self.past(gate, hidden, name), f"{name}/sum_{gate}")
 
-    def step(self, x: int, hidden: int, memory: int, name: str) -> tuple[int, int]:
+    def _tensor(self, state: "int | Array", name: str) -> int:
+        return state if isinstance(state, int) else self._make(name, state)
+
+    def step(self, x: int, hidden: "int | Array", memory: "int | Array", name: str) -> "tuple[int, int | Array]":
         """The next state and memory, (batch, units) both."""
         net = self.net
         if self.node.kind == "RNN":
@@ -136,8 +146,11 @@ class _Direction:
                 net.unary("LOGISTIC", self.sum(gate, x, hidden, name), f"{name}/gate_{gate}") for gate in range(3)
             )
             fresh = net.unary("TANH", self.sum(3, x, hidden, name), f"{name}/gate_3")
-            held = net.binary("MUL", kept, memory, f"{name}/kept")
-            memory = net.binary("ADD", held, net.binary("MUL", taken, fresh, f"{name}/taken"), f"{name}/memory")
+            new = net.binary("MUL", taken, fresh, f"{name}/taken")
+            if isinstance(memory, int) or memory.any():
+                held = net.binary("MUL", kept, self._tensor(memory, f"{name}/first"), f"{name}/kept")
+                new = net.binary("ADD", held, new, f"{name}/memory")
+            memory = new
             return net.binary("MUL", shown, net.unary("TANH", memory, f"{name}/shown"), name), memory
         # GRU, gates: update, reset, hidden
         update, reset = (
@@ -145,13 +158,16 @@ class _Direction:
         )
         ours = net.dense(x, self.kernel[2], self.bias[2], f"{name}/input_2")
         if self.node.integer("linear_before_reset", 0):
-            past = net.dense(hidden, self.state[2], self.shift[2], f"{name}/state_2")
-            past = net.binary("MUL", reset, past, f"{name}/past")
+            past = net.binary("MUL", reset, self.past(2, hidden, name), f"{name}/past")
+        elif isinstance(hidden, int) or hidden.any():
+            selected = net.binary("MUL", reset, self._tensor(hidden, f"{name}/first"), f"{name}/selected")
+            past = self.past(2, selected, name)
         else:
-            selected = net.binary("MUL", reset, hidden, f"{name}/selected")
-            past = net.dense(selected, self.state[2], self.shift[2], f"{name}/state_2")
+            past = self.past(2, hidden, name)
         fresh = net.unary("TANH", net.binary("ADD", ours, past, f"{name}/sum_2"), f"{name}/fresh")
-        gap = net.binary("SUB", hidden, fresh, f"{name}/gap")
+        if not isinstance(hidden, int) and not hidden.any():
+            return net.binary("SUB", fresh, net.binary("MUL", update, fresh, f"{name}/held"), name), memory
+        gap = net.binary("SUB", self._tensor(hidden, f"{name}/first"), fresh, f"{name}/gap")
         return net.binary("ADD", fresh, net.binary("MUL", update, gap, f"{name}/held"), name), memory
 
 
@@ -192,24 +208,32 @@ def recurrent(flow: Flow, node: Node) -> list[Value]:
     results = [Value(shaped, plain(4))]
     for place, finals in enumerate((last, memories), start=1):
         if place < len(node.outputs) and node.outputs[place]:
-            parts = [net.reshape(each, (1, batch, units), f"{node.name}/last", extra=True) for each in finals]
+            parts = [
+                net.reshape(_known(flow, each, node.name), (1, batch, units), f"{node.name}/last", extra=True)
+                for each in finals
+            ]
             results.append(Value(_stacked(flow, parts, f"{node.name}/last_{place}"), plain(3)))
         else:
             results.append(Value(shaped, plain(4)))
     return results[: max(len(node.outputs), 1)]
 
 
+def _known(flow: Flow, state: "int | Array", name: str) -> int:
+    """A state as a tensor."""
+    return state if isinstance(state, int) else flow.net.constant(f"{name}/first", state)
+
+
 def _stacked(flow: Flow, parts: list[int], name: str) -> int:
     return parts[0] if len(parts) == 1 else flow.net.concatenation(parts, 0, name)
 
 
-def _state(flow: Flow, node: Node, place: int, way: int, batch: int, units: int) -> int:
-    """The first state: zeros, or what the model is given."""
+def _state(flow: Flow, node: Node, place: int, way: int, batch: int, units: int) -> "int | Array":
+    """The first state: zeros, constants, or what the model is given."""
     if not flow.has(node, place):
-        return flow.net.constant(f"{node.name}/zeros", numpy.zeros((batch, units), numpy.float32))
+        return numpy.zeros((batch, units), numpy.float32)
     given = flow.constant(node, place)
     if given is not None:
-        return flow.net.constant(f"{node.name}/first", storable(given[way]))
+        return given[way]
     x = flow.plain(node.inputs[place])
     return flow.net.sliced(x, [way, 0, 0], [way + 1, batch, units], f"{node.name}/first_{place}", drop=[0])
 
