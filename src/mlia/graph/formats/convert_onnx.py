@@ -29,15 +29,48 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # protobuf, onnx and the file system each have their own
         raise Refusal(f"it is no valid ONNX model: {first_line(error)}") from None
     fixed = fix_shapes(model, {name: tuple(shape) for name, shape in request["input_shapes"].items()})
-    inputs = {each.name: sizes(each) for each in inputs_of(model)}
     source = [KINDS[node.op_type] for node in model.graph.node if node.op_type in KINDS]
+    write_samples(model, os.path.dirname(request["output"]))
     version, names = run_onnx2tf(model, request["output"])
+    refuse_foreign(request["output"])
     return {
         "converter": f"onnx2tf {version}",
         "source": {kind: source.count(kind) for kind in sorted(set(source))},
-        "notes": fixed + layouts(inputs, request["output"]),
+        "notes": fixed,
         "names": names,
     }
+
+
+def write_samples(model: Any, folder: str) -> None:
+    """What ONNX's own reference evaluator computes for two seeded samples, in the model's own layout.
+
+    Arrays are called "sample:name"; our parent runs the converted file beside them.
+    """
+    import numpy
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    samples: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    try:
+        evaluator = ReferenceEvaluator(model)
+        for seed in range(2):
+            random = numpy.random.default_rng(seed)
+            inputs = {}
+            for each in inputs_of(model):
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(each.type.tensor_type.elem_type)
+                is_float = numpy.dtype(dtype).kind == "f"
+                values = random.standard_normal(sizes(each)) if is_float else random.integers(0, 2, sizes(each))
+                inputs[each.name] = numpy.asarray(values).astype(dtype)
+            outputs = dict(zip([each.name for each in model.graph.output], evaluator.run(None, inputs), strict=True))
+            samples |= {f"{seed}:{name}": array for name, array in inputs.items()}
+            expected |= {f"{seed}:{name}": numpy.asarray(array) for name, array in outputs.items()}
+    except Exception as error:  # whatever the evaluator does not know
+        raise Refusal(
+            f"ONNX's reference evaluator cannot run it, so nothing converted can be believed: {first_line(error)}"
+        ) from None
+    numpy.savez(os.path.join(folder, "samples.npz"), **samples)
+    numpy.savez(os.path.join(folder, "expected.npz"), **expected)
 
 
 def inputs_of(model: Any) -> list[Any]:
@@ -126,8 +159,8 @@ def node_names(report: dict[str, Any]) -> dict[str, str]:
     return names
 
 
-def layouts(inputs: dict[str, list[int]], output: str) -> list[str]:
-    """Which inputs became channels-last; refuses operators that TFLite does not have."""
+def refuse_foreign(output: str) -> None:
+    """Refuse a file with operators that TFLite does not have."""
     from ai_edge_litert import schema_py_generated as schema
 
     with open(output, "rb") as file:
@@ -136,16 +169,6 @@ def layouts(inputs: dict[str, list[int]], output: str) -> list[str]:
         custom = (model.OperatorCodes(i).CustomCode() or b"").decode(errors="replace")
         if custom.startswith("ONNX_"):
             raise Refusal(f"TFLite has no operator for {custom.removeprefix('ONNX_')}")
-    graph = model.Subgraphs(0)
-    notes = []
-    for i in range(graph.InputsLength()):
-        tensor = graph.Tensors(graph.Inputs(i))
-        name = tensor.Name().decode(errors="replace")
-        before, after = inputs.get(name, []), [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
-        if before != after and len(before) == len(after):
-            letters = {3: ("NCW", "NWC"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}.get(len(before))
-            notes.append(f"input {name}: " + (" -> ".join(letters) if letters else f"{show(before)} -> {show(after)}"))
-    return notes
 
 
 if __name__ == "__main__":

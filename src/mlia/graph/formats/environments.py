@@ -243,11 +243,16 @@ def convert(
         if not output.is_file():
             raise ModelError(f"the converter of {format_name} models wrote no file")
         content = output.read_bytes()
+        layouts: tuple[str, ...] = ()
+        if (Path(work) / "expected.npz").is_file():
+            from mlia.graph.formats.converter_proof import prove
+
+            layouts = prove(read_tflite(content), Path(work), f"the converter {answer.converter}")
     try:
         graph = with_fused_activations(_named(read_tflite(content), answer.names))
     except ModelError as error:
         raise ModelError(f"the converter {answer.converter} wrote a file that is no model: {error}") from None
-    provenance = Provenance(format_name, answer.converter, (*_added(graph, answer.source), *answer.notes))
+    provenance = Provenance(format_name, answer.converter, (*_added(graph, answer.source), *answer.notes, *layouts))
     return msgspec.structs.replace(graph, provenance=provenance)
 
 

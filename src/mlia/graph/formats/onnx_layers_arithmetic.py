@@ -25,9 +25,24 @@ def binary(kind: str) -> Any:
             node.refuse(f"it computes with {flow.net.dtype(x)}")
         if (kind == "DIV" and flow.net.dtype(x) == "int32") or node.integer("fmod", 0):
             node.refuse("it divides otherwise than TFLite does")
+        if kind == "DIV":
+            return Value(divided(flow, x, y, node.name), order)
         return Value(combined(flow, kind, x, y, node.name), order)
 
     return build
+
+
+def divided(flow: Flow, x: int, y: int, name: str) -> int:
+    """DIV as a product where the divisor is constant or a root: few NPUs and quantizers know DIV."""
+    net, divisor = flow.net, flow.net.tensors[y]
+    root = next((op for op in reversed(net.operators) if op.outputs[0] == y and op.kind == "SQRT"), None)
+    if root is not None:
+        return net.binary("MUL", x, net.unary("RSQRT", root.inputs[0], f"{name}/root"), name)
+    if divisor.is_constant and not net.tensors[x].is_constant:
+        values: Any = numpy.frombuffer(divisor.data, numpy.float32).reshape(divisor.shape)
+        if (abs(values) > 1e-30).all():
+            return net.binary("MUL", x, net.constant(f"{name}/factor", 1 / values), name)
+    return net.binary("DIV", x, y, name)
 
 
 def _pair(flow: Flow, node: Node) -> tuple[int, int, tuple[int, ...]]:
