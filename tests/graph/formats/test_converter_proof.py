@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy
 import pytest
-from tests.graph.formats.onnx_models import run
 
 from mlia.errors import ModelError
 from mlia.graph.formats.converter_proof import prove
@@ -10,6 +9,7 @@ from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
+from tests.graph.formats.onnx_models import run
 
 N = 5
 
