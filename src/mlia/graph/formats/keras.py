@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy
 from msgspec.structs import replace
 
 from mlia.errors import ModelError
@@ -11,7 +12,7 @@ from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_calls import untupled
 from mlia.graph.formats.keras_fuse import Fused
 from mlia.graph.formats.keras_layer import NEXT_STEP
-from mlia.graph.formats.keras_layers import DAMAGE
+from mlia.graph.formats.keras_layers import DAMAGE, what_is_damaged
 from mlia.graph.formats.keras_model import KerasModel
 from mlia.graph.formats.keras_network import Network
 from mlia.graph.graph import Graph, InputShapes, Operator, Provenance
@@ -29,18 +30,24 @@ def build_graph(model: KerasModel, batch: int = 1, input_shapes: InputShapes | N
     Raises:
         ModelError: a layer is unknown or damaged, a model runs code of its own, or a size is open.
     """
+    # Damaged weights may be beyond float32; what is not finite then is for quantizers to refuse, without a warning.
+    with numpy.errstate(all="ignore"):
+        return _built(model, batch, input_shapes or {})
+
+
+def _built(model: KerasModel, batch: int, input_shapes: InputShapes) -> Graph:
     try:
         model = replace(model, config=untupled(model.config))
         network = Network(model, model.config["class_name"], model.config["config"])
         net = LayerBuilder(str(model.config["config"]["name"]) if _is_named(model) else "")
         declared = network.inputs()
-        shapes = _shapes(declared, batch, input_shapes or {})
+        shapes = _shapes(declared, batch, input_shapes)
         inputs = [net.input(name, shape, _dtype(name, declared[name][1])) for name, shape in shapes.items()]
         outputs = network.build(net, inputs)
         names = network.output_names()
     except DAMAGE as error:
-        detail = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"its configuration is damaged ({detail}); save the model again, or {NEXT_STEP}") from None
+        what = what_is_damaged(error)
+        raise ModelError(f"its configuration is damaged: {what}; save the model again, or {NEXT_STEP}") from None
     fused = Fused(net, outputs)
     operators, tensors = fused.operators, named(net, fused)
     provenance = Provenance(format=model.container, route="read by mlia", added=_added(net, operators))

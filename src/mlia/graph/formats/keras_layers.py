@@ -107,12 +107,27 @@ def apply_layer(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
     try:
         return _apply(net, layer, inputs)
     except DAMAGE as error:
-        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-        layer.refuse(f"its configuration or its weights are damaged ({detail})")
+        layer.refuse(f"its configuration or its weights are damaged: {what_is_damaged(error)}")
     except ModelError as error:
         if str(error).startswith("cannot read the layer"):
             raise
         layer.refuse(str(error))
+
+
+def what_is_damaged(error: Exception) -> str:
+    """What one of DAMAGE means; its own words are Python's, for programmers."""
+    match error:
+        case KeyError():
+            return f"there is no {error}"
+        case TypeError() | AttributeError():
+            return "a value is of another kind than it has to be"
+        case IndexError():
+            return "a list is shorter than it has to be"
+        case OverflowError() | ZeroDivisionError():
+            return "a number is beyond what can be computed"
+        case RecursionError():
+            return "it is nested too deeply"
+    return "a value is none that it can have, or does not fit the others"
 
 
 def _apply(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from mlia.errors import ModelError
 from mlia.graph.formats.keras_activations import activation, clipped, leaky_relu, softmax
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_layer import Layer
-from mlia.graph.formats.keras_layers import DAMAGE
+from mlia.graph.formats.keras_layers import DAMAGE, what_is_damaged
 from mlia.graph.formats.keras_layers_shape import completed
 
 _TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
@@ -80,7 +80,7 @@ def apply_operation(net: LayerBuilder, layer: Layer, args: Sequence[Any], kwargs
         given.finish()
         return output
     except DAMAGE as error:
-        layer.refuse(f"its configuration is damaged ({error})")
+        layer.refuse(f"its configuration is damaged: {what_is_damaged(error)}")
     except ModelError as error:
         if str(error).startswith("cannot read the layer"):
             raise
