@@ -106,6 +106,14 @@ def test_what_is_not_a_zip_archive(tmp_path: Path) -> None:
         read_archive(tmp_path / "none.keras")
 
 
+def test_a_configuration_that_is_no_text(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as file:
+        file.writestr("config.json", b'{"class_name": "caf\xe9"}')
+        file.writestr("model.weights.h5", weights("layers/dense/vars/0"))
+    with pytest.raises(ModelError, match=r"config\.json is not text in UTF-8"):
+        read_archive(tmp_path / "m.keras")
+
+
 @pytest.mark.parametrize("config", [[], "text", {"class_name": "Sequential"}, {"class_name": "Lambda", "config": {}}])
 def test_configurations_that_are_refused(config: object, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:

@@ -34,6 +34,8 @@ def parse_config(content: str | bytes, what: str) -> dict[str, Any]:
         raise ModelError(f"{what} has more than {LARGEST_CONFIG} bytes, which is more than mlia reads")
     try:
         config = json.loads(content)
+    except UnicodeDecodeError:
+        raise ModelError(f"it is damaged: {what} is not text in UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"it is damaged: {what} is not JSON: {_first_line(error)}") from None
     if not isinstance(config, dict):
