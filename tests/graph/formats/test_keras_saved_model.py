@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from time import perf_counter
@@ -60,6 +61,14 @@ def test_it_is_read_at_once(shared: Path) -> None:
 def test_a_missing_file_is_named(name: str, folder: Path) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match="no configuration" if "metadata" in name else Path(name).name):
+        read_saved_model(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match="it is a pipe, not a file"):
         read_saved_model(folder)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from mlia.archives import open_file
 from mlia.errors import ModelError
 from mlia.graph.formats.keras_model import Array, KerasModel
 from mlia.graph.formats.keras_tree import Node, layer_tree, leaves, parse_config
@@ -107,12 +108,14 @@ def _variable_shape(message: Message) -> tuple[int, ...]:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_GRAPH:
-            raise ModelError(f"{path.name} has more than {LARGEST_GRAPH} bytes, which is more than mlia reads")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from None
+    with open_file(path, lambda reason: ModelError(f"cannot read {path.name}: {reason}")) as file:
+        try:
+            content = file.read(LARGEST_GRAPH + 1)
+        except OSError as error:
+            raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from None
+    if len(content) > LARGEST_GRAPH:
+        raise ModelError(f"{path.name} has more than {LARGEST_GRAPH} bytes, which is more than mlia reads")
+    return content
 
 
 def _at(objects: list[_Object], number: int) -> _Object:

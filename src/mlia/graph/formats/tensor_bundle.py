@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from mlia.archives import open_file
 from mlia.errors import ModelError
 from mlia.graph.formats.crc32c import crc32c
 from mlia.graph.formats.keras_model import Array
@@ -234,11 +235,14 @@ def _unmask(masked: int) -> int:
 
 
 def _read(path: Path, largest: int) -> memoryview:
-    try:
-        with path.open("rb") as file:
+    def refuse(reason: str) -> ModelError:
+        return ModelError(f"cannot read {path.name}: {reason}; copy the whole folder")
+
+    with open_file(path, refuse) as file:
+        try:
             content = file.read(largest + 1)
-    except OSError as error:
-        raise ModelError(f"cannot read {path.name}: {error.strerror or error}; copy the whole folder") from None
+        except OSError as error:
+            raise refuse(error.strerror or str(error)) from None
     if len(content) > largest:
         raise ModelError(f"{path.name} has more than {largest} bytes, which is more than mlia reads")
     return memoryview(content)
