@@ -116,7 +116,7 @@ def judged(
         defects.append(("children left", left))
     out, said = (folder / "stdout").read_bytes(), (folder / "stderr").read_bytes().decode(errors="replace")
     if not ended:
-        defects += _of_exit(code, out, said)
+        defects += _of_exit(code, out, said, case.command.count("-t"))
     if not ended or code in (0, 1, 2):
         defects += _of_files(case, code, places, before)
     if code in (0, 1) and not defects:
@@ -233,8 +233,8 @@ def _cpu_s() -> float:
     return times.ru_utime + times.ru_stime
 
 
-def _of_exit(code: int, out: bytes, said: str) -> list[tuple[str, str]]:
-    """What is wrong with the exit code, stdout and stderr."""
+def _of_exit(code: int, out: bytes, said: str, targets: int = 1) -> list[tuple[str, str]]:
+    """What is wrong with the exit code, stdout and stderr. Of several targets some may refuse, with a line each."""
     if code < 0:
         return [("signal", f"{signal.Signals(-code).name} {_where(said)}")]
     if "Traceback" in said:
@@ -245,7 +245,9 @@ def _of_exit(code: int, out: bytes, said: str) -> list[tuple[str, str]]:
         ours = all(line.startswith("mlia: ") for line in said.splitlines())  # which limit is missed
         return [] if ours else [("words on stderr", _short(said))]
     lines = said.splitlines()
-    if out:
+    if out and 1 <= len(lines) <= targets and targets > 1:
+        lines = lines[:1]
+    elif out:
         return [("stdout beside an error", _short(out.decode(errors="replace")))]
     if len(lines) != 1:
         return [("not one line", f"{len(lines)} lines: {_short(said)}")]

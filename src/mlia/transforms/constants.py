@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Quantization, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -11,10 +12,17 @@ from mlia.transforms.calibration import Array
 
 
 def stored(tensor: Tensor) -> Array:
-    """What the tensor stores, in its shape and type: the codes of a quantized one."""
+    """What the tensor stores, in its shape and type: the codes of a quantized one.
+
+    Raises:
+        TransformError: it stores fewer numbers than its shape has.
+    """
     import numpy
 
-    return numpy.frombuffer(tensor.data, tensor.dtype)[: tensor.elements].reshape(tensor.shape)
+    values = numpy.frombuffer(tensor.data, tensor.dtype)[: tensor.elements]
+    if len(values) < tensor.elements:
+        raise TransformError(f"'{tensor.name}' stores {len(values):,} of its {tensor.elements:,} numbers")
+    return values.reshape(tensor.shape)
 
 
 def real(tensor: Tensor) -> Array:

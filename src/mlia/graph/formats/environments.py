@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from mlia.errors import BackendError, BackendUnavailable, ModelError
+from mlia.graph.formats.interpreters import interpreters, version_of
 from mlia.graph.fuse import with_fused_activations
 from mlia.graph.graph import Graph, Provenance
 from mlia.graph.tflite import read_tflite
@@ -33,7 +34,6 @@ _MEMORY_LIMIT_BYTES = 16 << 30  # of addresses, of which torch reserves many mor
 _FILE_LIMIT_BYTES = 4 << 30
 _ANSWER_LIMIT_BYTES = 4 << 20
 _LOG_BYTES = 20_000
-_NEWEST_FIRST = ("python3.14", "python3.13", "python3.12", "python3.11")
 _LOCKS = Path(__file__).parent / "locks"
 CUDA_LOCK = _LOCKS / "torch-cuda.txt"
 # Kinds that a conversion adds between operators; more of them than in the source is worth telling.
@@ -158,8 +158,8 @@ def find_interpreter(wanted: Environment) -> Path:
         BackendUnavailable: there is none.
     """
     lowest, highest = wanted.python
-    for candidate in _interpreters():
-        version = _version_of(candidate)
+    for candidate in interpreters():
+        version = version_of(candidate)
         if version and lowest <= version <= highest:
             return Path(candidate)
     versions = f"{lowest[0]}.{lowest[1]} to {highest[0]}.{highest[1]}"
@@ -167,19 +167,6 @@ def find_interpreter(wanted: Environment) -> Path:
         f"the converter of {wanted.purpose} needs Python {versions}, and none is on the PATH, nor known to pyenv or uv;"
         " install one and try again"
     )
-
-
-def _interpreters() -> Iterator[str]:
-    """This Python, those on the PATH, and those that pyenv and uv keep in folders of their own; the newest first."""
-    yield sys.executable
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or data / "uv/python")
-    for name in _NEWEST_FIRST:
-        if found := shutil.which(name):
-            yield found
-        for kept in (pyenv, uv):
-            yield from map(str, sorted(kept.glob(f"*/bin/{name}")))
 
 
 def install(name: str, progress: Progress = lambda text: None) -> Path:
@@ -207,7 +194,7 @@ def install(name: str, progress: Progress = lambda text: None) -> Path:
         _install_locked(making, lock_of(name), log, progress)
         if name == "torch" and not any(making.glob("lib/*/site-packages/torch-*+cpu.dist-info")):
             _install_locked(making, CUDA_LOCK, log, progress)
-        version = ".".join(map(str, _version_of(str(_python_of(making))) or ()))
+        version = ".".join(map(str, version_of(str(_python_of(making))) or ()))
         mark = Installed(wanted.requirements, version, _size_mb(making))
         (making / _MARK).write_bytes(msgspec.json.encode(mark))
         _put(making, final)
@@ -330,21 +317,6 @@ def _python_of(place: Path) -> Path:
     return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def _version_of(python: str) -> tuple[int, int] | None:
-    """The version of a python that really runs (pyenv's stand-ins may not)."""
-    command = [python, "-I", "-c", "import sys; print(*sys.version_info[:2])"]
-    try:
-        process = Dependent(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        try:
-            output, _ = process.communicate(timeout=60)
-        finally:
-            process.end()
-        major, minor = output.split()
-        return int(major), int(minor)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-
-
 def _install_locked(place: Path, lock: Path, log: Path, progress: Progress) -> None:
     """Let pip install what a lock file says and nothing else; which of its packages is under way is told."""
     pip = [str(_python_of(place)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
@@ -355,10 +327,9 @@ def _install_locked(place: Path, lock: Path, log: Path, progress: Progress) -> N
         verb, _, what = line.strip().partition(" ")
         packages += verb in ("Collecting", "Processing")  # from an index, or a file
         if verb in ("Downloading", "Using", "Processing"):
-            # "Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (887.9 MB)"
-            size = re.search(r"\([\d.]+ \w?B\)$", what)
+            size = re.search(r" \([\d.]+ \w?B\)$", what)  # "….whl (887.9 MB)"
             file = Path(what.removeprefix("cached ").split(" ")[0]).name
-            progress(f"fetching package {packages}, {file}" + (f" {size[0]}" if size else ""))
+            progress(f"fetching package {packages}, {file}{size[0] if size else ''}")
         elif verb == "Installing":
             progress(f"unpacking {packages} packages")
 

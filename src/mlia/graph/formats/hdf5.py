@@ -164,6 +164,8 @@ def _damage() -> Iterator[None]:
     """The library reports damage by many kinds of errors; all become one."""
     try:
         yield
+    except UnicodeError:
+        raise ModelError("it is damaged, or not HDF5: a text is not UTF-8") from None
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"it is damaged, or not HDF5: {reason}") from None
