@@ -233,8 +233,8 @@ def _cpu_s() -> float:
     return times.ru_utime + times.ru_stime
 
 
-def _of_exit(code: int, out: bytes, said: str, targets: int = 1) -> list[tuple[str, str]]:
-    """What is wrong with the exit code, stdout and stderr. Of several targets some may refuse, with a line each."""
+def _of_exit(code: int, out: bytes, said: str, targets: int) -> list[tuple[str, str]]:
+    """What is wrong with the exit code, stdout and stderr. Of several targets some may have a report, others a line."""
     if code < 0:
         return [("signal", f"{signal.Signals(-code).name} {_where(said)}")]
     if "Traceback" in said:
@@ -245,14 +245,13 @@ def _of_exit(code: int, out: bytes, said: str, targets: int = 1) -> list[tuple[s
         ours = all(line.startswith("mlia: ") for line in said.splitlines())  # which limit is missed
         return [] if ours else [("words on stderr", _short(said))]
     lines = said.splitlines()
-    if out and 1 <= len(lines) <= targets and targets > 1:
-        lines = lines[:1]
-    elif out:
+    if out and targets < 2:
         return [("stdout beside an error", _short(out.decode(errors="replace")))]
-    if len(lines) != 1:
+    if not 1 <= len(lines) <= (targets if out else 1):
         return [("not one line", f"{len(lines)} lines: {_short(said)}")]
-    if not re.match(r"mlia[ \w]*: error: \S", said) or not lines[0].isprintable() or len(lines[0]) > _LONGEST_LINE:
-        return [("unclear line", _short(said))]
+    for line in lines:
+        if not re.match(r"mlia[ \w]*: error: \S", line) or not line.isprintable() or len(line) > _LONGEST_LINE:
+            return [("unclear line", _short(said))]
     return [("jargon", _short(said))] if _JARGON.search(re.sub(r"'[^']*'", "", said)) else []
 
 

@@ -41,9 +41,9 @@ def pool() -> Iterator[Pool]:
         yield made
 
 
-def outcome(pool: Pool, folder: Path, script: str) -> Outcome:
+def outcome(pool: Pool, folder: Path, script: str, *words: str) -> Outcome:
     prepare(folder).given.joinpath("input.tflite").write_bytes(b"damaged")
-    case = Case(1, "tflite", "optimize", "a script", ())
+    case = Case(1, "tflite", "optimize", "a script", words)
     limits = Limits(seconds=20 if script != DEFECTS["hang"] else 0.5, memory_bytes=150 << 20)
     program = (sys.executable, "-c", f"import os, subprocess, sys\n{script}")
     return pool.apply(judged, (case, 1, folder, folder, limits, program))
@@ -63,3 +63,9 @@ def test_what_is_well_has_none(script: str, pool: Pool, tmp_path: Path) -> None:
     found = outcome(pool, tmp_path / "case", script)
     assert found.defects == ()
     assert found.memory_bytes > 1 << 20
+
+
+def test_some_of_several_targets_may_have_a_report(pool: Pool, tmp_path: Path) -> None:
+    script = f"print('a report'); {ERROR}"
+    assert outcome(pool, tmp_path / "case", script, "-t", "ethos-u55-32", "-t", "ethos-u85-256").defects == ()
+    assert outcome(pool, tmp_path / "case", script, "-t", "ethos-u55-32").defects
