@@ -71,6 +71,17 @@ class CrashError(TransformError):
     """A child process died of native code that it called."""
 
 
+class NotQuantizedError(TransformError):
+    """No quantizer takes the model, which can still be analyzed as it is. `reason` says why, without the next step."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no quantizer takes the model ({reason}); mlia check --no-quantize analyzes it as it is")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["NotQuantizedError"], tuple[str]]:
+        return type(self), (self.reason,)  # it travels out of child processes
+
+
 class OutputError(MliaError):
     """The report cannot be written where the user asked."""
 

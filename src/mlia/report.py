@@ -24,7 +24,8 @@ class Conversion(Struct, frozen=True):
     """What was done to the user's model before it was analyzed.
 
     `added` counts operators that the format's converter and the quantizer added. `quantized` says to what, or
-    is empty; then `fidelity` is None.
+    is empty; then `fidelity` is None. `kept_in_float` says which operators the quantizer left in float, or why it left
+    the whole model; it is empty when it left nothing, or was not asked.
     """
 
     source_format: str
@@ -34,6 +35,7 @@ class Conversion(Struct, frozen=True):
     quantizer: str = ""
     calibration: str = ""
     fidelity: Fidelity | None = None
+    kept_in_float: str = ""
 
 
 class OperatorSummary(Struct, frozen=True):

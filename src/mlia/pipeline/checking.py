@@ -13,7 +13,7 @@ import mlia
 from mlia.advice import Advised
 from mlia.backends.vela import COMPILED, Vela, vela
 from mlia.backends.vela_process import DEFAULT_TIMEOUT_S
-from mlia.errors import BackendError, OutputError, TargetError, TransformError
+from mlia.errors import BackendError, NotQuantizedError, OutputError, TargetError, TransformError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes, Provenance
 from mlia.output import check_writable, write_file
@@ -266,11 +266,17 @@ def checked(graph: Graph, target: AnyTarget, backend: Vela = VELA) -> Result:
 def _prepare(
     graph: Graph, quantize: bool, calibration: str | Path | None, progress: Callable[[str], None]
 ) -> tuple[Graph, Conversion | None]:
-    """The graph to analyze, and what was done to get it; a TFLite file that is not in float is taken as it is."""
-    if quantize and graph.computes_in_float:
-        from mlia.transforms.prepare import QuantizeOptions, quantized
+    """The graph to analyze, and what was done to get it.
 
-        return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+    A TFLite file that is not in float is taken as it is, and a model that no quantizer takes, with the reason.
+    """
+    if quantize and graph.computes_in_float:
+        from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
+
+        try:
+            return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+        except NotQuantizedError as error:
+            return graph, as_read(graph, f"kept in float: {error.reason}")
     if calibration and quantize:
         raise TransformError("the model is quantized already; calibration data have no use for it")
     origin = graph.provenance

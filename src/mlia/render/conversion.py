@@ -31,6 +31,8 @@ def show_conversion(page: Page, conversion: Conversion) -> None:
     if conversion.quantized:
         page.paragraph(f"{conversion.quantized}; by {conversion.quantizer}", "quantized", LABEL)
         page.paragraph(conversion.calibration, "calibration", LABEL)
+    if conversion.kept_in_float:
+        page.paragraph(conversion.kept_in_float, "in float", LABEL)
     if conversion.fidelity is not None:
         page.paragraph(_summary(conversion.fidelity), "closeness", LABEL)
 

@@ -26,7 +26,8 @@ def quantized(
     """The float graph as it would be deployed, and the record of how that was done.
 
     Raises:
-        TransformError: the model is quantized already, the data do not fit, or no quantizer takes the model.
+        NotQuantizedError: no quantizer takes the model.
+        TransformError: the model is quantized already, or the data do not fit.
     """
     if not graph.computes_in_float:
         raise TransformError("the model is quantized already; there is nothing to convert")
@@ -45,10 +46,11 @@ def quantized(
         quantizer=result.quantizer,
         calibration=calibration.description,
         fidelity=result.fidelity,
+        kept_in_float=result.kept_in_float,
     )
 
 
-def as_read(graph: Graph) -> Conversion:
-    """The record of a model that was not quantized."""
+def as_read(graph: Graph, kept_in_float: str = "") -> Conversion:
+    """The record of a model that was not quantized, and why not where that was tried."""
     origin = graph.provenance
-    return Conversion(origin.format, origin.route, origin.added)
+    return Conversion(origin.format, origin.route, origin.added, kept_in_float=kept_in_float)

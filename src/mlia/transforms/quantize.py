@@ -1,28 +1,36 @@
 """Float -> int8 or 16x8, as a model would be deployed, and how close the result is to the original."""
 
+from collections import Counter
+
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.errors import TransformError
+from mlia.errors import CrashError, NotQuantizedError
 from mlia.fidelity import Fidelity
-from mlia.graph.graph import Graph, Signature
+from mlia.graph.graph import ACTING, Graph, Signature
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.transforms.calibration import Calibration
 from mlia.transforms.child import call
 from mlia.transforms.float_weights import with_float_weights
+from mlia.transforms.loops import ready_to_quantize
 from mlia.transforms.quantizers import Request, quantize_content
 
 SIGNATURE = "serving_default"
+_CONVERTING = ("QUANTIZE", "DEQUANTIZE")
 
 
 class Quantized(Struct, frozen=True):
-    """The integer model, which quantizer made it, and how close it is to the float model."""
+    """The integer model, which quantizer made it, and how close it is to the float model.
+
+    `kept_in_float` are the operators that still compute in float, counted by kind; empty when there is none.
+    """
 
     graph: Graph
     quantizer: str
     fidelity: Fidelity
     changes: tuple[str, ...]
+    kept_in_float: str = ""
 
 
 def quantize(
@@ -38,17 +46,21 @@ def quantize(
             NPU that decodes weights, less precise.
 
     Raises:
-        TransformError: no quantizer takes the model, or none gives a result that is close to it.
+        NotQuantizedError: no quantizer takes the model, or none gives a result that is close to it.
+        TransformError: LiteRT cannot compute what a loop does with constants.
     """
     floating, widened = with_float_weights(graph)
     changes = (f"{widened} narrow constants widened to float32 first",) if widened else ()
+    floating, unrolled = ready_to_quantize(floating)
     floating = _with_signature(floating)
     signature = floating.signatures[0]
     request = Request(activations, per_tensor_fc, SIGNATURE, tuple(signature.inputs))
-    answer = call(quantize_content, write_tflite(floating), calibration, request)
+    try:
+        answer = call(quantize_content, write_tflite(floating), calibration, request)
+    except CrashError as error:
+        raise NotQuantizedError(_why_crashed(floating, error)) from None
     if answer.fidelity is None:
-        reasons = "; ".join(answer.failures)
-        raise TransformError(f"no quantizer takes the model ({reasons}); mlia check --no-quantize analyzes it as it is")
+        raise NotQuantizedError("; ".join(answer.failures))
     made = replace(read_tflite(answer.content), provenance=graph.provenance)
     # Written anew: the quantizers leave the space of the float weights in the file.
     tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
@@ -56,8 +68,27 @@ def quantize(
         graph=tidy,
         quantizer=answer.quantizer,
         fidelity=answer.fidelity,
-        changes=(*changes, *_added_operators(floating, tidy)),
+        changes=(*changes, *unrolled, *_added_operators(floating, tidy)),
+        kept_in_float=_kept_in_float(tidy),
     )
+
+
+def _why_crashed(graph: Graph, error: CrashError) -> str:
+    """What a quantizer that died did not take: operators that call others or keep state, as far as can be told."""
+    kinds = dict.fromkeys(operator.kind for operator in graph.operators if operator.kind in ACTING)
+    return f"LiteRT's quantizer does not take {', '.join(kinds)}" if kinds else str(error)
+
+
+def _kept_in_float(graph: Graph) -> str:
+    """The operators that compute in float, as "1 CUMSUM, 2 ERF"."""
+    float_kinds = Counter(
+        operator.custom_code or operator.kind
+        for subgraph in graph.called_subgraphs()
+        for operator in subgraph.operators
+        if operator.kind not in _CONVERTING
+        and any(subgraph.tensors[index].dtype == "float32" for index in operator.outputs)
+    )
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(float_kinds.items()))
 
 
 def _with_signature(graph: Graph) -> Graph:

@@ -9,7 +9,7 @@ from mlia.graph.formats import keras_layers_convolution as convolution
 from mlia.graph.formats import keras_layers_shape as shape
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_layer import Layer
-from mlia.graph.formats.keras_recurrent import RECURRENT, bidirectional, recurrent
+from mlia.graph.formats.keras_recurrent import RECURRENT, bidirectional, recurrent, recurrent_of_cell
 
 # What a damaged or unexpected configuration can raise while its options are read.
 DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError, RecursionError)
@@ -82,6 +82,7 @@ _ONE: Mapping[str, _One] = {
     "ELU": arithmetic.elu_layer,
     "Softmax": arithmetic.softmax_layer,
     "Bidirectional": bidirectional,
+    "RNN": recurrent_of_cell,
     "TimeDistributed": _time_distributed,
     **dict.fromkeys(RECURRENT, recurrent),
 }

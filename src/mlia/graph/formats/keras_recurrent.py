@@ -46,6 +46,20 @@ def recurrent(net: LayerBuilder, layer: Layer, x: int) -> int:
     return _unrolled(net, layer, x, sequences)
 
 
+def recurrent_of_cell(net: LayerBuilder, layer: Layer, x: int) -> int:
+    """RNN: a cell of LSTM, GRU or SimpleRNN, called step by step as those layers call it.
+
+    Raises:
+        ModelError: it has another cell, or several, or what `recurrent` refuses.
+    """
+    cell = layer.config["cell"]
+    kind = str(cell.get("class_name"))
+    if kind not in CELLS:
+        layer.refuse(f"its cell is a {kind}, and {', '.join(CELLS)} are read")
+    config = {**cell["config"], **{key: value for key, value in layer.config.items() if key != "cell"}}
+    return recurrent(net, layer.part(layer.name, kind.removesuffix("Cell"), config, layer.weights), x)
+
+
 def bidirectional(net: LayerBuilder, layer: Layer, x: int) -> int:
     """Bidirectional: a layer forwards and one backwards, merged.
 
@@ -225,3 +239,4 @@ def _gru_cell(net: LayerBuilder, step: _Step, state: Sequence[int] | None) -> tu
 
 _CELLS: dict[str, tuple[_Cell, int]] = {"SimpleRNN": (_simple_cell, 1), "LSTM": (_lstm_cell, 4), "GRU": (_gru_cell, 3)}
 RECURRENT = tuple(_CELLS)
+CELLS = tuple(f"{kind}Cell" for kind in RECURRENT)
