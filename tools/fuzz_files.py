@@ -22,13 +22,12 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlia.graph.formats.environments import home, state
+from mlia.graph.formats.environments import home
 from tests.e2e.fuzzing import MODELS, PAIRS, ROUND, VERBS, draw_case
 from tests.e2e.judging import MEMORY_LIMIT_BYTES, TIMEOUT_S, Outcome, adopt_orphans, judged
 from tests.e2e.sound_files import ROOT, make_sound_files
 
 FOLDER = ROOT / "build/fuzz_files"
-_CONVERTERS = {"onnx": "onnx"}  # of a .pt2 mlia itself reads enough to be worth it
 
 
 def main() -> int:
@@ -37,9 +36,7 @@ def main() -> int:
     sound = _sound_files(chosen.folder, chosen.models)
     if chosen.only is not None:
         return _once(chosen, sound)
-    formats, skipped = _formats(chosen.formats)
-    if skipped:
-        print(f"skipped, because their converters are not installed: {', '.join(skipped)}", flush=True)
+    formats = _formats(chosen.formats)
     results = chosen.folder / f"results_{chosen.seed}.jsonl"
     known = _known(results) if chosen.resume else {}
     numbers = _numbers(chosen.first, chosen.cases, formats, chosen.verbs.split(","))
@@ -113,13 +110,11 @@ def _sound_files(folder: Path, models: Path | None) -> Path:
     return sound
 
 
-def _formats(asked: str) -> tuple[list[str], list[str]]:
-    """The formats to damage, and those that need a converter which is not there."""
+def _formats(asked: str) -> list[str]:
     formats = asked.split(",")
     if unknown := [each for each in formats if each not in ROUND]:
         raise SystemExit(f"no format {unknown[0]}; there are {', '.join(ROUND)}")
-    skipped = [each for each in formats if each in _CONVERTERS and state(_CONVERTERS[each])[0] != "installed"]
-    return [each for each in formats if each not in skipped], skipped
+    return formats
 
 
 def _numbers(first: int, count: int | None, formats: Sequence[str], verbs: Sequence[str]) -> list[int]:

@@ -227,6 +227,12 @@ def _pt2() -> bytes:
 
 def _onnx() -> bytes:
     """An ONNX model: Conv, Relu, GlobalAveragePool."""
-    from tests.graph.formats.test_onnx import model
+    from tests.graph.formats.onnx_models import model, node, value
 
-    return model()
+    kernel = np.random.default_rng(0).normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        node("Conv", "stem/conv", ["image", "kernel"], "a", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Relu", "stem/relu", ["a"], "b"),
+        node("GlobalAveragePool", "pool", ["b"], "scores"),
+    ]
+    return model(nodes, [value("image", (1, 3, 8, 8))], [value("scores", (1, 4, 1, 1))], {"kernel": kernel})

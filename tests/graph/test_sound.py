@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph, Operator, Quantization
+from mlia.graph.graph import Graph, Operator, Provenance, Quantization
 from mlia.graph.load import load_model
 from mlia.graph.sound import check_sound
 from mlia.graph.tflite_writer import write_tflite
@@ -169,6 +169,13 @@ def test_a_graph_of_the_user_is_looked_at_as_well() -> None:
 def test_a_variable_is_not_constant() -> None:
     with pytest.raises(ModelError, match=r"it contradicts itself: tensor 1, 'conv/weights', is a variable, and"):
         check_sound(with_tensor(filtered(), 1, is_variable=True))
+
+
+def test_operators_of_tosa_are_others() -> None:
+    graph = with_operator(two("ADD", (1, 4), (1, 4), (1, 4)), Operator(0, "ADD", (), (2,)))
+    with pytest.raises(ModelError, match="has no input"):
+        check_sound(graph)
+    check_sound(replace(graph, provenance=Provenance("TOSA 1.0")))
 
 
 def test_long_names_do_not_hide_the_value() -> None:

@@ -73,9 +73,8 @@ class Closeness:
         """
         for difference, theirs, ours in zip(self._differences, expected, found, strict=True):
             difference.add(theirs, ours)
-        if self._names:  # a damaged model may have no outputs
-            for right, outputs in zip(self._right, (expected[0], found[0]), strict=True):
-                right += self._is_right(outputs)
+        for right, outputs in zip(self._right, (expected[0], found[0]), strict=True):
+            right += self._is_right(outputs)
         self._samples += 1
 
     def fidelity(self, is_synthetic: bool, tensors: tuple[TensorFidelity, ...] = ()) -> Fidelity:

@@ -49,6 +49,8 @@ def quantize(
         NotQuantizedError: no quantizer takes the model, or none gives a result that is close to it.
         TransformError: LiteRT cannot compute what a loop does with constants.
     """
+    if not graph.main.outputs:
+        raise NotQuantizedError("the model has no outputs, by which a quantized one is judged")
     floating, widened = with_float_weights(graph)
     changes = (f"{widened} narrow constants widened to float32 first",) if widened else ()
     floating, unrolled = ready_to_quantize(floating)

@@ -76,9 +76,10 @@ class Answer(Struct, frozen=True):
     names: Mapping[str, str] = {}
 
 
+_TORCH_MB = 6150 if sys.platform == "linux" else 2140  # the build for Linux comes with CUDA
 _ENVIRONMENTS = (
     Environment("onnx", "ONNX models", ("onnx2tf==2.6.9",), ((3, 12), (3, 14)), 660),
-    Environment("torch", "PyTorch models", ("torch==2.13.0", "litert-torch==0.10.0"), ((3, 11), (3, 13)), 2140),
+    Environment("torch", "PyTorch models", ("torch==2.13.0", "litert-torch==0.10.0"), ((3, 11), (3, 13)), _TORCH_MB),
     Environment(
         "savedmodel", "further SavedModels and Keras layers", ("tensorflow-cpu==2.21.0",), ((3, 11), (3, 13)), 1550
     ),
