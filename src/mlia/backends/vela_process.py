@@ -254,25 +254,13 @@ def _death(returncode: int) -> str:
     return f"failed (exit code {returncode})"
 
 
-def _limit_resources() -> None:
-    """Bound the memory, and leave no core file. Windows has no such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, hard))
-    except (ValueError, OSError):
-        pass  # macOS does not let a process lower it
-
-
 def _serve() -> None:
     """The child: answer one request."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit_resources()
+    from mlia.shares import limit_memory
+
+    limit_memory(_MEMORY_LIMIT_BYTES)
     from ethosu import regor  # while the parent still prepares the request
 
     settings = json.loads(sys.stdin.buffer.readline())

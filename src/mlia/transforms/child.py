@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mlia.errors import CrashError, MliaError, TransformError, shortage
 from mlia.lifeline import Dependent
+from mlia.shares import limit_memory
 
 TIMEOUT_S = 600.0
 MEMORY_LIMIT_BYTES = 8 << 30  # of addresses, as for Vela: what asks for more is stopped before the machine suffers
@@ -167,23 +168,9 @@ def _take() -> Child:
         return Child()
 
 
-def _limit_memory() -> None:
-    """Bound the memory, and leave no core file. Windows has no such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, hard))
-    except (ValueError, OSError):
-        pass  # macOS does not let a process lower it
-
-
 def _serve() -> None:
     """The child: answer requests until there are none."""
-    _limit_memory()
+    limit_memory(MEMORY_LIMIT_BYTES)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     # Before the first request comes, so that it does not wait for this.
