@@ -212,6 +212,15 @@ def test_convert_from_python(tmp_path: Path) -> None:
         mlia.convert(target)
 
 
+def test_a_quantizer_that_fails_on_the_model_is_said() -> None:
+    pytest.importorskip("litert_quantizer")
+    net = Sketch("nameless")  # names are not required, but that quantizer takes them for granted
+    x = net.input("x", (1, 8))
+    graph = read_tflite(write_tflite(net.graph([net.operator("RELU_0_TO_1", [x], (1, 8), "")])))
+    with pytest.raises(TransformError, match=r"no quantizer takes the model.*litert-quantizer: it fails on this model"):
+        quantize(graph, synthetic_calibration(graph))
+
+
 def test_check_quantizes_unless_told_not_to(tmp_path: Path) -> None:
     source = tmp_path / "float.tflite"
     source.write_bytes(write_tflite(small()))

@@ -90,14 +90,15 @@ def _quantize_with_package(content: bytes, samples: Sequence[Array], request: Re
     from litert_quantizer.utils import qsv_utils
 
     recipes = {"int8": recipe.static_wi8_ai8, "int16": recipe.static_wi8_ai16}
-    quantizer_ = quantizer.Quantizer(content, recipes[request.activations]())
-    # Its default is a moving average of the extremes, which clips; the extremes themselves are what is wanted.
-    observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     try:
+        quantizer_ = quantizer.Quantizer(content, recipes[request.activations]())
+        # Its default is a moving average of the extremes, which clips; the extremes themselves are what is wanted.
+        observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
         observer.calibrate({request.signature: _Dataset(request.inputs, samples)}, quantizer_._recipe_manager)
         result = quantizer_.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
-    except (AttributeError, TypeError, LookupError, AssertionError) as error:  # its code meets what it does not expect
-        raise TransformError(f"it cannot take the model ({type(error).__name__})") from None
+    except (AttributeError, TypeError, IndexError, AssertionError, ArithmeticError):
+        # It takes for granted what a sound model may lack, such as names; what Python says of that helps nobody.
+        raise TransformError("it fails on this model") from None
     return bytes(result.quantized_model)
 
 
