@@ -153,7 +153,7 @@ def test_a_file_that_may_not_grow_is_an_error(unbuffered: str, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["cut.txt"]
 
 
-@pytest.mark.parametrize("allowed", [4, 6, 8, 11, 14])
+@pytest.mark.parametrize("allowed", [6, 8, 11, 14])  # with 4, Python itself cannot start everywhere
 @pytest.mark.parametrize("verb", ["check", "verify"])
 def test_too_few_descriptors_cost_one_line(verb: str, allowed: int) -> None:
     limited = (

@@ -151,9 +151,17 @@ def _weights_quantization(floating: Tensor, original: Tensor | None, axis: int) 
 
 
 def _rounded(tensor: Tensor, quantization: Quantization, dtype: str, zero_point: Any = 0) -> Tensor:
+    """The tensor in codes.
+
+    Raises:
+        TransformError: a scale is not above 0, as products of scales in damaged models may be.
+    """
     import numpy
 
+    units = scales(quantization, tensor).astype(numpy.float64)
+    if not (units > 0).all():
+        raise TransformError(f"the scale of '{tensor.name}' is {units.min():g}: it stands for no numbers")
     limits = numpy.iinfo(dtype)
-    codes = numpy.round(real(tensor).astype(numpy.float64) / scales(quantization, tensor).astype(numpy.float64))
+    codes = numpy.round(real(tensor).astype(numpy.float64) / units)
     data = as_data(numpy.clip(codes + zero_point, limits.min, limits.max).astype(dtype))
     return replace(tensor, dtype=dtype, quantization=quantization, data=data)
