@@ -27,7 +27,9 @@ def damaged_zip(content: bytes, random: Random) -> tuple[str, bytes]:
         return raw.damaged(content, random)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    at = random.randrange(len(members))
+    places = [*range(len(members))]
+    texts = [place for place in places if members[place][0].endswith(".json")]  # what is understood, not only copied
+    at = random.choice(texts if texts and random.random() < 0.5 else places)
     name, inside = members[at]
     way = random.random()
     if way < 0.06:

@@ -3,13 +3,10 @@
 All of them are made of what the project holds, and the same each time.
 """
 
-import json
 import os
-import random
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from mlia.targets.profiles import BUILT_IN, load_target
 from mlia.targets.target import installed_path
 from mlia.targets.writing import write_profile
 from mlia.testing import Sketch
-from tests.damage.containers import zipped, zipped_arrays
+from tests.damage.containers import zipped_arrays
 from tests.simulator.single_operators import KINDS, draw
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,11 +33,7 @@ _COMPILED = (
     ("dense", "int8", "ethos-u85-256"),
     ("average_pool", "int8", "ethos-u85-128"),
 )
-_INT8, _TWO, _OFF = (
-    "examples/ds_cnn_small_int8.tflite",
-    "-t ethos-u55-256 -t ethos-u85-256",
-    "examples/off_the_npu.tflite",
-)
+_INT8, _OFF = "examples/ds_cnn_small_int8.tflite", "examples/off_the_npu.tflite"
 _REPORTS = {
     "check": f"check {_OFF} -t ethos-u55-128 --try-budget 1000",
     "check_two": f"check {_INT8} -t ethos-u55-256 -t ethos-u85-256",
@@ -128,9 +121,8 @@ def make_sound_files(folder: Path, models: Path | None = None) -> Path:
     _write(folder / "profile/fitted.toml", write_profile(load_target("ethos-u55-256")).encode())
     _write(folder / "ini/vela.ini", Path(installed_path()).read_bytes())
     _tflite(folder, models)
-    _keras(folder)
+    _frameworks(folder)
     _write(folder / "tosa/tiny.tosa", (FIXTURES / "tiny.tosa").read_bytes())
-    _write(folder / "pt2/net.pt2", _pt2())
     _write(folder / "onnx/net.onnx", _onnx())
     for name, command in _REPORTS.items():
         text = subprocess.run(
@@ -189,40 +181,19 @@ def _float_net() -> bytes:
     return write_tflite(net.graph([net.softmax(net.fully_connected(net.reshape(x, (1, 8)), units=4))]))
 
 
-def _keras(folder: Path) -> None:
-    """What Keras 2 and 3 wrote, and two of these networks as float TFLite."""
+def _frameworks(folder: Path) -> None:
+    """What PyTorch and Keras 2 and 3 wrote, and two of these networks as float TFLite."""
     for path in FIXTURES.glob("*.keras"):
         if path.name != "parts_3.keras":  # it has a layer that is not read
             _write(folder / "keras" / path.name, path.read_bytes())
     for path in FIXTURES.glob("*.zip"):
-        kind = "h5" if path.stem.endswith("_h5") else "saved_model"
+        kind = path.stem.rpartition("_")[2]
+        place = kind if kind in ("h5", "pt2") else f"saved_model/{path.stem}"
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder / kind / ("" if kind == "h5" else path.stem))
+            archive.extractall(folder / place)
     for name in ("image_3", "sequence_3"):
         graph = load_model(folder / f"keras/{name}.keras")
         _write(folder / f"tflite/{name}_float.tflite", bytes(graph.content))
-
-
-def _pt2() -> bytes:
-    """What a .pt2 holds, as far as it is read before torch reads it."""
-    node = {"target": "torch.ops.aten.relu.default", "name": "relu", "inputs": [], "outputs": [], "metadata": {}}
-    graph = {
-        "inputs": [{"as_tensor": {"name": "x"}}],
-        "outputs": [{"as_tensor": {"name": "relu"}}],
-        "nodes": [node],
-        "sym_int_values": {"s0": {"as_expr": {"expr_str": "Max(1, s0 + 2)"}}},
-    }
-    program = {
-        "graph_module": {"graph": graph},
-        "guards_code": ["L['x'].size()[0] == 1"],
-        "schema_version": {"major": 8},
-    }
-    members: Sequence[tuple[str, bytes]] = (
-        ("net/models/model.json", json.dumps(program).encode()),
-        ("net/data/weights/weight_0", random.Random(0).randbytes(64)),
-        ("net/archive_format", b"pt2"),
-    )
-    return zipped([*members], zipfile.ZIP_STORED)
 
 
 def _onnx() -> bytes:
