@@ -53,7 +53,7 @@ def _near(value: str, random: Random) -> str:
     """A number near to what there is, or a word like it."""
     try:
         return str(wild_integer(int(float(value)), random))
-    except ValueError:
+    except (ValueError, OverflowError):
         return value.replace("-", "_").replace('"', "'") if random.random() < 0.5 else f'"{value.strip(chr(34))[:-1]}"'
 
 
@@ -72,8 +72,7 @@ def damaged_csv(content: bytes, random: Random) -> tuple[str, bytes]:
             case 2:
                 row.append(random.choice(_CELLS))
             case 3:
-                row.pop()
-                row = row or [""]
+                row[-1:] = []
             case _ if row:
                 row[random.randrange(len(row))] = random.choice(_CELLS)
             case _:

@@ -30,7 +30,7 @@ ROUND = {
     "saved_model": "check convert verify",
     "tosa": "check check verify trace optimize",
     "pt2": "check convert",
-    "onnx": "check convert",
+    "onnx": "check check compare convert optimize verify run",
     "npz": "run run verify check convert optimize",
     "samples": "run convert",
     "report": "view view view compare compare check",

@@ -123,7 +123,7 @@ def make_sound_files(folder: Path, models: Path | None = None) -> Path:
     _tflite(folder, models)
     _frameworks(folder)
     _write(folder / "tosa/tiny.tosa", (FIXTURES / "tiny.tosa").read_bytes())
-    _write(folder / "onnx/net.onnx", _onnx())
+    _onnx(folder)
     for name, command in _REPORTS.items():
         text = subprocess.run(
             [MLIA, *command.split(), "--format", "json"], cwd=ROOT, check=True, capture_output=True
@@ -196,14 +196,11 @@ def _frameworks(folder: Path) -> None:
         _write(folder / f"tflite/{name}_float.tflite", bytes(graph.content))
 
 
-def _onnx() -> bytes:
-    """An ONNX model: Conv, Relu, GlobalAveragePool."""
-    from tests.graph.formats.onnx_models import model, node, value
+def _onnx(folder: Path) -> None:
+    """A small network, and single operators of every kind."""
+    from tests.graph.formats.test_onnx import network
+    from tests.graph.formats.test_onnx_layout import CASES, file_of
 
-    kernel = np.random.default_rng(0).normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
-    nodes = [
-        node("Conv", "stem/conv", ["image", "kernel"], "a", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
-        node("Relu", "stem/relu", ["a"], "b"),
-        node("GlobalAveragePool", "pool", ["b"], "scores"),
-    ]
-    return model(nodes, [value("image", (1, 3, 8, 8))], [value("scores", (1, 4, 1, 1))], {"kernel": kernel})
+    _write(folder / "onnx/network.onnx", network())
+    for number, case in enumerate(CASES):
+        _write(folder / f"onnx/{case.replace(' ', '_')}.onnx", file_of(case, behind_conv=bool(number % 2))[0])
