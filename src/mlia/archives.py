@@ -144,6 +144,8 @@ class Archive:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a name in it is not text"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return _short(text or type(error).__name__)
 

@@ -248,6 +248,20 @@ b = bytearray(2 << 30)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_what_frameworks_keep_for_later_is_gone_afterwards(empty: Environment, tmp_path: Path) -> None:
+    said = refusal(
+        tmp_path,
+        """
+import tempfile
+kept = [tempfile.mkdtemp(), os.path.join(os.environ["KERAS_HOME"], "keras.json")]
+open(kept[1], "w").close()
+print(json.dumps({"error": " ".join(kept)}))
+""",
+    )
+    assert len(said.split()) == 2
+    assert not any(os.path.exists(path) for path in said.split())
+
+
 def test_the_time_limit_ends_the_child_and_its_children(
     empty: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,12 @@ def test_damaged(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.pt2")
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "net.pt2", net__é=b"")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    assert refusal(path).endswith("damaged zip archive: a name in it is not text")
+
+
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt2"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:

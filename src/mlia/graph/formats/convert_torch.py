@@ -50,6 +50,8 @@ def load(path: str) -> Any:
     try:
         return torch.export.load(path)
     except Exception as error:  # torch has no error of its own for this
+        if isinstance(error, UnicodeDecodeError):
+            raise Refusal(f"torch {torch.__version__} cannot load it: a name or a text in it is not UTF-8") from None
         if "weights_only" in str(error):  # and what it says then is to trust the file
             raise Refusal("it holds pickled objects that are no tensors, and could run any code") from None
         raise Refusal(f"torch {torch.__version__} cannot load it: {first_line(error)}") from None

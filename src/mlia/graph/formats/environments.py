@@ -245,9 +245,14 @@ def convert(
 
 
 def ask(command: Sequence[str], work: Path, timeout_s: float) -> Answer:
-    """Run a converter to its end, or kill it; its output goes to files, so that it cannot fill our memory."""
+    """Run a converter to its end, or kill it; its output goes to files, so that it cannot fill our memory.
+
+    What frameworks keep for later goes into `work` too, and away with it: caches, and the settings that Keras writes.
+    """
+    kept = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), str(work))
     with (work / "stdout").open("w+b") as stdout, (work / "stderr").open("w+b") as stderr:
-        process = Dependent(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=work)
+        environment = os.environ | kept
+        process = Dependent(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=work, env=environment)
         try:
             _limit_resources(process.pid)
             process.wait(timeout_s)
