@@ -247,7 +247,6 @@ b = bytearray(2 << 30)
     assert "MemoryError" in refusal(tmp_path, code)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 def test_what_frameworks_keep_for_later_is_gone_afterwards(empty: Environment, tmp_path: Path) -> None:
     said = refusal(
         tmp_path,
@@ -262,6 +261,7 @@ print(json.dumps({"error": " ".join(kept)}))
     assert not any(os.path.exists(path) for path in said.split())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 def test_the_time_limit_ends_the_child_and_its_children(
     empty: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
