@@ -97,6 +97,18 @@ def test_every_rule_has_a_model_for_which_it_speaks_and_one_for_which_it_does_no
     assert [rule.code for rule in rules if said[rule.code] != {True, False}] == []
 
 
+def test_what_a_rule_finds_is_found_by_who_asks_it() -> None:
+    """A check asks rules by what is known of their codes, before they are imported."""
+    unasked = []
+    for example in EXAMPLES:
+        if example.fires and (example.code, example.name) not in SLOW:
+            _, case = looked_at(example)
+            result = Result("vela", case.compatibility, case.performance)
+            asked = ask_rules(case.graph, case.target, result, (example.code,), (True, True)).found
+            unasked += [] if asked else [(example.code, example.name)]
+    assert unasked == []
+
+
 def test_the_root_cause_is_found() -> None:
     """Of the operators that a broken model is broken by, the right rule speaks and no other."""
     assert len(BROKEN) >= 60

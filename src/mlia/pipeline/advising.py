@@ -23,7 +23,7 @@ from mlia.results import (
     Result,
     Skipped,
 )
-from mlia.rules.catalog import COMPILED, chosen, load_rule
+from mlia.rules.catalog import COMPILED, WHEREVER_IT_RUNS, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 
@@ -142,10 +142,10 @@ def _said(
 
 
 def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
-    """Whether nothing is left to say: compatibility is about operators on the CPU, and there are none."""
-    return (
-        code.startswith("CMP") and isinstance(case, Case) and (code == COMPILED or not case.compatibility.cpu_operators)
-    )
+    """Whether nothing is left to say: compatibility is mostly about operators on the CPU, and there are none."""
+    if not code.startswith("CMP") or not isinstance(case, Case) or code in WHEREVER_IT_RUNS:
+        return False
+    return code == COMPILED or not case.compatibility.cpu_operators
 
 
 class Made(Struct, frozen=True):

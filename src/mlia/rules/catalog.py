@@ -35,6 +35,8 @@ _HOMES = {
     "cortex_m": ("CPU001", "CPU002", "CPU003"),
 }
 COMPILED = "CMP060"
+# What the compiler takes although it should not; all other rules about compatibility are about operators on the CPU.
+WHEREVER_IT_RUNS = ("CMP011",)
 CODES = tuple(sorted(code for codes in _HOMES.values() for code in codes))
 _HOME_OF = {code: home for home, codes in _HOMES.items() for code in codes}
 
