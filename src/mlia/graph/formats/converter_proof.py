@@ -3,22 +3,17 @@
 The converter's script leaves samples.npz and expected.npz, in the source's own layout, as "sample:name".
 """
 
-import json
-import sys
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy
 
 from mlia.errors import ModelError
-from mlia.graph.formats.environments import DEFAULT_TIMEOUT_S, ask
+from mlia.graph.formats.beside import Array, arrays_of, outputs_beside
 from mlia.graph.formats.onnx_proof import difference
 from mlia.graph.graph import Graph
 
-Array = Any
-_SCRIPT = Path(__file__).with_name("run_tflite.py")
 _LAYOUTS = {3: "NCW -> NWC", 4: "NCHW -> NHWC", 5: "NCDHW -> NDHWC"}
 _MOST_TRIES = 16
 
@@ -29,7 +24,7 @@ def prove(graph: Graph, work: Path, who: str) -> tuple[str, ...]:
     Raises:
         ModelError: no order of the inputs' axes gives what the source computes.
     """
-    samples, expected = _arrays(work / "samples.npz"), _arrays(work / "expected.npz")
+    samples, expected = arrays_of(work / "samples.npz"), arrays_of(work / "expected.npz")
     inputs = [graph.main.tensors[index] for index in graph.main.inputs]
     outputs = [graph.main.tensors[index] for index in graph.main.outputs]
     missing = [tensor.name for tensor in inputs if f"0:{tensor.name}" not in samples]
@@ -51,11 +46,6 @@ def prove(graph: Graph, work: Path, who: str) -> tuple[str, ...]:
     raise ModelError(f"what {who} made of it computes something else than the model")
 
 
-def _arrays(path: Path) -> dict[str, Array]:
-    with numpy.load(path) as found:
-        return {name: found[name] for name in found.files}
-
-
 def _choices(theirs: tuple[int, ...], ours: tuple[int, ...]) -> list[bool]:
     """Whether channels may have become the last axis, likelier ones first."""
     if len(theirs) not in _LAYOUTS:
@@ -65,23 +55,16 @@ def _choices(theirs: tuple[int, ...], ours: tuple[int, ...]) -> list[bool]:
     return fits or [False]
 
 
-def _run(graph: Graph, work: Path, samples: Mapping[str, Array], names: list[str], moved: tuple[bool, ...]) -> Any:
+def _run(
+    graph: Graph, work: Path, samples: Mapping[str, Array], names: list[str], moved: tuple[bool, ...]
+) -> dict[str, Array]:
     seeds = sorted({name.split(":")[0] for name in samples})
     arrays = {
         f"{seed}:{place}": numpy.moveaxis(samples[f"{seed}:{name}"], 1, -1) if last else samples[f"{seed}:{name}"]
         for seed in seeds
         for place, (name, last) in enumerate(zip(names, moved, strict=True))
     }
-    (work / "beside.tflite").write_bytes(graph.content)
-    numpy.savez(work / "beside.npz", **arrays)
-    request = {
-        "model": str(work / "beside.tflite"), "samples": str(work / "beside.npz"),
-        "output": str(work / "found.npz"), "all": False,
-    }  # fmt: skip
-    answer = ask([sys.executable, "-P", str(_SCRIPT), json.dumps(request)], work, DEFAULT_TIMEOUT_S)
-    if answer.error:
-        raise ModelError(f"what was converted does not run: {answer.error}")
-    return _arrays(work / "found.npz")
+    return outputs_beside(graph.file, arrays, work)
 
 
 def _agreeing(

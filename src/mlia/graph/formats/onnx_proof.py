@@ -1,27 +1,22 @@
 """A converted ONNX model run beside its source, before anything is said of it."""
 
-import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy
 
 from mlia.errors import ModelError
-from mlia.graph.formats.environments import DEFAULT_TIMEOUT_S, ask
+from mlia.graph.formats.beside import Array, outputs_beside
 from mlia.graph.formats.onnx_model import End, OnnxGraph
 from mlia.graph.formats.onnx_network import Converted
 from mlia.graph.formats.onnx_reference import Trace, compute
 from mlia.graph.graph import Graph
 from mlia.graph.tflite_writer import write_tflite
 
-Array = Any
 Sample = Mapping[str, Array]
 TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in another order differ by some 1e-6
 FEW = 1e-3  # of integers that may differ where rounding decides between neighbors, as in ArgMax
-_SCRIPT = Path(__file__).with_name("run_tflite.py")
 
 
 def sample_of(ends: Sequence[End], shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
@@ -98,20 +93,9 @@ def _name_it(source: OnnxGraph, traced: Trace, model: Converted, samples: Sequen
 def _run(graph: Graph, source: OnnxGraph, model: Converted, samples: Sequence[Sample], every: bool) -> dict[str, Array]:
     """LiteRT's outputs, in a child process."""
     with tempfile.TemporaryDirectory(prefix="mlia-") as work:
-        place = Path(work)
-        (place / "model.tflite").write_bytes(write_tflite(graph))
         arrays = {
             f"{number}:{position}": sample[end.name].transpose(model.inputs[end.name])
             for number, sample in enumerate(samples)
             for position, end in enumerate(source.inputs)
         }
-        numpy.savez(place / "samples.npz", **arrays)
-        request = {
-            "model": str(place / "model.tflite"), "samples": str(place / "samples.npz"),
-            "output": str(place / "outputs.npz"), "all": every,
-        }  # fmt: skip
-        answer = ask([sys.executable, "-P", str(_SCRIPT), json.dumps(request)], place, DEFAULT_TIMEOUT_S)
-        if answer.error:
-            raise ModelError(f"what mlia made of it does not run: {answer.error}")
-        with numpy.load(place / "outputs.npz") as found:
-            return {name: found[name] for name in found.files}
+        return outputs_beside(write_tflite(graph), arrays, Path(work), every)
