@@ -84,3 +84,22 @@ def test_an_old_memory_plan_is_told_as_what_it_is() -> None:
     found = mlia.verify(planned, "ethos-u55-128", samples=1)
     assert [danger.kind for danger in found.dangers] == ["old memory plan"]
     assert found.outputs[0].outcome == Outcome.EXACT
+
+
+def test_outputs_that_the_compiled_model_does_not_have_are_lost() -> None:
+    """Vela 5.2 leaves out an output that is marked as a variable; the others are known by their names."""
+    net = IntegerSketch("left out")
+    x = net.image("x", (1, 4, 5, 1))
+    options = {"fused_activation_function": "NONE", "pot_scale_int16": False}
+    kept = net.operator("ADD", [x, x], (1, 4, 5, 1), "kept", options_table="AddOptions", options=options)
+    left = net.operator(
+        "MUL", [x, x], (1, 4, 5, 1), "left", options_table="MulOptions", options={"fused_activation_function": "NONE"}
+    )
+    graph = net.graph([left, kept])
+    tensors = tuple(replace(each, is_variable=each.name == "left") for each in graph.main.tensors)
+    graph = read_tflite(write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),))))
+    found = mlia.verify(graph, "ethos-u55-128", samples=1)
+    assert [check.outcome for check in found.outputs] == [Outcome.DIFFERENT, Outcome.EXACT]
+    assert found.outputs[0].reason == LOST
+    (entry,) = mlia.check(graph, "ethos-u55-128", try_remedies=False).targets
+    assert "VER002" in [each.code for each in entry.advised.advice]

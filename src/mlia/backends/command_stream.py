@@ -18,9 +18,22 @@ _HEADER_WORDS = 32  # the configuration is among the first few
 
 
 def lost_outputs(graph: Graph, compiled: Graph) -> tuple[int, ...]:
-    """The positions of a model's outputs that nothing writes in what was compiled from it."""
+    """The positions of a model's outputs that what was compiled from it does not have, or that nothing writes there."""
     before, after = _unwritten(graph.main), _unwritten(compiled.main)
-    return tuple(position for position in after if position not in before)
+    places = output_places(graph.main, compiled.main)
+    lost = [position for position, place in enumerate(places) if place is None or place in after]
+    return tuple(position for position in lost if position not in before)
+
+
+def output_places(main: Subgraph, compiled: Subgraph) -> tuple[int | None, ...]:
+    """Where each of a model's outputs is among those of what was compiled from it; None for one that is not there.
+
+    They are in the same order. Where the compiler has left some out, those that are there are known by name.
+    """
+    if len(main.outputs) == len(compiled.outputs):
+        return tuple(range(len(main.outputs)))
+    places = {compiled.tensors[index].name: place for place, index in enumerate(compiled.outputs)}
+    return tuple(places.get(main.tensors[index].name) for index in main.outputs)
 
 
 def _unwritten(main: Subgraph) -> list[int]:

@@ -10,8 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.backends.alone import Alone, Theirs, remembers_more
+from mlia.backends.command_stream import output_places
 from mlia.backends.kernels import Choice, Kernels
-from mlia.backends.simulator import HostRefused, Session
+from mlia.backends.simulator import NOT_THERE, HostRefused, Session
 from mlia.backends.written import Link, Parts
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Operator
@@ -113,6 +114,7 @@ class _Comparison:
         self._contents = (reference if plain is graph else write_tflite(plain)), compiled
         self._kernels = kernels
         self._main = graph.main
+        self._places = output_places(graph.main, read_tflite(compiled).main)
         self._on_npu = {link.operator for link in links}
         self._parts = Parts(graph.main, links)
         self._comparer = _Comparer(graph, self._parts, kernels)
@@ -134,7 +136,8 @@ class _Comparison:
         for sample in samples:
             self._parts.clear()
             ours.run_parts(sample)
-            found = ours.outputs()
+            made = ours.outputs()
+            found = [made[place] if place is not None else NOT_THERE for place in self._places]
             theirs.run(sample)
             uncomputed |= {*theirs.uncomputed}
             now, by_operator = self._comparer.differences(theirs, sample, found)

@@ -34,6 +34,7 @@ MOST_BYTES = 1 << 30
 """Of an arena, a fast scratch or a variable: no Ethos-U has as much memory, and a damaged file may ask for any."""
 
 # What numpy raises for sizes and addresses that no compiler writes: a damaged stream.
+NOT_THERE = numpy.zeros(0, numpy.uint8)  # stands for an output that the compiler has lost
 _DAMAGE = (ArithmeticError, IndexError, MemoryError, ValueError)
 
 Watch = Callable[[int, Compute, Memory], None]
@@ -122,7 +123,7 @@ class Session:
     def outputs(self) -> list[Array]:
         """The outputs after run_parts(); one without elements for each that the compiler has lost."""
         found = (self.tensor(index) for index in self._graph.main.outputs)
-        return [numpy.zeros(0, numpy.uint8) if each is None else each for each in found]
+        return [NOT_THERE if each is None else each for each in found]
 
     def tensor(self, index: int) -> Array | None:
         """A tensor of the main subgraph after a run; None where it is unknown."""
