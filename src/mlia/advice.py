@@ -4,7 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from mlia.results import Figures, OperatorId, Skipped
+from mlia.figures import Figures
+from mlia.results import OperatorId, Skipped
 
 
 class Severity(StrEnum):

@@ -5,11 +5,12 @@ from msgspec import Struct
 from mlia.advice import Advised, Severity
 from mlia.estimates import Calibration
 from mlia.fidelity import Fidelity
+from mlia.figures import Figures
 from mlia.recipe import Recipe
-from mlia.results import Change, Figures, Result, Skipped, Source
+from mlia.results import Change, Result, Skipped, Source
 
 # Raised by one in front when a field changes its meaning or goes, behind when fields are added.
-SCHEMA_VERSION = "3.2"
+SCHEMA_VERSION = "4.0"
 
 
 class TensorSummary(Struct, frozen=True):

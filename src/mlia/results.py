@@ -174,20 +174,18 @@ class TensorLife(Struct, frozen=True):
     size_bytes: int
 
 
-class MemoryUse(Struct, frozen=True):
-    """Peak use of each memory in bytes, and the tensors behind it.
+class MemoryPlan(Struct, frozen=True):
+    """What Vela plans in each memory, in bytes, and the tensors behind it: the NPU's part of what a program needs.
 
-    `flash_bytes` is what is stored: the constants, wherever the NPU reads them at run time. Where `constants_memory` is
-    not flash, they are copied there at the start, and that memory's peak has them too.
-    `arena_bytes` is the peak of the memory that holds the arena, without constants that share it.
-    `constants_bytes` is compressed weights, biases and tables.
+    `planned_sram_bytes` and `planned_dram_bytes` are peaks. `planned_arena_bytes` is the peak of the memory that holds
+    the arena, without constants that share it. `constants_bytes` is compressed weights, biases and tables; where
+    `constants_memory` is not flash, they are copied there at the start, and that memory's peak has them too.
     """
 
-    sram_bytes: int
-    dram_bytes: int
-    flash_bytes: int
+    planned_sram_bytes: int
+    planned_dram_bytes: int
     arena_memory: str
-    arena_bytes: int
+    planned_arena_bytes: int
     constants_memory: str
     constants_bytes: int
     weights_bytes: int
@@ -219,14 +217,21 @@ class CpuTime(Struct, frozen=True):
 
 
 class CpuCost(Struct, frozen=True):
-    """What one operator costs on a Cortex-M. `time` is None where it cannot run; `kernel` says why."""
+    """What one operator costs on a Cortex-M, in cycles of its clock and in time, each with the band that its estimate
+    has. They are None where it cannot run; `kernel` says why.
+    """
 
     subgraph: int
     index: int
     kind: str
     name: str
     kernel: Kernel
-    time: CpuTime | None
+    total_cycles: int | None
+    low_cycles: int | None
+    high_cycles: int | None
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
     cycles_percent: float | None
     macs: int
     weights_bytes: int
@@ -243,33 +248,49 @@ class CpuCompatibility(Struct, frozen=True, tag_field="type", tag="cpu_compatibi
 
 
 class ArenaUse(Struct, frozen=True):
-    """The tensor arena of TensorFlow Lite Micro: planned tensors with scratch buffers, and what stays to the end.
+    """What is in the tensor arena of TensorFlow Lite Micro: planned tensors with scratch buffers, and what stays to the
+    end, variables among it.
 
-    `minimum_bytes` is what starting the model needs, which can be more than `size_bytes`, what it uses then.
+    `used_bytes` is what the interpreter reports as used, `start_bytes` what starting the model needs, which may be
+    more.
     """
 
-    size_bytes: int
-    minimum_bytes: int
+    used_bytes: int
+    start_bytes: int
     planned_bytes: int
     scratch_bytes: int
     persistent_bytes: int
 
+    @property
+    def size_bytes(self) -> int:
+        """The smallest arena in which the model starts and runs."""
+        return max(self.used_bytes, self.start_bytes)
+
 
 class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance"):
-    """What a model costs on a Cortex-M alone.
+    """What a model costs on a Cortex-M alone, per inference.
 
-    `time` counts the operators that can run. `flash_bytes` is the model's file, without code. `fitted_on` says
-    which measurements the estimate comes from, `note` what is assumed where there are none.
+    Time and cycles are None where an operator cannot run: then the model does not start. `arena_bytes` is the tensor
+    arena that a program must set aside, and `arena` what is in it; `sram_bytes` is the same here. `flash_bytes` is the
+    model's file, without code. `fitted_on` says which measurements the estimate comes from, `note` what is assumed
+    where there are none.
     """
 
     source: Source
     stack: str
     core: str
     clock_mhz: float
-    time: CpuTime
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    total_cycles: int | None
+    low_cycles: int | None
+    high_cycles: int | None
+    sram_bytes: int
+    flash_bytes: int
+    arena_bytes: int
     macs: int
     weights_bytes: int
-    flash_bytes: int
     arena: ArenaUse
     operators: tuple[CpuCost, ...]
     unsupported_operators: int
@@ -278,17 +299,13 @@ class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance
 
 
 class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
-    """One inference of the whole system: what the NPU takes, its host, and the hand-over; the bands of all add up.
+    """What the host adds to the NPU's part of an inference: operators of its own, and the hand-over of segments.
     `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that, with its
     band; None where an operator cannot run there. Each part has a source of its own.
     """
 
-    npu_ms: float
     cpu: CpuTime
     handover: CpuTime
-    total_ms: float
-    low_ms: float
-    high_ms: float
     segments: int
     cpu_alone: CpuTime | None
     speedup: float | None
@@ -311,28 +328,42 @@ class SubgraphCost(Struct, frozen=True):
 
 
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
-    """What the model costs on the NPU.
+    """What the model costs on an NPU with its host.
 
-    `total_cycles` and `npu_cycles` are sums over all that is called, by the estimator that `source` names;
-    `vela_total_cycles` is the compiler's own sum over the whole file, which equals the `vela` command's. `calibration`
-    is None where that was asked for. `inference_cycles` leaves out what runs once, at the start; `latency_ms` is their
-    time. They and `memory` are None when nothing runs on the NPU. `macs` counts the model's own multiply-accumulates;
-    `compiled_macs` is the compiler's count, which adds pooling and helper steps. `cpu_operators` are those that the
-    host runs, and `system` is the time of both together.
+    `latency_ms` is the whole inference, with its band: `npu_latency_ms`, `cpu_latency_ms` of the operators that the
+    host runs, and `handover_ms` between both. It is None where the host's part is not known; `system` says why.
+    `total_cycles` and `npu_cycles`, in which its units compute, are sums over all that is called, in cycles of the NPU,
+    by the estimator that `source` names; `vela_total_cycles` is the compiler's own sum over the whole file, which
+    equals the `vela` command's. `calibration` is None where that was asked for. `inference_cycles` leaves out what runs
+    once, at the start; `npu_latency_ms` is their time. Cycles and `memory` are None when nothing runs on the NPU.
+
+    `arena_bytes` is the tensor arena of TensorFlow Lite Micro that a program must set aside for the compiled model, and
+    `arena` what is in it; None for TOSA. `sram_bytes` is what it needs of SRAM: the arena where that is there, else
+    what Vela plans, and constants that are copied there. `flash_bytes` is the compiled file. `macs` counts the model's
+    own multiply-accumulates; `compiled_macs` is the compiler's count, which adds pooling and helper steps.
     """
 
     source: Source
-    npu_cycles: int | None
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
     total_cycles: int | None
+    sram_bytes: int
+    flash_bytes: int
+    arena_bytes: int | None
+    macs: int
+    npu_latency_ms: float | None
+    npu_cycles: int | None
+    handover_ms: float | None
+    cpu_latency_ms: float | None
     vela_total_cycles: int | None
     inference_cycles: int | None
-    latency_ms: float | None
     clock_mhz: float
-    macs: int
     compiled_macs: int
     mac_utilization: float | None
     traffic: tuple[Traffic, ...]
-    memory: MemoryUse | None
+    arena: ArenaUse | None
+    memory: MemoryPlan | None
     operators: tuple[OperatorCost, ...]
     further_subgraphs: tuple[SubgraphCost, ...]
     skipped: tuple[Skipped, ...]
@@ -341,6 +372,11 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     cpu_source: Source | None = None
     cpu_stack: str = ""
     system: SystemTime | Skipped | None = None
+
+    @property
+    def known_ms(self) -> float | None:
+        """Latency of the whole inference, or of the NPU's part alone where the host's is not known."""
+        return self.npu_latency_ms if self.latency_ms is None else self.latency_ms
 
 
 class Compiled(Struct, frozen=True):
@@ -352,29 +388,6 @@ class Compiled(Struct, frozen=True):
     architecture: str
     driver_format: str
     compiler: str
-
-
-class Figures(Struct, frozen=True):
-    """What one version of a model costs on one target. Cycles, latency and memory are None when nothing runs there.
-
-    `latency_ms` is of the whole system, or of the NPU where the host's part is not known. `off_chip_read_bytes`
-    counts reads from DRAM and flash in one inference; `file_bytes` is the TFLite file. `lost_outputs` counts those
-    that nothing in the compiled file writes.
-    """
-
-    total_cycles: int | None
-    vela_total_cycles: int | None
-    npu_cycles: int | None
-    latency_ms: float | None
-    weights_bytes: int | None
-    compressed_weights_bytes: int | None
-    sram_bytes: int | None
-    dram_bytes: int | None
-    flash_bytes: int | None
-    off_chip_read_bytes: int
-    file_bytes: int
-    cpu_operators: int
-    lost_outputs: int = 0
 
 
 class Result(Struct, frozen=True):

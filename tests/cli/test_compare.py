@@ -80,7 +80,7 @@ def test_lines_fit_a_terminal_of_80_columns(saved: tuple[Path, Path]) -> None:
     [
         (["missing.json", "REPORT"], "cannot read missing.json: No such file"),
         (["TRUNCATED", "REPORT"], "Input data was truncated"),
-        (["OLD", "REPORT"], "its schema is version 2.0, and this mlia reads 3.x"),
+        (["OLD", "REPORT"], "its schema is version 2.0, and this mlia reads 4.x"),
         (["{}", "REPORT"], "is no report; --format json of a verb writes one"),
         (["TEXT", "REPORT", *U55], "its format is not known"),
         (["DEEP", "REPORT"], "it is nested too deeply"),
@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_costs_one_line(
         "OLD": text.replace(f'"schema_version": "{SCHEMA_VERSION}"', '"schema_version": "2.0"'),
         "{}": "{}",
         "TEXT": "a text",
-        "DEEP": '{"schema_version":"3.0","x":' + "[" * 5000 + "]" * 5000 + "}",
+        "DEEP": '{"schema_version":"4.0","x":' + "[" * 5000 + "]" * 5000 + "}",
         "NO_GRAPH": json.dumps(without),
     }
     for name, each in content.items():

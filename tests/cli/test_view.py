@@ -72,7 +72,7 @@ def test_an_optimization_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (b"\xff\xfe", "JSON is malformed"),
         (b'{"a": ' + b"[" * 5000, "nested too deeply"),
         (b'{"targets": [], "schema_version": "2.0"}', "its schema is version 2.0, and this mlia reads"),
-        (b'{"targets": [], "schema_version": "3.0"}', "is a damaged report"),
+        (b'{"targets": [], "schema_version": "4.0"}', "is a damaged report"),
     ],
 )
 def test_what_is_no_report_costs_one_line(content: bytes, message: str, tmp_path: Path) -> None:

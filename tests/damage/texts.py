@@ -106,7 +106,7 @@ def damaged_json(content: bytes, random: Random) -> tuple[str, bytes]:
         return raw.damaged(content, random)
     if random.random() < 0.05:
         depth = random.choice((100, 5000, 200_000))
-        return "nested", b'{"schema_version": "3.1", "targets": ' + b"[" * depth + b"]" * depth + b"}"
+        return "nested", b'{"schema_version": "4.0", "targets": ' + b"[" * depth + b"]" * depth + b"}"
     said, tree = damaged_tree(json.loads(content), random)
     return said, _dumped(tree)
 

@@ -11,6 +11,7 @@ import mlia
 from mlia.advice import Safety
 from mlia.backends.vela import Vela
 from mlia.errors import BackendError, TransformError
+from mlia.figures import Figures
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -18,7 +19,7 @@ from mlia.pipeline import advising, fixing
 from mlia.pipeline.advising import Advising
 from mlia.pipeline.checking import checked
 from mlia.pipeline.fixing import Mended, mend
-from mlia.results import Figures, OperatorId, Result, Skipped
+from mlia.results import OperatorId, Result, Skipped
 from mlia.rules.rule import Case, Finding, Fix, NpuRule
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
@@ -84,7 +85,7 @@ def described(number: int) -> Callable[[Graph], Graph]:
 
 
 def figures(latency_ms: float, sram_bytes: int = 1000, flash_bytes: int = 1000) -> Figures:
-    return Figures(1000, 1000, 1000, latency_ms, 1, 1, sram_bytes, 0, flash_bytes, 0, 1, 0)
+    return Figures(latency_ms, latency_ms, 1000, 1000, 1000, 1, 1, sram_bytes, 0, flash_bytes, sram_bytes, 0, 1, 0)
 
 
 def lossless(number: int) -> Fix:

@@ -4,12 +4,15 @@ from msgspec.structs import replace
 from sample import CALIBRATION, SAMPLE_REPORT, TARGET, TIMED
 
 from mlia.fidelity import Fidelity, TensorFidelity
+from mlia.figures import Figures
 from mlia.recipe import Channels, Clustering, Layer, Pruning, Recipe, brief
 from mlia.report import Comparison, Conversion, Evaluation, Optimization, Trial
-from mlia.results import Change, Figures, Skipped
+from mlia.results import Change, Skipped
 
 RECIPE = Recipe(pruning=Pruning(0.6), clustering=Clustering(16), layers=(Layer("dense", pruning=False),))
-BEFORE = Figures(141_981, 150_000, 107_389, 0.284, 77_360, 74_656, 51_840, None, 79_312, 78_400, 92_464, 1)
+BEFORE = Figures(
+    0.284, 0.284, 141_981, 150_000, 107_389, 77_360, 74_656, 51_840, None, 79_312, 51_840, 78_400, 92_464, 1
+)
 AFTER = replace(
     BEFORE,
     total_cycles=107_573,

@@ -43,8 +43,11 @@ def _after() -> Report:
         cost(3, "SOFT|MAX", "<b>`@team`", 300),
     )
     segments = tuple(placement(each.index, each.kind, each.name, 1, each.macs) for each in costs)
-    system = replace(cost_before.system, npu_ms=0.082, total_ms=0.1, low_ms=0.09, high_ms=0.28, segments=1)
-    performance = replace(cost_before, operators=costs, total_cycles=41_000, inference_cycles=40_900, cpu_operators=())
+    system = replace(cost_before.system, segments=1)
+    performance = replace(
+        cost_before, operators=costs, total_cycles=41_000, inference_cycles=40_900, cpu_operators=(), latency_ms=0.1,
+        low_ms=0.09, high_ms=0.28, npu_latency_ms=0.0818,
+    )  # fmt: skip
     placed = replace(placed, operators=segments, npu_operators=4, cpu_operators=0, npu_percent=100.0, npu_segments=1)
     made = replace(result, compatibility=placed, performance=replace(performance, system=system))
     model = replace(SAMPLE_REPORT.model, name="other.tflite", sha256="22" * 32, size_bytes=44_000, graph=operators)

@@ -48,7 +48,7 @@ def test_every_row_has_every_cell(report: mlia.Report) -> None:
 
 def test_headline_and_limits() -> None:
     figures, limits, _ = tables(render_markdown(SAMPLE_REPORT))
-    assert figures[1] == ["ethos-u55-256", "0.300 (0.250..0.360)", "30,000 (-10..+11 %)", "75.0", "21.7", "30.4"]
+    assert figures[1] == ["ethos-u55-256", "0.300 (0.250..0.360)", "30,000 (-10..+11 %)", "75.0", "22.1", "35.0"]
     assert [row[0] for row in limits[1:]] == ["✅", "❌", "❌"]
     assert limits[2][2:5] == ["operators on the NPU", "75.0 %", "≥ 90.0 %"]
     assert "estimated by calibrated Vela 5.2.0" in render_markdown(SAMPLE_REPORT)
@@ -63,7 +63,7 @@ def test_a_time_that_is_not_known_has_a_reason() -> None:
 def test_figures_of_a_real_check() -> None:
     report = mlia.check(ROOT / "examples/off_the_npu.tflite", "ethos-u55-128")
     figures, slowest = tables(text := render_markdown(report))
-    assert figures[1] == ["ethos-u55-128", "2.517 (1.237..5.288)", "63,444 (-10..+11 %)", "66.7", "55.4", "8.4"]
+    assert figures[1] == ["ethos-u55-128", "2.517 (1.237..5.288)", "63,444 (-10..+11 %)", "66.7", "65.3", "14.1"]
     assert [row[0] for row in slowest[1:]] == ["3", "5", "4", "2", "0", "1"]
     assert slowest[1][1:6] == ["TRANSPOSE_CONV", "<code>upsampled</code>", "CPU", "1.879", "939,711"]
     assert "tried interleaved convolutions: 2.517 → 0.795 ms" in text

@@ -26,9 +26,9 @@ def retargeted(fix: Fix, target: Target) -> Target:
 
 def figures(content: bytes, target: Target | str) -> tuple[float, int]:
     case = case_of(content, target)
-    assert case.latency_ms is not None
+    assert case.performance.known_ms is not None
     assert case.performance.memory is not None
-    return case.latency_ms, case.performance.memory.sram_bytes
+    return case.performance.known_ms, case.performance.memory.planned_sram_bytes
 
 
 def test_a_limit_saves_sram_and_no_time() -> None:

@@ -59,18 +59,26 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
         if placement.processor == Unit.CPU
     }
     alone, costs = costs, tuple(cost for cost in costs if OperatorId(cost.subgraph, cost.index) in on_cpu)
-    missing = [cost for cost in costs if cost.time is None and not cost.subgraph]
+    missing = [cost for cost in costs if cost.total_cycles is None and not cost.subgraph]
     called = [each for each in performance.further_subgraphs if each.runs != ONCE]
-    cpu = added(target.host, [cost.time for cost in costs if cost.time is not None and not cost.subgraph])
+    cpu = added(target.host, [cost for cost in costs if not cost.subgraph])
     if missing:
         system: SystemTime | Skipped = Skipped("system", f"{missing[0].kind}: {missing[0].kernel.reason}")
     elif called:
         system = Skipped("system", f"how often '{called[0].name}' and the like are called is not known")
     else:
-        system = _system(performance, compatibility.operators, cpu, _alone(alone, target.host), graph.main, target)
+        handover = _handover(compatibility.operators, graph.main, target.host)
+        performance = _with_time(performance, cpu, handover)
+        segments = len({each.segment for each in compatibility.operators if each.segment and not each.subgraph})
+        system = _system(performance, segments, cpu, handover, _alone(alone, target.host), target)
     core = load_core(target.host.core)
+    known = {OperatorId(cost.subgraph, cost.index): cost.latency_ms for cost in costs}
     performance = replace(
         performance,
+        operators=tuple(
+            replace(each, latency_ms=known[at]) if (at := OperatorId(each.subgraph, each.index)) in known else each
+            for each in performance.operators
+        ),
         skipped=tuple(each for each in performance.skipped if each.reason == NOT_CALLED),
         cpu_operators=tuple(with_share(cost, cpu) for cost in costs),
         cpu_source=source_of(core),
@@ -80,35 +88,39 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
     return replace(result, performance=performance)
 
 
+def _with_time(performance: Performance, cpu: CpuTime, handover: CpuTime) -> Performance:
+    """The time of the whole inference, all of which come one after the other; their bands add up."""
+    npu_ms, band = performance.npu_latency_ms or 0.0, performance.calibration
+    return replace(
+        performance,
+        latency_ms=npu_ms + cpu.latency_ms + handover.latency_ms,
+        low_ms=npu_ms * (band.band_low if band else 1) + cpu.low_ms + handover.low_ms,
+        high_ms=npu_ms * (band.band_high if band else 1) + cpu.high_ms + handover.high_ms,
+        npu_latency_ms=npu_ms,
+        handover_ms=handover.latency_ms,
+        cpu_latency_ms=cpu.latency_ms,
+    )
+
+
 def _system(
     performance: Performance,
-    placements: tuple[Placement, ...],
+    segments: int,
     cpu: CpuTime,
+    handover: CpuTime,
     alone: CpuTime | None,
-    main: Subgraph,
     target: Target,
 ) -> SystemTime:
     core = load_core(target.host.core)
-    handover = _handover(placements, main, target.host)
-    npu_ms = performance.latency_ms or 0.0
-    total_ms = npu_ms + cpu.latency_ms + handover.latency_ms
-    segments = len({each.segment for each in placements if each.segment and not each.subgraph})
-    band = performance.calibration
-    low_ms = npu_ms * (band.band_low if band else 1) + cpu.low_ms + handover.low_ms
-    high_ms = npu_ms * (band.band_high if band else 1) + cpu.high_ms + handover.high_ms
-    compared = alone if segments and total_ms else None
+    latency_ms, band = performance.latency_ms, performance.calibration
+    compared = alone if segments and latency_ms else None
     return SystemTime(
-        npu_ms=npu_ms,
         cpu=cpu,
         handover=handover,
-        total_ms=total_ms,
-        low_ms=low_ms,
-        high_ms=high_ms,
         segments=segments,
         cpu_alone=alone,
-        speedup=compared.latency_ms / total_ms if compared else None,
-        speedup_low=compared.low_ms / high_ms if compared else None,
-        speedup_high=compared.high_ms / low_ms if compared else None,
+        speedup=compared.latency_ms / latency_ms if compared and latency_ms else None,
+        speedup_low=compared.low_ms / performance.high_ms if compared and performance.high_ms else None,
+        speedup_high=compared.high_ms / performance.low_ms if compared and performance.low_ms else None,
         npu_source=performance.source,
         cpu_source=source_of(core),
         handover_source=ASSUMED,
@@ -120,8 +132,7 @@ def _system(
 def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:
     """The whole model on the host; None where TensorFlow Lite Micro cannot run it."""
     main = [cost for cost in costs if not cost.subgraph]
-    times = [cost.time for cost in main if cost.time is not None]
-    return added(host, times) if len(times) == len(main) else None
+    return None if any(cost.total_cycles is None for cost in main) else added(host, main)
 
 
 def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor) -> CpuTime:

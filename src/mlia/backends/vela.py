@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.command_stream import COMPILED_OPERATOR, compiled_for, lost_outputs
+from mlia.backends.cortex_m.arena import arena_use
+from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.vela_costs import Program, not_called, performance_of, timed
 from mlia.backends.vela_output import (
@@ -63,10 +65,15 @@ class Vela(Struct, frozen=True):
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
-        compatibility = _compatibility(programs, source, _lost_outputs(graph, whole))
+        # What is made of TOSA has its outputs in another order, and TensorFlow Lite Micro does not run it.
+        made = None if graph.provenance.format.startswith("TOSA") else read_tflite(whole.model)
+        lost = lost_outputs(graph, made) if made is not None else ()  # it drops some, and says nothing of it (Vela 5.2)
+        arena = arena_use(made, load_core(target.host.core)) if made is not None else None
+        compatibility = _compatibility(programs, source, lost)
         if self.estimator == Estimator.CALIBRATED:
             source = replace(source, by=f"calibrated {source.by}")
-        return Result(self.name, compatibility, performance_of(graph, programs, compatibility, whole, target, source))
+        performance = performance_of(graph, programs, compatibility, whole, target, source, arena)
+        return Result(self.name, compatibility, performance)
 
     def compiled(self, graph: Graph, target: Target) -> tuple[Compilation, list[Program]]:
         """What the compiler makes of a whole model, and of each of its subgraphs.
@@ -183,13 +190,6 @@ def _program(
     lives = tensor_lives(compilation, subgraph.index, names)
     refusals, segments = by_output(read_refusals(compilation.log)), len(compilation.keys("cmdstream"))
     return Program(subgraph, named, of_operators, units, refusals, lives, segments, features)
-
-
-def _lost_outputs(graph: Graph, whole: Compilation) -> tuple[int, ...]:
-    """The outputs that the compiler lost. It drops some that are read too, and says nothing of it (Vela 5.2)."""
-    if graph.provenance.format.startswith("TOSA"):
-        return ()  # its outputs are not in the order of the file
-    return lost_outputs(graph, read_tflite(whole.model))
 
 
 def _compatibility(programs: list[Program], source: Source, lost: tuple[int, ...]) -> Compatibility:

@@ -11,10 +11,11 @@ from mlia.backends.ethos_u.coverage import not_measured
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela_output import (
+    MEMORY_NAMES,
     CompiledStep,
     Refusals,
     add_traffic,
-    memory_use,
+    memory_plan,
     most_bound,
     whole_traffic,
 )
@@ -25,7 +26,9 @@ from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import (
     NOT_CALLED,
     ONCE,
+    ArenaUse,
     Compatibility,
+    MemoryPlan,
     OperatorCost,
     OperatorId,
     Performance,
@@ -93,8 +96,12 @@ def performance_of(
     whole: Compilation,
     target: Target,
     source: Source,
+    arena: ArenaUse | None,
 ) -> Performance:
-    """What a compiled model costs; `source` is who estimated the cycles of the steps."""
+    """What a compiled model costs on the NPU; with_host() adds the host's part, and the time of the whole inference.
+
+    `source` is who estimated the cycles of the steps, `arena` the tensor arena of the compiled file.
+    """
     report = whole.report
     runs = compatibility.npu_segments > 0
     steps = [step for program in programs for found in program.steps.values() for step in found]
@@ -111,19 +118,29 @@ def performance_of(
     inference_cycles = total_cycles - once if total_cycles is not None else None
     calibration = _calibration(graph, programs, target) if is_calibrated and runs else None
     model_macs = sum(placement.macs for placement in compatibility.operators if placement.processor == Unit.NPU)
+    plan = memory_plan(whole, target, lives) if runs else None
     return Performance(
         source=source,
-        npu_cycles=npu_cycles if runs else None,
+        latency_ms=None,
+        low_ms=None,
+        high_ms=None,
         total_cycles=total_cycles,
+        sram_bytes=_sram_bytes(plan, arena, target),
+        flash_bytes=len(whole.model),
+        arena_bytes=arena.size_bytes if arena is not None else None,
+        macs=model_macs,
+        npu_latency_ms=costs.latency_ms(inference_cycles) if inference_cycles is not None else None,
+        npu_cycles=npu_cycles if runs else None,
+        handover_ms=None,
+        cpu_latency_ms=None,
         vela_total_cycles=report["total_cycles"] if runs else None,
         inference_cycles=inference_cycles,
-        latency_ms=costs.latency_ms(inference_cycles) if inference_cycles is not None else None,
         clock_mhz=target.npu.clock_mhz,
-        macs=model_macs,
         compiled_macs=report["macs"],
         mac_utilization=costs.utilization(model_macs, total_cycles),
         traffic=add_traffic(steps) if is_part else whole_traffic(report["memories"]),
-        memory=memory_use(whole, target, lives) if runs else None,
+        arena=arena,
+        memory=plan,
         operators=_with_known_weights(
             operators, _sharing(programs), None if is_part else report["compressed_weights_bytes"]
         ),
@@ -131,6 +148,14 @@ def performance_of(
         skipped=(*_not_estimated(compatibility, target), *_not_called(programs)),
         calibration=calibration,
     )
+
+
+def _sram_bytes(plan: MemoryPlan | None, arena: ArenaUse | None, target: Target) -> int:
+    """What a program needs of SRAM: what is planned there, and what the interpreter adds to an arena in SRAM."""
+    planned, planned_arena = (plan.planned_sram_bytes, plan.planned_arena_bytes) if plan is not None else (0, 0)
+    if arena is None or MEMORY_NAMES[target.arena_memory.kind] != "sram":
+        return planned
+    return planned + max(arena.size_bytes - planned_arena, 0)
 
 
 def _calibration(graph: Graph, programs: list[Program], target: Target) -> Calibration:

@@ -20,7 +20,7 @@ from mlia.graph.graph import Operator, Subgraph
 from mlia.results import (
     Bound,
     Constraint,
-    MemoryUse,
+    MemoryPlan,
     TensorLife,
     Traffic,
 )
@@ -224,8 +224,8 @@ def whole_traffic(memories: dict[str, dict[str, int]]) -> tuple[Traffic, ...]:
     )
 
 
-def memory_use(whole: Compilation, target: Target, tensors: tuple[TensorLife, ...]) -> MemoryUse:
-    """What the whole file needs of each memory."""
+def memory_plan(whole: Compilation, target: Target, tensors: tuple[TensorLife, ...]) -> MemoryPlan:
+    """What the compiler plans for the whole file in each memory."""
     report = whole.report
     peaks = {"sram": 0, "dram": 0, "flash": 0}
     for name, memory in report["memories"].items():
@@ -233,12 +233,11 @@ def memory_use(whole: Compilation, target: Target, tensors: tuple[TensorLife, ..
             peaks[MEMORY_NAMES[name]] += memory["peak_bytes"]
     arena = MEMORY_NAMES[target.arena_memory.kind]
     shared = target.constants_memory.kind == target.arena_memory.kind
-    return MemoryUse(
-        sram_bytes=peaks["sram"],
-        dram_bytes=peaks["dram"],
-        flash_bytes=max(peaks["flash"], report["read_only_bytes"]),
+    return MemoryPlan(
+        planned_sram_bytes=peaks["sram"],
+        planned_dram_bytes=peaks["dram"],
         arena_memory=arena,
-        arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
+        planned_arena_bytes=peaks[arena] - (report["read_only_bytes"] if shared else 0),
         constants_memory=MEMORY_NAMES[target.constants_memory.kind],
         constants_bytes=report["read_only_bytes"],
         weights_bytes=report["weights_bytes"],

@@ -10,19 +10,11 @@ from msgspec.structs import replace
 
 from mlia.advice import Advice, Advised, Attempt, Safety
 from mlia.errors import BackendError, BackendTimeout, ModelError, TargetError, TransformError
+from mlia.figures import Figures
 from mlia.graph.graph import Graph
 from mlia.pipeline.gains import figures_of
 from mlia.pipeline.parallel import map_in_parallel
-from mlia.results import (
-    NOT_ASKED,
-    Compatibility,
-    CpuCompatibility,
-    CpuPerformance,
-    Figures,
-    Performance,
-    Result,
-    Skipped,
-)
+from mlia.results import NOT_ASKED, Compatibility, CpuCompatibility, CpuPerformance, Performance, Result, Skipped
 from mlia.rules.catalog import COMPILED, WHEREVER_IT_RUNS, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
@@ -299,7 +291,7 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
         remedy=finding.remedy,
         safety=safety,
         attempts=(*attempts, *untried),
-        saved_ms=_less(best.before.latency_ms, best.after.latency_ms) if best else None,
+        saved_ms=_less(best.before.known_ms, best.after.known_ms) if best else None,
         saved_sram_bytes=_less_bytes(best) if best else None,
         at_stake_ms=finding.at_stake_ms,
     )
@@ -307,8 +299,7 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
 
 def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     """What the attempts for a finding are ranked by, the smallest first."""
-    time = math.inf if after.latency_ms is None else after.latency_ms
-    size = math.inf if after.sram_bytes is None else after.sram_bytes
+    time, size = math.inf if after.known_ms is None else after.known_ms, after.sram_bytes
     if aim == Aim.OUTPUTS:
         return after.lost_outputs, time
     if aim == Aim.PLACEMENT:
@@ -316,7 +307,7 @@ def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     if aim == Aim.FIT:
         return size, time
     if aim == Aim.MEMORY:
-        is_slow = before.latency_ms is not None and time > SLOWER * before.latency_ms
+        is_slow = before.known_ms is not None and time > SLOWER * before.known_ms
         return (True, time, size) if is_slow else (False, size, time)
     return (time, math.inf if after.total_cycles is None else after.total_cycles)
 
@@ -326,8 +317,8 @@ def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = 
 
     Nothing is when it takes more SRAM than before, and more than the target allows (`limit_bytes`).
     """
-    old, new = before.latency_ms, after.latency_ms
-    used, needed = before.sram_bytes or 0, after.sram_bytes or 0
+    old, new = before.known_ms, after.known_ms
+    used, needed = before.sram_bytes, after.sram_bytes
     if aim in (Aim.FIT, Aim.MEMORY):  # limits that a remedy sets are to be kept
         used = 0
     if limit_bytes is not None and needed > max(used, limit_bytes):
@@ -344,7 +335,7 @@ def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = 
     if aim == Aim.HARDWARE:
         return old is not None and new is not None and new <= AS_FAST * old
     is_too_slow = old is not None and new is not None and new > TOO_SLOW * old
-    pairs = ((before.sram_bytes, after.sram_bytes), (before.dram_bytes, after.dram_bytes))
+    pairs = ((before.sram_bytes, after.sram_bytes), (before.planned_dram_bytes, after.planned_dram_bytes))
     return not is_too_slow and any(old and new is not None and new <= (1 - LITTLE_MEMORY) * old for old, new in pairs)
 
 

@@ -20,6 +20,7 @@ from mlia.results import (
     OperatorCost,
     Performance,
     Result,
+    Skipped,
     SystemTime,
     Unit,
 )
@@ -156,37 +157,32 @@ def _latency(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
     if isinstance(performance, CpuPerformance):
         if performance.unsupported_operators:
             return None, "the model does not start", ()
-        return performance.time.latency_ms, "", _by_time(performance.operators)
+        return performance.latency_ms, "", _by_time(performance.operators)
     if not isinstance(performance, Performance):
         return None, getattr(performance, "reason", "it was not estimated"), ()
     if not isinstance(performance.system, SystemTime):
         return None, getattr(performance.system, "reason", "it was not estimated"), ()
     once = {each.subgraph for each in performance.further_subgraphs if each.runs == ONCE}
-    costs: list[OperatorCost | CpuCost] = [*performance.operators, *performance.cpu_operators]
-    return performance.system.total_ms, "", _by_time([each for each in costs if each.subgraph not in once])
+    return performance.latency_ms, "", _by_time([each for each in performance.operators if each.subgraph not in once])
 
 
 def _by_time(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:
-    found = []
-    for cost in costs:
-        time_ms = cost.latency_ms if isinstance(cost, OperatorCost) else cost.time.latency_ms if cost.time else None
-        if time_ms:
-            found.append(Blamed(cost.subgraph, cost.index, cost.kind, cost.name, time_ms))
-    return found
+    return [
+        Blamed(cost.subgraph, cost.index, cost.kind, cost.name, cost.latency_ms) for cost in costs if cost.latency_ms
+    ]
 
 
 def _sram(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
     """The tensors at the peak, each with the operator that makes it."""
     performance = result.performance
-    if isinstance(performance, CpuPerformance):
-        return performance.arena.size_bytes / KIB, "", ()
-    if not isinstance(performance, Performance) or performance.memory is None:
-        return None, getattr(performance, "reason", "nothing runs on the NPU"), ()
-    lives = [each for each in performance.memory.tensors if each.memory == "sram" and not each.subgraph]
+    if isinstance(performance, Skipped):
+        return None, performance.reason, ()
+    plan = performance.memory if isinstance(performance, Performance) else None
+    lives = [each for each in plan.tensors if each.memory == "sram" and not each.subgraph] if plan is not None else []
     makers = {made.name: each for each in graph if not each.subgraph for made in each.outputs}
     peak = peak_time(lives) if lives else 0
     return (
-        performance.memory.sram_bytes / KIB,
+        performance.sram_bytes / KIB,
         "",
         [
             Blamed(maker.subgraph, maker.index, maker.kind, maker.name, each.size_bytes / KIB)
@@ -198,11 +194,9 @@ def _sram(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
 
 def _flash(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
     performance = result.performance
-    if isinstance(performance, CpuPerformance):
-        return performance.flash_bytes / KIB, "", _by_weights(performance.operators)
-    if not isinstance(performance, Performance) or performance.memory is None:
-        return None, getattr(performance, "reason", "nothing runs on the NPU"), ()
-    return performance.memory.flash_bytes / KIB, "", _by_weights(performance.operators)
+    if isinstance(performance, Skipped):
+        return None, performance.reason, ()
+    return performance.flash_bytes / KIB, "", _by_weights(performance.operators)
 
 
 def _by_weights(costs: Sequence[OperatorCost | CpuCost]) -> list[Blamed]:

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from mlia.advice import Safety, Severity
 from mlia.errors import TransformError
+from mlia.figures import Figures
 from mlia.graph.graph import Graph
 from mlia.pipeline.advising import Advising, Asked, Run, Trying, ask_rules, brings, figures, merit
-from mlia.results import Change, Figures, Result, Skipped
+from mlia.results import Change, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
 from mlia.targets.target import Target
@@ -154,11 +155,11 @@ def _greed(before: Figures, after: Figures) -> str:
     """Whether a remedy takes more memory than its time is worth, in words; empty when not."""
     if after.lost_outputs < before.lost_outputs:
         return ""
-    old, new = before.latency_ms, after.latency_ms
+    old, new = before.known_ms, after.known_ms
     gain = 1 - new / old if old and new is not None else 0.0
     for name, used, needed in (
         ("SRAM", before.sram_bytes, after.sram_bytes),
-        ("DRAM", before.dram_bytes, after.dram_bytes),
+        ("DRAM", before.planned_dram_bytes, after.planned_dram_bytes),
         ("flash", before.flash_bytes, after.flash_bytes),
     ):
         more = (needed or 0) - (used or 0)

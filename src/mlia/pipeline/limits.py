@@ -82,21 +82,20 @@ class Verdicts(Struct, frozen=True):
         """By what factor it misses the limits of latency and flash, on the target where most; 1 when it keeps them."""
         worst = 1.0
         for cost in candidate.costs:
-            latency_ms, memory = cost.latency_ms, cost.performance.memory
-            if self.limits.max_latency_ms is not None and latency_ms is not None:
-                worst = max(worst, latency_ms / self.limits.max_latency_ms)
-            if self.limits.max_flash_kib is not None and memory is not None:
-                worst = max(worst, memory.flash_bytes / 1024 / self.limits.max_flash_kib)
+            known_ms, flash_kib = cost.performance.known_ms, cost.performance.flash_bytes / 1024
+            if self.limits.max_latency_ms is not None and known_ms is not None:
+                worst = max(worst, known_ms / self.limits.max_latency_ms)
+            if self.limits.max_flash_kib is not None:
+                worst = max(worst, flash_kib / self.limits.max_flash_kib)
         return worst
 
     def missed_budget(self, candidate: Candidate) -> str | None:
         """Which limit of latency or flash it breaks."""
         limits = self.limits
         for cost in candidate.costs:
-            latency_ms, memory = cost.latency_ms, cost.performance.memory
-            if limits.max_latency_ms is not None and latency_ms is not None and latency_ms > limits.max_latency_ms:
-                return f"{latency_ms:.3f} ms is above {limits.max_latency_ms:g} ms"
-            flash_kib = memory.flash_bytes / 1024 if memory else 0.0
+            known_ms, flash_kib = cost.performance.known_ms, cost.performance.flash_bytes / 1024
+            if limits.max_latency_ms is not None and known_ms is not None and known_ms > limits.max_latency_ms:
+                return f"{known_ms:.3f} ms is above {limits.max_latency_ms:g} ms"
             if limits.max_flash_kib is not None and flash_kib > limits.max_flash_kib:
                 return f"{flash_kib:.1f} KiB of flash is above {limits.max_flash_kib:g} KiB"
         return None

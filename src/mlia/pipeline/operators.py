@@ -70,9 +70,8 @@ class Costs:
         placement, npu = self._placements.get(number), self._npu.get(number)
         processor = self._processor(placement, npu)
         cpu = self._cpu.get(number) if processor != Unit.NPU else None
-        time = cpu.time if cpu is not None and self._is_timed else None
-        timed = (npu.total_cycles, npu.latency_ms) if npu is not None else (None, None)
-        cycles, latency_ms = (time.cycles, time.latency_ms) if time is not None else timed
+        timed = cpu if cpu is not None and self._is_timed else npu
+        cycles, latency_ms = (timed.total_cycles, timed.latency_ms) if timed is not None else (None, None)
         return OperatorFigures(
             subgraph=operator.subgraph,
             index=operator.index,

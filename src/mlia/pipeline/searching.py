@@ -330,8 +330,9 @@ def _times(before: Candidate, after: Candidate) -> list[float]:
     """Time after / before on each target: NPU cycles, or that of the whole system where its host has a part."""
     ratios = []
     for old, new in zip(before.costs, after.costs, strict=True):
-        if (old.cpu_operators or new.cpu_operators) and old.latency_ms and new.latency_ms:
-            ratios.append(new.latency_ms / old.latency_ms)
+        before_ms, after_ms = old.performance.known_ms, new.performance.known_ms
+        if (old.cpu_operators or new.cpu_operators) and before_ms and after_ms:
+            ratios.append(after_ms / before_ms)
         else:
             ratios.append(_ratio(old.performance.total_cycles or 0, new.performance.total_cycles or 0))
     return ratios

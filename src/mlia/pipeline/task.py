@@ -15,7 +15,7 @@ from mlia.backends.vela import COMPILED, Vela, is_compiled
 from mlia.errors import TargetError, TransformError
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.gains import explain, figures_of, latency_of
+from mlia.pipeline.gains import explain, figures_of
 from mlia.pipeline.made import Made
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.pipeline.summaries import load, name_of, notes_on, summarize_model, summarize_target
@@ -47,11 +47,6 @@ class Cost(Struct, frozen=True):
 
     performance: Performance
     cpu_operators: int
-
-    @property
-    def latency_ms(self) -> float | None:
-        """Of the whole system; of the NPU where the host's part is not known."""
-        return latency_of(self.performance)
 
 
 class Candidate(Struct, frozen=True):
@@ -201,7 +196,7 @@ def trial_of(candidate: Candidate, score: float | None, objection: str, is_chose
         description=brief(candidate.recipe),
         total_cycles=tuple(performance.total_cycles for performance in performances),
         compressed_weights_bytes=tuple(each.compressed_weights_bytes if each else None for each in memories),
-        flash_bytes=tuple(each.flash_bytes if each else None for each in memories),
+        flash_bytes=tuple(performance.flash_bytes for performance in performances),
         relative_error=candidate.error,
         sqnr_db=candidate.worst.sqnr_db,
         top1_agreement=candidate.worst.top1_agreement,

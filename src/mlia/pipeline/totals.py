@@ -2,17 +2,18 @@
 
 from mlia.difference import Amount, Total
 from mlia.report import Report, TargetReport
-from mlia.results import NOT_ASKED, Compatibility, CpuPerformance, CpuTime, MemoryUse, Performance, Skipped, SystemTime
+from mlia.results import NOT_ASKED, Compatibility, CpuPerformance, CpuTime, Performance, Skipped, SystemTime
 
 # In the order in which they are shown.
 FIGURES = (
-    "latency_ms", "npu_ms", "cpu_ms", "handover_ms", "inference_cycles", "total_cycles", "vela_total_cycles",
-    "npu_cycles", "cpu_cycles", "npu_percent", "npu_mac_percent", "npu_segments", "cpu_operators",
-    "unsupported_operators", "macs", "sram_bytes", "dram_bytes", "flash_bytes", "arena_bytes", "weights_bytes",
+    "latency_ms", "npu_latency_ms", "cpu_latency_ms", "handover_ms", "inference_cycles", "total_cycles",
+    "vela_total_cycles", "npu_cycles", "npu_percent", "npu_mac_percent", "npu_segments", "cpu_operators",
+    "unsupported_operators", "macs", "sram_bytes", "planned_dram_bytes", "flash_bytes", "arena_bytes", "weights_bytes",
     "compressed_weights_bytes", "file_bytes",
 )  # fmt: skip
 DIGITS = 9  # behind the point: what is left of a difference of floats is no figure
 NOTHING_ON_NPU = "nothing runs on the NPU"
+NO_INTERPRETER = "TensorFlow Lite Micro does not run it"
 NO_MACS = "the model has no multiply-accumulates"
 NOT_THERE = "this target has no such figure"
 
@@ -81,7 +82,7 @@ def _npu(cost: Performance) -> dict[str, Amount]:
     rests = cost.calibration
     band = (rests.band_low, rests.band_high) if rests is not None else None
     # Without a band of the NPU's part, what is left of the band of the whole says little.
-    found = _system(cost.system, rests is not None or not cost.total_cycles)
+    found = _times(cost, rests is not None or not cost.total_cycles)
     for name in ("inference_cycles", "total_cycles"):
         value = getattr(cost, name)
         if band is None or value is None:
@@ -92,28 +93,25 @@ def _npu(cost: Performance) -> dict[str, Amount]:
         found["inference_cycles"] = found["total_cycles"]
     found |= {name: _or_nothing(getattr(cost, name)) for name in ("vela_total_cycles", "npu_cycles")}
     found["macs"] = Amount(cost.macs)
-    names = ("sram_bytes", "dram_bytes", "flash_bytes", "arena_bytes", "weights_bytes", "compressed_weights_bytes")
-    return found | {name: _or_nothing(_memory(cost.memory, name)) for name in names}
-
-
-def _memory(memory: MemoryUse | None, name: str) -> int | None:
-    return None if memory is None else int(getattr(memory, name))
+    found["arena_bytes"] = Amount(cost.arena_bytes, reason=NO_INTERPRETER if cost.arena_bytes is None else "")
+    found |= {"sram_bytes": Amount(cost.sram_bytes), "flash_bytes": Amount(cost.flash_bytes)}
+    names = ("planned_dram_bytes", "weights_bytes", "compressed_weights_bytes")
+    return found | {name: _or_nothing(getattr(cost.memory, name, None)) for name in names}
 
 
 def _or_nothing(value: float | None) -> Amount:
     return Amount(None, reason=NOTHING_ON_NPU) if value is None else Amount(value)
 
 
-def _system(system: SystemTime | Skipped | None, has_band: bool) -> dict[str, Amount]:
-    names = ("latency_ms", "npu_ms", "cpu_ms", "handover_ms")
+def _times(cost: Performance, has_band: bool) -> dict[str, Amount]:
+    system = cost.system
     if not isinstance(system, SystemTime):
-        reason = system.reason if system is not None else "it was not estimated"
-        return dict.fromkeys(names[:1], Amount(None, reason=reason))
-    parts = (system.cpu, system.handover)
+        return {"latency_ms": Amount(None, reason=system.reason if system is not None else "it was not estimated")}
     return {
-        "latency_ms": Amount(system.total_ms, *((system.low_ms, system.high_ms) if has_band else ())),
-        "npu_ms": Amount(system.npu_ms),
-        **{name: _time(part) for name, part in zip(names[2:], parts, strict=True)},
+        "latency_ms": Amount(cost.latency_ms, *((cost.low_ms, cost.high_ms) if has_band else ())),
+        "npu_latency_ms": Amount(cost.npu_latency_ms),
+        "cpu_latency_ms": _time(system.cpu),
+        "handover_ms": _time(system.handover),
     }
 
 
@@ -124,15 +122,18 @@ def _time(time: CpuTime) -> Amount:
 def _cpu(cost: CpuPerformance) -> dict[str, Amount]:
     if cost.unsupported_operators:
         unknown = Amount(None, reason="; ".join(_refusals(cost)))
-        times = {"latency_ms": unknown, "cpu_cycles": unknown}
+        times = {"latency_ms": unknown, "total_cycles": unknown}
     else:
-        time = cost.time
-        times = {"latency_ms": _time(time), "cpu_cycles": Amount(time.cycles, time.low_cycles, time.high_cycles)}
+        times = {
+            "latency_ms": Amount(cost.latency_ms, cost.low_ms, cost.high_ms),
+            "total_cycles": Amount(cost.total_cycles, cost.low_cycles, cost.high_cycles),
+        }
     return times | {
         "unsupported_operators": Amount(cost.unsupported_operators),
         "macs": Amount(cost.macs),
+        "sram_bytes": Amount(cost.sram_bytes),
         "flash_bytes": Amount(cost.flash_bytes),
-        "arena_bytes": Amount(cost.arena.size_bytes),
+        "arena_bytes": Amount(cost.arena_bytes),
         "weights_bytes": Amount(cost.weights_bytes),
     }
 

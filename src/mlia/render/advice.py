@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from mlia.advice import Advice, Advised, Attempt
+from mlia.figures import Figures
 from mlia.render.text import LABEL, NOTHING, Page, identity, kibibytes, milliseconds, plural
 from mlia.report import Fixed, Report
-from mlia.results import Figures, OperatorId, Skipped
+from mlia.results import OperatorId, Skipped
 
 SHOWN, LINES_SHOWN = 5, 41  # so that advice fits on one screen, with what is left out
 OPERATORS_SHOWN = 8
@@ -126,7 +127,7 @@ def _show_one(page: Page, advice: Advice, everything: bool) -> None:
 def _helps(attempt: Attempt) -> bool:
     """Whether it brings something, though not what it was for."""
     pairs = (
-        (attempt.before.latency_ms, attempt.after.latency_ms),
+        (attempt.before.known_ms, attempt.after.known_ms),
         (attempt.before.sram_bytes, attempt.after.sram_bytes),
     )
     return any(old is not None and new is not None and new < 0.95 * old for old, new in pairs)
@@ -164,7 +165,7 @@ def difference(before: Figures, after: Figures) -> str:
     parts = [_time(before, after)]
     for name, old, new in (
         ("SRAM", before.sram_bytes, after.sram_bytes),
-        ("DRAM", before.dram_bytes, after.dram_bytes),
+        ("DRAM", before.planned_dram_bytes, after.planned_dram_bytes),
         ("flash", before.flash_bytes, after.flash_bytes),
     ):
         if (old or 0) != (new or 0) and kibibytes(old) != kibibytes(new):
@@ -177,9 +178,9 @@ def difference(before: Figures, after: Figures) -> str:
 
 
 def _time(before: Figures, after: Figures) -> str:
-    if before.latency_ms is None and after.latency_ms is None:
+    if before.known_ms is None and after.known_ms is None:
         return NOTHING
-    return f"{milliseconds(before.latency_ms)} -> {milliseconds(after.latency_ms)} ms"
+    return f"{milliseconds(before.known_ms)} -> {milliseconds(after.known_ms)} ms"
 
 
 def _show_silent(page: Page, advised: Advised) -> None:

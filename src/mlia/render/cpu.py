@@ -87,15 +87,17 @@ def show_reasons(page: Page, costs: Sequence[CpuCost]) -> None:
 def show_cpu_performance(page: Page, found: CpuPerformance, all_operators: bool) -> None:
     """Time and memory of the whole model on a Cortex-M."""
     page.heading(f"Performance ({source_text(found.source)}; {found.stack})")
-    total = f"{count(found.time.cycles)} cycles, {_time(found.time)} at {found.clock_mhz:g} MHz"
-    if found.unsupported_operators:
-        total = f"not known: {plural(found.unsupported_operators, 'operator')} cannot run; the others take {total}"
+    if found.latency_ms is None or found.low_ms is None or found.high_ms is None:
+        latency = f"not known: {plural(found.unsupported_operators, 'operator')} cannot run"
+    else:
+        cycles = f"{count(found.total_cycles)} cycles at {found.clock_mhz:g} MHz"
+        latency = f"{milliseconds(found.latency_ms)} ms ({_band(found.low_ms, found.high_ms)}), {cycles}"
     lines = [
-        ("total", total),
+        ("latency", latency),
         ("MACs", count(found.macs)),
         ("weights", f"{kibibytes(found.weights_bytes)} KiB"),
         ("flash", f"{kibibytes(found.flash_bytes)} KiB for the model's file, without code"),
-        ("RAM", _arena(found.arena)),
+        ("arena", f"{kibibytes(found.arena_bytes)} KiB: {arena_text(found.arena)}"),
     ]
     lines += [("based on", text) for text in found.fitted_on]
     lines += [("note", found.note)] if found.note else []
@@ -109,7 +111,7 @@ def show_cpu_performance(page: Page, found: CpuPerformance, all_operators: bool)
 def show_costs(page: Page, costs: Sequence[CpuCost], all_operators: bool) -> None:
     """What operators cost, the slowest first."""
     named = list(zip(costs, display_names([cost.name for cost in costs]), strict=True))
-    ranked = sorted(named, key=lambda item: -(item[0].time.cycles if item[0].time else 0))
+    ranked = sorted(named, key=lambda item: -(item[0].total_cycles or 0))
     shown = ranked if all_operators else ranked[:SLOWEST_SHOWN]
     page.table(_COSTS, [_row(cost, name) for cost, name in shown])
     if len(shown) < len(ranked):
@@ -121,18 +123,16 @@ def system_lines(performance: Performance, host: str) -> list[tuple[str, str]]:
     system = performance.system
     if system is None:
         return []
-    if isinstance(system, Skipped):
-        return [("latency", f"not known: {system.reason}")]
+    if isinstance(system, Skipped) or performance.low_ms is None or performance.high_ms is None:
+        return [("latency", f"not known: {system.reason if isinstance(system, Skipped) else 'it was not estimated'}")]
     parts = (
-        f"NPU {milliseconds(system.npu_ms)} + {host} {milliseconds(system.cpu.latency_ms)}"
+        f"NPU {milliseconds(performance.npu_latency_ms)} + {host} {milliseconds(system.cpu.latency_ms)}"
         f" + hand-over {milliseconds(system.handover.latency_ms)}"
     )
-    band = _band(system.low_ms, system.high_ms)
+    latency = f"{milliseconds(performance.latency_ms)} ms ({_band(performance.low_ms, performance.high_ms)})"
     if not system.segments:
-        return [("latency", f"{milliseconds(system.total_ms)} ms ({band}), all of it on the {host}")]
-    lines = [
-        ("latency", f"{milliseconds(system.total_ms)} ms ({band}) = {parts}, {plural(system.segments, 'segment')}")
-    ]
+        return [("latency", f"{latency}, all of it on the {host}")]
+    lines = [("latency", f"{latency} = {parts}, {plural(system.segments, 'segment')}")]
     if system.speedup is not None and system.cpu_alone is not None:
         lines.append(("without NPU", _uplift(system, host)))
     return lines
@@ -171,15 +171,14 @@ def show_host_operators(page: Page, performance: Performance, host: str, all_ope
 
 
 def _row(cost: CpuCost, name: str) -> tuple[str, ...]:
-    time = cost.time
     return (
         identity(cost.subgraph, cost.index),
         cost.kind,
         name,
-        count(time.cycles if time else None),
+        count(cost.total_cycles),
         percent(cost.cycles_percent),
-        milliseconds(time.latency_ms if time else None),
-        _band(time.low_ms, time.high_ms) if time else NOTHING,
+        milliseconds(cost.latency_ms),
+        _band(cost.low_ms, cost.high_ms) if cost.low_ms is not None and cost.high_ms is not None else NOTHING,
         cost.kernel.name or NOTHING,
         _library(cost),
         count(cost.macs) if cost.macs else NOTHING,
@@ -198,9 +197,10 @@ def _band(low_ms: float, high_ms: float) -> str:
     return f"{milliseconds(low_ms)}..{milliseconds(high_ms)}"
 
 
-def _arena(arena: ArenaUse) -> str:
-    start = f"; {kibibytes(arena.minimum_bytes)} KiB to start" if arena.minimum_bytes > arena.size_bytes else ""
+def arena_text(arena: ArenaUse) -> str:
+    """What is in the arena, and whether starting needs more than that."""
+    start = f"; starting needs {kibibytes(arena.start_bytes)} KiB" if arena.start_bytes > arena.used_bytes else ""
     return (
-        f"arena {kibibytes(arena.size_bytes)} KiB{start}: tensors and scratch {kibibytes(arena.planned_bytes)} KiB,"
-        f" what stays {kibibytes(arena.persistent_bytes)} KiB"
+        f"tensors and scratch {kibibytes(arena.planned_bytes)} KiB,"
+        f" what stays {kibibytes(arena.persistent_bytes)} KiB{start}"
     )

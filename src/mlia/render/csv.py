@@ -23,10 +23,10 @@ from mlia.results import (
 
 COLUMNS = (
     "target", "subgraph", "index", "kind", "name", "runs_on", "why", "segment", "macs", "total_cycles",
-    "vela_total_cycles", "npu_cycles", "cpu_cycles", "latency_ms", "cycles_percent", "bound_by", "mac_utilization",
+    "vela_total_cycles", "npu_cycles", "latency_ms", "cycles_percent", "bound_by", "mac_utilization",
     "weights_bytes", "compressed_weights_bytes", "sram_read_bytes", "sram_write_bytes", "dram_read_bytes",
-    "dram_write_bytes", "flash_read_bytes", "flash_write_bytes", "cpu_library", "cpu_kernel", "cpu_low_cycles",
-    "cpu_high_cycles", "note",
+    "dram_write_bytes", "flash_read_bytes", "flash_write_bytes", "cpu_library", "cpu_kernel", "low_cycles",
+    "high_cycles", "low_ms", "high_ms", "note",
 )  # fmt: skip
 MEMORIES = ("sram", "dram", "flash")
 _FORMULA = ("=", "+", "-", "@")  # with these a spreadsheet begins to compute
@@ -37,10 +37,9 @@ Row = dict[str, Cell]
 def render_csv(report: Report) -> str:
     """The report as CSV with a header row; lines end with CR LF, cells are empty where nothing is known.
 
-    `cycles_percent` is of the cycles of the processor that runs the operator: `total_cycles` and `npu_cycles` are of
-    the NPU's clock, `cpu_cycles` of the Cortex-M's. Control characters in names are shown as "?", and a text that a
-    spreadsheet would take for a formula begins with an apostrophe. A target that could not be checked has one row,
-    whose note says why.
+    Cycles, and `cycles_percent` of them, are of the processor that runs the operator. Control characters in
+    names are shown as "?", and a text that a spreadsheet would take for a formula begins with an apostrophe. A target
+    that could not be checked has one row, whose note says why.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
@@ -137,12 +136,8 @@ def _cpu_cost(cost: CpuCost | None) -> Row:
         "cycles_percent": cost.cycles_percent, "weights_bytes": cost.weights_bytes,
         "cpu_library": cost.kernel.library, "cpu_kernel": cost.kernel.name, "note": cost.kernel.reason,
     }  # fmt: skip
-    if cost.time is not None:
-        row |= {
-            "cpu_cycles": cost.time.cycles, "cpu_low_cycles": cost.time.low_cycles,
-            "cpu_high_cycles": cost.time.high_cycles, "latency_ms": cost.time.latency_ms,
-        }  # fmt: skip
-    return row
+    names = ("total_cycles", "low_cycles", "high_cycles", "latency_ms", "low_ms", "high_ms")
+    return row | {name: getattr(cost, name) for name in names}
 
 
 def _cell(value: Cell) -> str:

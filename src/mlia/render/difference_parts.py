@@ -31,14 +31,13 @@ from mlia.report import Budget
 
 LABELS = {
     "latency_ms": "latency ms",
-    "npu_ms": "NPU ms",
-    "cpu_ms": "CPU ms",
+    "npu_latency_ms": "NPU ms",
+    "cpu_latency_ms": "CPU ms",
     "handover_ms": "hand-over ms",
     "inference_cycles": "cycles per run",
-    "total_cycles": "NPU cycles",
+    "total_cycles": "cycles",
     "vela_total_cycles": "by Vela alone",
     "npu_cycles": "NPU busy, cycles",
-    "cpu_cycles": "CPU cycles",
     "npu_percent": "operators on NPU %",
     "npu_mac_percent": "MACs on NPU %",
     "npu_segments": "segments",
@@ -46,7 +45,7 @@ LABELS = {
     "unsupported_operators": "without a kernel",
     "macs": "MACs",
     "sram_bytes": "SRAM KiB",
-    "dram_bytes": "DRAM KiB",
+    "planned_dram_bytes": "DRAM KiB",
     "flash_bytes": "flash KiB",
     "arena_bytes": "arena KiB",
     "weights_bytes": "weights KiB",
@@ -55,7 +54,10 @@ LABELS = {
 }
 LOW, HIGH = "  low", "  high"
 # What is nothing on most targets, and worth a line only where it is something.
-_IF_ANY = ("cpu_ms", "cpu_operators", "unsupported_operators", "dram_bytes", "flash_bytes", "sram_bytes", "macs")
+_IF_ANY = (
+    "cpu_latency_ms", "cpu_operators", "unsupported_operators", "planned_dram_bytes", "flash_bytes", "sram_bytes",
+    "macs",
+)  # fmt: skip
 
 
 class Group(Struct, frozen=True):
@@ -133,8 +135,8 @@ def total_rows(entry: TargetDifference) -> list[tuple[str, str, str, str, str]]:
     cycles, per_run = shown.get("total_cycles"), shown.get("inference_cycles")
     if cycles and per_run and (cycles.before, cycles.after) == (per_run.before, per_run.after):
         del shown["inference_cycles"]
-    if not _has_value(shown.get("cpu_ms")) and not _has_value(shown.get("handover_ms")):
-        shown.pop("npu_ms", None)
+    if not _has_value(shown.get("cpu_latency_ms")) and not _has_value(shown.get("handover_ms")):
+        shown.pop("npu_latency_ms", None)
     rows = []
     for name, total in shown.items():
         values = (total.before.value, total.after.value)
@@ -143,7 +145,7 @@ def total_rows(entry: TargetDifference) -> list[tuple[str, str, str, str, str]]:
         before, after = (figure_text(name, value) for value in values)
         share = "" if name.endswith("_percent") else percent_text(total.percent)  # percent of percent misleads
         rows.append((LABELS[name], before, after, change_text(name, total.difference), share))
-        if name in ("latency_ms", "total_cycles", "cpu_cycles"):
+        if name in ("latency_ms", "total_cycles"):
             rows += _band_rows(name, total)
     return rows
 

@@ -15,6 +15,7 @@ from mlia.results import (
     Compatibility,
     CpuPerformance,
     OperatorId,
+    Performance,
     Result,
     Skipped,
     SystemTime,
@@ -143,19 +144,18 @@ def headline(entry: TargetReport, result: Result) -> Headline:
     if isinstance(found, CpuPerformance):
         return _cpu_headline(name, found)
     system = found.system if isinstance(found.system, SystemTime) else None
-    memory = found.memory
     sources = [f"the NPU's cycles {source_text(found.source)}"] if found.total_cycles is not None else []
     if system is not None and system.cpu.cycles:
         sources.append(f"the {entry.target.host}'s part {source_text(system.cpu_source)}")
     return Headline(
         target=name,
-        latency_ms=milliseconds(system.total_ms if system else None),
-        band_ms=f"{milliseconds(system.low_ms)}..{milliseconds(system.high_ms)}" if system else "",
+        latency_ms=milliseconds(found.latency_ms),
+        band_ms=_band(found),
         cycles=count(found.total_cycles),
         cycles_band=band_text(found.calibration) if found.calibration and found.total_cycles is not None else "",
         npu_percent=npu,
-        sram_kib=kibibytes(memory.sram_bytes if memory else None),
-        flash_kib=kibibytes(memory.flash_bytes if memory else None),
+        sram_kib=kibibytes(found.sram_bytes),
+        flash_kib=kibibytes(found.flash_bytes),
         sources=tuple(sources),
         unknown=found.system.reason if isinstance(found.system, Skipped) else "",
         no_data_for="; ".join(found.calibration.not_measured) if found.calibration else "",
@@ -193,21 +193,26 @@ def skipped_reasons(entry: TargetReport, result: Result) -> list[str]:
 
 
 def _cpu_headline(name: str, found: CpuPerformance) -> Headline:
-    time = None if found.unsupported_operators else found.time
     reasons = sorted({cost.kernel.reason for cost in found.operators if not cost.kernel.is_supported})
     stopped = f"{plural(found.unsupported_operators, 'operator')} cannot run: {'; '.join(reasons)}"
     return Headline(
         target=name,
-        latency_ms=milliseconds(time.latency_ms if time else None),
-        band_ms=f"{milliseconds(time.low_ms)}..{milliseconds(time.high_ms)}" if time else "",
-        cycles=count(time.cycles if time else None),
+        latency_ms=milliseconds(found.latency_ms),
+        band_ms=_band(found),
+        cycles=count(found.total_cycles),
         cycles_band="",
         npu_percent=NOTHING,
-        sram_kib=kibibytes(found.arena.size_bytes),
+        sram_kib=kibibytes(found.sram_bytes),
         flash_kib=kibibytes(found.flash_bytes),
         sources=(source_text(found.source),),
-        unknown="" if time else stopped,
+        unknown=stopped if found.unsupported_operators else "",
     )
+
+
+def _band(found: Performance | CpuPerformance) -> str:
+    if found.low_ms is None or found.high_ms is None:
+        return ""
+    return f"{milliseconds(found.low_ms)}..{milliseconds(found.high_ms)}"
 
 
 def _number(value: float, figure: str) -> str:

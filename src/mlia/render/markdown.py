@@ -202,9 +202,7 @@ def _slowest(entry: TargetReport, result: Result) -> list[str]:
 
 
 def _time_ms(cost: OperatorCost | CpuCost) -> float:
-    if isinstance(cost, OperatorCost):
-        return cost.latency_ms or 0.0
-    return cost.time.latency_ms if cost.time is not None else 0.0
+    return cost.latency_ms or 0.0
 
 
 def _cost_row(cost: OperatorCost | CpuCost, name: str) -> tuple[str, ...]:
@@ -214,6 +212,6 @@ def _cost_row(cost: OperatorCost | CpuCost, name: str) -> tuple[str, ...]:
         cycles, use = cost.total_cycles, fraction(cost.mac_utilization if cost.macs else None)
     else:
         runs_on, bound = "CPU", f"{cost.kernel.library}: {cost.kernel.name}"
-        cycles, use = cost.time.cycles if cost.time is not None else None, NOTHING
+        cycles, use = cost.total_cycles, NOTHING
     figures = (milliseconds(_time_ms(cost)), count(cycles), prose(bound), prose(use))
     return (number, prose(cost.kind), code(name), runs_on, *figures)

@@ -166,9 +166,8 @@ def _graph_names(entry: TargetReport) -> dict[int, str]:
 
 
 def _latency(known: Known) -> Value | None:
-    if known.cpu is not None and known.cpu.time is not None:
-        return round(known.cpu.time.latency_ms, 6)
-    latency_ms = known.cost.latency_ms if known.cost is not None else None
+    cost = known.cpu or known.cost
+    latency_ms = cost.latency_ms if cost is not None else None
     return None if latency_ms is None else round(latency_ms, 6)
 
 
@@ -176,7 +175,7 @@ def _cycles(known: Known) -> Value | None:
     """Of the NPU; of the Cortex-M only where there is no NPU, because their clocks differ."""
     if known.cost is not None:
         return known.cost.total_cycles
-    return known.cpu.time.cycles if known.cpu is not None and known.cpu.time is not None else None
+    return known.cpu.total_cycles if known.cpu is not None else None
 
 
 def _share(known: Known) -> Value | None:

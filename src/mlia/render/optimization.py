@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mlia.fidelity import Fidelity, TensorFidelity
+from mlia.figures import Figures
 from mlia.recipe import describe
 from mlia.render.calibration import band_text, calibration_lines
 from mlia.render.text import (
@@ -20,7 +21,7 @@ from mlia.render.text import (
     source_text,
 )
 from mlia.report import Comparison, Optimization, Trial
-from mlia.results import Change, Figures, Skipped
+from mlia.results import Change, Skipped
 
 ABOUT = 1.005  # cycles that close are the same to a reader
 FEW = 12  # changes that are shown one by one without being asked for
@@ -144,11 +145,11 @@ def figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[tu
         row("total cycles", whole, before.total_cycles, after.total_cycles),
         row("by Vela alone", whole, before.vela_total_cycles, after.vela_total_cycles) if is_calibrated else None,
         row("NPU busy, cycles", whole, before.npu_cycles, after.npu_cycles),
-        row("latency ms", milliseconds, before.latency_ms, after.latency_ms),
+        row("latency ms", milliseconds, before.known_ms, after.known_ms),
         row("weights KiB", size, before.weights_bytes, after.weights_bytes),
         row("compressed weights KiB", size, before.compressed_weights_bytes, after.compressed_weights_bytes),
         row("flash KiB", size, before.flash_bytes, after.flash_bytes),
-        row("DRAM KiB", size, before.dram_bytes, after.dram_bytes),
+        row("DRAM KiB", size, before.planned_dram_bytes, after.planned_dram_bytes),
         row("SRAM KiB", size, before.sram_bytes, after.sram_bytes),
         row("read off-chip KiB", size, before.off_chip_read_bytes, after.off_chip_read_bytes),
         row("TFLite file KiB", size, before.file_bytes, after.file_bytes),

@@ -51,11 +51,12 @@ def show_side_by_side(page: Page, report: Report) -> None:
     sources = sorted({source_text(found.source) for found in performances if isinstance(found, Performance)})
     page.gap()
     for source in sources:
-        page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed, with flash as used.")
+        page.paragraph(f"Cycles on an Ethos-U are the NPU's, {source}; its weights are compressed.")
     for text, names in _unlike(report).items():
         page.paragraph(f"The band may not hold on {', '.join(names)}: there is no data for {text}.")
     for source in sorted({text for found in performances for text in _cpu_sources(found)}):
-        page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}; its flash is the model's file.")
+        page.paragraph(f"Time is of the whole system; the Cortex-M's part is {source}.")
+    page.paragraph("Flash is the model's file, compiled where there is an NPU.")
     page.paragraph(
         "Placement and cost of each operator, and further advice: check one target at a time, or --format json."
     )
@@ -84,9 +85,10 @@ def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
     placed = result.compatibility if isinstance(result.compatibility, Compatibility) else None
     cost = result.performance if isinstance(result.performance, Performance) else None
     memory = cost.memory if cost else None
+    dram_bytes = memory.planned_dram_bytes if memory else 0
     if isinstance(result.performance, CpuPerformance):
         return _cpu_row(entry, result.performance)
-    sizes = (memory.sram_bytes, memory.dram_bytes, memory.flash_bytes) if memory else (0, 0, 0)
+    sizes = (cost.sram_bytes, dram_bytes, cost.flash_bytes) if cost else (0, 0, 0)
     return (
         entry.target.name,
         percent(placed.npu_percent if placed else None),
@@ -95,18 +97,13 @@ def _row(entry: TargetReport, result: Result) -> tuple[str, ...]:
         count(cost.total_cycles if cost else None),
         band_text(cost.calibration) if cost and cost.calibration else NOTHING,
         count(cost.vela_total_cycles if cost else None),
-        milliseconds(_latency_ms(cost)),
+        milliseconds(cost.latency_ms if cost else None),
         fraction(cost.mac_utilization if cost else None),
         *(kibibytes(size) if size else NOTHING for size in sizes),
         kibibytes(memory.compressed_weights_bytes if memory else None),
         entry.target.system_config or NOTHING,
         entry.target.memory_mode or NOTHING,
     )
-
-
-def _latency_ms(cost: Performance | None) -> float | None:
-    """Of the whole system; not of the NPU alone where the host's part is not known."""
-    return cost.system.total_ms if cost is not None and isinstance(cost.system, SystemTime) else None
 
 
 def _unknown(performance: object) -> str:
@@ -120,15 +117,13 @@ def _unknown(performance: object) -> str:
 
 
 def _cpu_row(entry: TargetReport, cost: CpuPerformance) -> tuple[str, ...]:
-    ram = kibibytes(cost.arena.size_bytes)
-    time = None if cost.unsupported_operators else cost.time
     figures = (
-        count(time.cycles if time else None),
+        count(cost.total_cycles),
         NOTHING,
         NOTHING,
-        milliseconds(time.latency_ms if time else None),
+        milliseconds(cost.latency_ms),
         NOTHING,
-        ram,
+        kibibytes(cost.sram_bytes),
         NOTHING,
     )
     sizes = (kibibytes(cost.flash_bytes), kibibytes(cost.weights_bytes))

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from mlia.render.advice import codes_by_operator, show_advice, show_fixed
 from mlia.render.calibration import band_text, calibration_lines
-from mlia.render.cpu import show_cpu_compatibility, show_cpu_performance, show_host_operators, system_lines
+from mlia.render.cpu import arena_text, show_cpu_compatibility, show_cpu_performance, show_host_operators, system_lines
 from mlia.render.text import (
     LABEL,
     NOTHING,
@@ -30,7 +30,7 @@ from mlia.results import (
     Compiled,
     CpuCompatibility,
     CpuPerformance,
-    MemoryUse,
+    MemoryPlan,
     OperatorCost,
     OperatorId,
     Performance,
@@ -218,7 +218,7 @@ def _show_performance(page: Page, found: Performance, host: str, style: Terminal
 
 def _totals(found: Performance) -> list[tuple[str, str]]:
     """The figures of the whole network, each with its label."""
-    at = f"{milliseconds(found.latency_ms)} ms of the NPU at {found.clock_mhz:g} MHz"
+    at = f"{milliseconds(found.npu_latency_ms)} ms of the NPU at {found.clock_mhz:g} MHz"
     has_start = found.inference_cycles != found.total_cycles
     lines = [("per run", f"{count(found.inference_cycles)} cycles, {at}")] if has_start else []
     band = f" ({band_text(found.calibration)})" if found.calibration else ""
@@ -230,11 +230,11 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
     ]
     if found.memory is not None:
         memory = found.memory
-        used = (("SRAM", memory.sram_bytes), ("DRAM", memory.dram_bytes), ("flash", memory.flash_bytes))
+        used = (("SRAM", found.sram_bytes), ("DRAM", memory.planned_dram_bytes), ("flash", found.flash_bytes))
         compressed = f"{kibibytes(memory.compressed_weights_bytes)} KiB compressed"
         lines += [
             ("memory", ", ".join(f"{name} {kibibytes(size)} KiB" for name, size in used if size) + _copied(memory)),
-            ("arena", f"{kibibytes(memory.arena_bytes)} KiB at its peak, in {_memory_text(memory.arena_memory)}"),
+            ("arena", _arena_text(found, memory)),
             ("weights", f"{kibibytes(memory.weights_bytes)} KiB -> {compressed}"),
         ]
     for moved in found.traffic:
@@ -245,13 +245,21 @@ def _totals(found: Performance) -> list[tuple[str, str]]:
     return lines
 
 
+def _arena_text(found: Performance, memory: MemoryPlan) -> str:
+    """What a program must set aside, and what of it is the compiler's plan."""
+    where = f"in {_memory_text(memory.arena_memory)}"
+    if found.arena is None:
+        return f"{kibibytes(memory.planned_arena_bytes)} KiB planned by Vela, {where}"
+    return f"{kibibytes(found.arena_bytes)} KiB {where}: {arena_text(found.arena)}"
+
+
 def _calibrated(found: Performance) -> list[tuple[str, str]]:
     if found.calibration is None:
         return []
     return [*calibration_lines(found.calibration), ("Vela alone", f"{count(found.vela_total_cycles)} cycles")]
 
 
-def _copied(memory: MemoryUse) -> str:
+def _copied(memory: MemoryPlan) -> str:
     """What flash only stores is read elsewhere."""
     if memory.constants_memory == "flash" or not memory.constants_bytes:
         return ""

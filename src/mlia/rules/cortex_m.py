@@ -19,11 +19,11 @@ def _operators(costs: list[CpuCost]) -> tuple[OperatorId, ...]:
 
 
 def _milliseconds(costs: list[CpuCost]) -> float:
-    return sum(cost.time.latency_ms for cost in costs if cost.time is not None)
+    return sum(cost.latency_ms or 0.0 for cost in costs)
 
 
 def _share(case: CpuCase, costs: list[CpuCost]) -> float:
-    whole = case.performance.time.latency_ms
+    whole = _milliseconds([cost for cost in case.performance.operators if not cost.subgraph])
     return min(_milliseconds(costs) / whole, 1.0) if whole else 0.0
 
 
@@ -94,7 +94,7 @@ class ReferenceKernel(CpuRule):
     def check(self, case: CpuCase) -> Iterator[Finding]:
         kinds: dict[str, list[CpuCost]] = defaultdict(list)
         for cost in case.performance.operators:
-            is_slow = cost.kernel.is_supported and cost.kernel.library != CMSIS_NN and cost.time is not None
+            is_slow = cost.kernel.is_supported and cost.kernel.library != CMSIS_NN and cost.latency_ms is not None
             if is_slow and not _is_float(case, cost) and not cost.subgraph:
                 kinds[cost.kind].append(cost)
         slow = [costs for costs in kinds.values() if _share(case, costs) >= MUCH]

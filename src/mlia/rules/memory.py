@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from mlia.advice import Safety, Severity
-from mlia.results import Bound, MemoryUse, OperatorId, TensorLife
+from mlia.results import Bound, MemoryPlan, OperatorId, TensorLife
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
 from mlia.rules.sram import BUFFER, SRAM, at_peak, in_sram, meet, most_in_use
 from mlia.rules.waiting import FAR, bound_share
@@ -24,7 +24,7 @@ EARLY = 0.25  # of the time steps
 PLACED = 97  # of 100 bytes: what is left when the compiler leaves gaps between tensors that it places
 
 
-def _memory(case: Case) -> MemoryUse | None:
+def _memory(case: Case) -> MemoryPlan | None:
     return case.performance.memory
 
 
@@ -37,7 +37,7 @@ def _without_constants(case: Case) -> int:
     memory = _memory(case)
     if memory is None:
         return 0
-    return memory.arena_bytes if case.target.constants_memory.name == SRAM else memory.sram_bytes
+    return memory.planned_arena_bytes if case.target.constants_memory.name == SRAM else memory.planned_sram_bytes
 
 
 def _needs_little(case: Case) -> str:
@@ -269,7 +269,9 @@ class WaitsForWeights(NpuRule):
         fixes = []
         limit = case.target.memory_mode.cache_limit_bytes
         for mode in _elsewhere(case.target):
-            needed = memory.sram_bytes + (memory.constants_bytes if _kind(case.target, mode.constants) == SRAM else 0)
+            needed = memory.planned_sram_bytes + (
+                memory.constants_bytes if _kind(case.target, mode.constants) == SRAM else 0
+            )
             if limit is None or needed <= limit:
                 change = partial(with_memory_mode, name=mode.name)
                 fixes.append(Fix(f"memory mode {mode.name}", Safety.LOSSLESS, retarget=change))
@@ -314,7 +316,7 @@ class WeightsInSram(NpuRule):
         if case.target.constants_memory.name != SRAM:
             return "constants are not in SRAM"
         memory = _memory(case)
-        if memory is not None and memory.sram_bytes < SMALL_SRAM_BYTES:
+        if memory is not None and memory.planned_sram_bytes < SMALL_SRAM_BYTES:
             return f"the model needs less than {kib(SMALL_SRAM_BYTES)} of SRAM"
         return _nothing_runs(case)
 
@@ -330,7 +332,7 @@ class WeightsInSram(NpuRule):
         if fixes:
             yield Finding(
                 (),
-                f"{kib(memory.constants_bytes)} of the {kib(memory.sram_bytes)} of SRAM are constants",
+                f"{kib(memory.constants_bytes)} of the {kib(memory.planned_sram_bytes)} of SRAM are constants",
                 "Keep them in flash or DRAM: choose the memory mode in the profile.",
                 tuple(fixes),
                 aim=Aim.MEMORY,

@@ -24,7 +24,6 @@ from mlia.results import (
     OperatorId,
     Performance,
     Placement,
-    SystemTime,
     Unit,
 )
 from mlia.targets.target import AnyTarget, CpuTarget, Target
@@ -169,26 +168,18 @@ class Case:
             for constraint in placement.constraints
         )
 
-    @property
-    def latency_ms(self) -> float | None:
-        """Time of an inference: the whole system's, or the NPU's where the host's part is not known."""
-        system = self.performance.system
-        return system.total_ms if isinstance(system, SystemTime) else self.performance.latency_ms
-
     def milliseconds(self, operators: Iterable[OperatorId]) -> float | None:
         """What these operators take, on the NPU or on the host; None when nothing is known of any."""
         known = []
         for each in operators:
-            cost, host = self.costs.get(each), self.cpu_costs.get(each)
+            cost = self.costs.get(each)
             if cost is not None and cost.latency_ms is not None:
                 known.append(cost.latency_ms)
-            elif host is not None and host.time is not None:
-                known.append(host.time.latency_ms)
         return sum(known) if known else None
 
     def share(self, operators: Iterable[OperatorId]) -> float:
         """The part of the whole time, 0..1, that these operators take; 0 when it is not known."""
-        part, whole = self.milliseconds(operators), self.latency_ms
+        part, whole = self.milliseconds(operators), self.performance.known_ms
         return min(part / whole, 1.0) if part and whole else 0.0
 
 

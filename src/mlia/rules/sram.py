@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from mlia.results import MemoryUse, TensorLife
+from mlia.results import MemoryPlan, TensorLife
 from mlia.rules.words import kib, quoted
 
 SRAM = "sram"
@@ -41,7 +41,7 @@ def meet(one: TensorLife, other: TensorLife) -> bool:
     return one.start_time <= other.end_time and other.start_time <= one.end_time
 
 
-def at_peak(memory: MemoryUse) -> str:
+def at_peak(memory: MemoryPlan) -> str:
     """The largest tensors at the peak, up to three."""
     _, alive = most_in_use(in_sram(memory.tensors))
     named = [

@@ -1,6 +1,6 @@
 """What the NPU spends its cycles on."""
 
-from mlia.results import Bound, SystemTime
+from mlia.results import Bound
 from mlia.rules.rule import Case
 
 FAR = (Bound.FLASH, Bound.DRAM)
@@ -25,5 +25,5 @@ def waiting_share(case: Case) -> float:
 
 def npu_share(case: Case) -> float:
     """The part of an inference, 0..1, that the NPU takes; 1 where nothing is known of the host's part."""
-    system = case.performance.system
-    return system.npu_ms / system.total_ms if isinstance(system, SystemTime) and system.total_ms else 1.0
+    cost = case.performance
+    return cost.npu_latency_ms / cost.latency_ms if cost.npu_latency_ms is not None and cost.latency_ms else 1.0

@@ -18,7 +18,9 @@ from msgspec import Struct
 
 from mlia.backends.cortex_m.arena_scratch import scratch_sizes
 from mlia.backends.cortex_m.arena_tail import MICROCONTROLLER, Runtime, aligned, persistent_bytes, setup_bytes
+from mlia.backends.cortex_m.cores import Core
 from mlia.graph.graph import Graph, Operator
+from mlia.results import ArenaUse
 
 ALIGNMENT = 16  # of every buffer in the head: MicroArenaBufferAlignment()
 ELEMENT_BYTES = {
@@ -98,6 +100,18 @@ def plan_arena(
         minimum_bytes=max(head + tail.size_bytes, planning, tail.preparing_bytes),
         tensors=tensors,
         peak_operator=_peak(lives),
+    )
+
+
+def arena_use(graph: Graph, core: Core) -> ArenaUse:
+    """What is in the arena of a model on a core, as a report says it."""
+    arena = plan_arena(graph, cmsis_nn=core.extension != "none", extension=core.extension)
+    return ArenaUse(
+        used_bytes=arena.size_bytes,
+        start_bytes=arena.minimum_bytes,
+        planned_bytes=arena.nonpersistent_bytes,
+        scratch_bytes=arena.scratch_bytes,
+        persistent_bytes=arena.persistent_bytes,
     )
 
 

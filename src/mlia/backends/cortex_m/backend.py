@@ -5,13 +5,12 @@ from typing import ClassVar
 from msgspec import Struct
 
 from mlia.backends.addresses import refuse_arena, refuse_unaddressable
-from mlia.backends.cortex_m.arena import plan_arena
-from mlia.backends.cortex_m.cores import Core, load_core
+from mlia.backends.cortex_m.arena import arena_use
+from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_costs, source_of, with_share
 from mlia.backends.vela import COMPILED, is_compiled
 from mlia.graph.graph import Graph
 from mlia.results import (
-    ArenaUse,
     CpuCompatibility,
     CpuPerformance,
     Result,
@@ -43,21 +42,28 @@ class CortexM(Struct, frozen=True):
         core = load_core(target.host.core)
         source = source_of(core)
         operators = cpu_costs(graph, target.host)
-        arena = _arena(graph, core)
+        arena = arena_use(graph, core)
         refuse_arena(arena.size_bytes, target)
         unsupported = sum(not cost.kernel.is_supported for cost in operators)
         compatibility = CpuCompatibility(source, core.stack, operators, len(operators) - unsupported, unsupported)
         main = [cost for cost in operators if not cost.subgraph]
-        time = added(target.host, [cost.time for cost in main if cost.time is not None])
+        time = added(target.host, main)
         performance = CpuPerformance(
             source=source,
             stack=core.stack,
             core=target.host.name,
             clock_mhz=target.host.clock_mhz,
-            time=time,
+            latency_ms=None if unsupported else time.latency_ms,
+            low_ms=None if unsupported else time.low_ms,
+            high_ms=None if unsupported else time.high_ms,
+            total_cycles=None if unsupported else time.cycles,
+            low_cycles=None if unsupported else time.low_cycles,
+            high_cycles=None if unsupported else time.high_cycles,
+            sram_bytes=arena.size_bytes,
+            flash_bytes=len(graph.content),
+            arena_bytes=arena.size_bytes,
             macs=sum(cost.macs for cost in main),
             weights_bytes=sum(cost.weights_bytes for cost in operators),
-            flash_bytes=len(graph.content),
             arena=arena,
             operators=tuple(with_share(cost, time) for cost in operators),
             unsupported_operators=unsupported,
@@ -72,14 +78,3 @@ def _obstacle(graph: Graph) -> str:
     if graph.provenance.format.startswith("TOSA"):
         return "TensorFlow Lite Micro runs no TOSA models; give the model that it was made from"
     return COMPILED if is_compiled(graph) else ""
-
-
-def _arena(graph: Graph, core: Core) -> ArenaUse:
-    arena = plan_arena(graph, cmsis_nn=core.extension != "none", extension=core.extension)
-    return ArenaUse(
-        size_bytes=arena.size_bytes,
-        minimum_bytes=arena.minimum_bytes,
-        planned_bytes=arena.nonpersistent_bytes,
-        scratch_bytes=arena.scratch_bytes,
-        persistent_bytes=arena.persistent_bytes,
-    )

@@ -28,13 +28,15 @@ def cpu_costs(graph: Graph, host: Processor) -> tuple[CpuCost, ...]:
     )
 
 
-def added(host: Processor, times: Sequence[CpuTime]) -> CpuTime:
-    """One after the other. The bands add up too: what is estimated too low for one is so for the others."""
+def added(host: Processor, costs: Sequence[CpuCost]) -> CpuTime:
+    """Those that can run, one after the other. The bands add up too: what is estimated too low for one is so for the
+    others.
+    """
     return cpu_time(
         host,
-        sum(time.cycles for time in times),
-        sum(time.low_cycles for time in times),
-        sum(time.high_cycles for time in times),
+        sum(cost.total_cycles or 0 for cost in costs),
+        sum(cost.low_cycles or 0 for cost in costs),
+        sum(cost.high_cycles or 0 for cost in costs),
     )
 
 
@@ -46,20 +48,26 @@ def cpu_time(host: Processor, cycles: int, low: int, high: int) -> CpuTime:
 
 def with_share(cost: CpuCost, whole: CpuTime) -> CpuCost:
     """The cost with its share of all cycles."""
-    if cost.time is None or cost.subgraph or not whole.cycles:
+    if cost.total_cycles is None or cost.subgraph or not whole.cycles:
         return cost
-    return replace(cost, cycles_percent=100 * cost.time.cycles / whole.cycles)
+    return replace(cost, cycles_percent=100 * cost.total_cycles / whole.cycles)
 
 
 def _cost(operator: Operator, subgraph: Subgraph, core: Core, host: Processor) -> CpuCost:
     found = cycles_of(operator, subgraph, core)
+    time = cpu_time(host, found.cycles, found.low, found.high) if found is not None else None
     return CpuCost(
         subgraph=subgraph.index,
         index=operator.index,
         kind=operator.custom_code or operator.kind,
         name=subgraph.operator_name(operator),
         kernel=kernel_of(operator, subgraph, core),
-        time=cpu_time(host, found.cycles, found.low, found.high) if found is not None else None,
+        total_cycles=time.cycles if time is not None else None,
+        low_cycles=time.low_cycles if time is not None else None,
+        high_cycles=time.high_cycles if time is not None else None,
+        latency_ms=time.latency_ms if time is not None else None,
+        low_ms=time.low_ms if time is not None else None,
+        high_ms=time.high_ms if time is not None else None,
         cycles_percent=None,
         macs=macs(operator, subgraph),
         weights_bytes=weights_bytes(operator, subgraph),

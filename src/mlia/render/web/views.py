@@ -152,18 +152,8 @@ def _verdict(result: Result, operators: Sequence[OperatorView], host: str) -> st
     ]
     parts.append(_placed(result, host))
     performance = result.performance
-    if isinstance(performance, Performance) and isinstance(performance.system, SystemTime):
-        system = performance.system
-        parts.append(
-            f"One inference takes {milliseconds(system.total_ms)} ms"
-            f" ({milliseconds(system.low_ms)} to {milliseconds(system.high_ms)})."
-        )
-    elif isinstance(performance, CpuPerformance) and not performance.unsupported_operators:
-        time = performance.time
-        parts.append(
-            f"One inference takes {milliseconds(time.latency_ms)} ms"
-            f" ({milliseconds(time.low_ms)} to {milliseconds(time.high_ms)})."
-        )
+    if not isinstance(performance, Skipped) and performance.latency_ms is not None:
+        parts.append(f"One inference takes {milliseconds(performance.latency_ms)} ms ({_band(performance)}).")
     slowest = max(operators, key=lambda each: each.time_ms, default=None)
     if slowest is not None and slowest.time_ms:
         parts.append(f"{slowest.name or slowest.kind} takes the most of it: {slowest.share} %.")
@@ -191,12 +181,11 @@ def _cards(result: Result) -> list[Card]:
     cards: list[Card] = []
     performance = result.performance
     if isinstance(performance, CpuPerformance):
-        time, arena = performance.time, performance.arena
-        band = f"{milliseconds(time.low_ms)} to {milliseconds(time.high_ms)} ms"
+        cycles = f"at {performance.clock_mhz:g} MHz, {performance.stack}"
         return [
-            Card("latency", milliseconds(time.latency_ms), "ms", band),
-            Card("cycles", count(time.cycles), "", f"at {performance.clock_mhz:g} MHz, {performance.stack}"),
-            Card("arena", kibibytes(arena.size_bytes), "KiB", "tensor arena of TensorFlow Lite Micro"),
+            Card("latency", milliseconds(performance.latency_ms), "ms", f"{_band(performance)} ms"),
+            Card("cycles", count(performance.total_cycles), "", cycles),
+            Card("arena", kibibytes(performance.arena_bytes), "KiB", "tensor arena of TensorFlow Lite Micro"),
             Card("flash", kibibytes(performance.flash_bytes), "KiB", "the model's file, without code"),
         ]
     if isinstance(result.compatibility, Compatibility) and not isinstance(performance, Performance):
@@ -204,9 +193,8 @@ def _cards(result: Result) -> list[Card]:
     if not isinstance(performance, Performance):
         return cards
     system = performance.system if isinstance(performance.system, SystemTime) else None
-    if system is not None:
-        band = f"{milliseconds(system.low_ms)} to {milliseconds(system.high_ms)} ms"
-        cards.append(Card("latency", milliseconds(system.total_ms), "ms", band))
+    if performance.latency_ms is not None:
+        cards.append(Card("latency", milliseconds(performance.latency_ms), "ms", f"{_band(performance)} ms"))
     if performance.total_cycles is not None:
         rests = performance.calibration
         note = f"{band_text(rests)}; Vela alone {count(performance.vela_total_cycles)}" if rests else "by Vela"
@@ -222,12 +210,18 @@ def _cards(result: Result) -> list[Card]:
         alone = f"{note}; without it {milliseconds(system.cpu_alone.latency_ms)} ms"
         cards.append(Card("speed by the NPU", f"{system.speedup:.1f}", "times", alone))
     if performance.memory is not None:
-        memory = performance.memory
-        cards.append(Card("SRAM", kibibytes(memory.sram_bytes), "KiB", f"arena {kibibytes(memory.arena_bytes)} KiB"))
-        far = [(name, size) for name, size in (("flash", memory.flash_bytes), ("DRAM", memory.dram_bytes)) if size]
+        memory, arena_bytes = performance.memory, performance.arena_bytes
+        arena = f"arena {kibibytes(arena_bytes)} KiB" if arena_bytes is not None else ""
+        cards.append(Card("SRAM", kibibytes(performance.sram_bytes), "KiB", arena))
+        sizes = (("flash", performance.flash_bytes), ("DRAM", memory.planned_dram_bytes))
+        far = [(name, size) for name, size in sizes if size]
         weights = f"weights {kibibytes(memory.weights_bytes)} → {kibibytes(memory.compressed_weights_bytes)} KiB"
         cards += [Card(name, kibibytes(size), "KiB", weights) for name, size in far]
     return cards
+
+
+def _band(performance: Performance | CpuPerformance) -> str:
+    return f"{milliseconds(performance.low_ms)} to {milliseconds(performance.high_ms)}"
 
 
 def _npu_card(placed: Compatibility) -> Card:
@@ -239,7 +233,7 @@ def _npu_card(placed: Compatibility) -> Card:
 def _operators(result: Result) -> tuple[OperatorView, ...]:
     performance, placed = result.performance, result.compatibility
     if isinstance(performance, CpuPerformance):
-        return _bars([_on_host(cost) for cost in performance.operators], performance.time.latency_ms)
+        return _bars([_on_host(cost) for cost in performance.operators], performance.latency_ms)
     if isinstance(placed, CpuCompatibility):
         return _bars([replace(_on_host(cost), time_ms=0.0, time=NOTHING) for cost in placed.operators], None)
     placements = (
@@ -255,8 +249,7 @@ def _operators(result: Result) -> tuple[OperatorView, ...]:
         view = _on_host(host[key], placements.get(key)) if key in host else _on_npu(cost, placements.get(key))
         # What runs at the start is no part of an inference.
         drawn.append(replace(view, time_ms=0.0, time=f"{view.time} once") if cost.subgraph in once else view)
-    system = performance.system
-    return _bars(drawn, system.total_ms if isinstance(system, SystemTime) else performance.latency_ms)
+    return _bars(drawn, performance.known_ms)
 
 
 def _bars(drawn: Sequence[OperatorView], whole: float | None) -> tuple[OperatorView, ...]:
@@ -299,20 +292,17 @@ def _on_npu(cost: OperatorCost, placement: Placement | None) -> OperatorView:
 
 
 def _on_host(cost: CpuCost, placement: Placement | None = None) -> OperatorView:
-    time = cost.time
+    cycles = f"{count(cost.total_cycles)} ({count(cost.low_cycles)} to {count(cost.high_cycles)})"
     details = [
         ("runs on", "CPU"),
-        (
-            "cycles",
-            f"{count(time.cycles)} ({count(time.low_cycles)} to {count(time.high_cycles)})" if time else NOTHING,
-        ),
+        ("cycles", cycles if cost.total_cycles is not None else NOTHING),
         ("kernel", " ".join(part for part in (cost.kernel.library, cost.kernel.name) if part) or NOTHING),
         ("why that kernel", cost.kernel.reason),
         ("MACs", count(cost.macs)),
         ("weights", _sizes(cost.weights_bytes, None)),
         *_reasons(placement),
     ]
-    return _view(cost, "cpu", time.latency_ms if time else None, 100.0, details)
+    return _view(cost, "cpu", cost.latency_ms, 100.0, details)
 
 
 def _placed_only(placement: Placement) -> OperatorView:

@@ -39,7 +39,7 @@ class Cuts(NpuRule):
         cuts = _cuts(case)
         system = case.performance.system
         handover = system.handover.latency_ms if isinstance(system, SystemTime) else 0.0
-        whole = system.total_ms if isinstance(system, SystemTime) else 0.0
+        whole = case.performance.latency_ms or 0.0
         segments = case.compatibility.npu_segments
         if not cuts or (segments < 3 and not (whole and handover > 0.05 * whole)):
             return
