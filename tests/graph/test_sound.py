@@ -185,3 +185,12 @@ def test_long_names_do_not_hide_the_value() -> None:
 
 def test_a_tensor_of_no_rank_is_no_scalar() -> None:
     check_sound(with_tensor(plain("RELU", (1, 4), (1, 4)), 0, shape=()))
+
+
+@pytest.mark.parametrize(("data_type", "zero_point"), [("int8", 128), ("uint8", -1), ("int16", 1 << 32)])
+def test_a_zero_point_is_one_of_the_codes(data_type: str, zero_point: int) -> None:
+    net = IntegerSketch("wild")
+    graph = net.graph([net.image("x", (1, 4, 4, 1))])
+    wild = replace(graph.main.tensors[0], dtype=data_type, quantization=Quantization((0.5,), (zero_point,)))
+    with pytest.raises(ModelError, match=f"tensor 0, 'x', is {data_type} and has the zero point {zero_point}"):
+        check_sound(replace(graph, subgraphs=(replace(graph.main, tensors=(wild, *graph.main.tensors[1:])),)))

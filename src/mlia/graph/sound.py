@@ -13,6 +13,7 @@ from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 
 LONGEST_NAME = 60  # letters: what is wrong stands behind it
 WIDEST = 65_535  # dilation: networks have 36; a compiler that is told of a million taps between two works without end
+_CODES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32_768, 32_767)}
 _Sizes = tuple[int | None, ...]  # None where only the run tells
 
 
@@ -34,6 +35,7 @@ def check_sound(graph: Graph) -> None:
             if tensor.is_variable and tensor.is_constant:
                 named = f"tensor {index}, '{_short(tensor.name)}'"
                 raise ModelError(f"it contradicts itself: {named}, is a variable, and has the values of a constant")
+            _fit_zero_points(index, tensor)
         for operator in subgraph.operators:
             if operator.kind in _CHECKS:
                 _CHECKS[operator.kind](_Parts(subgraph, operator))
@@ -99,6 +101,17 @@ class _Parts:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+
+
+def _fit_zero_points(index: int, tensor: Tensor) -> None:
+    """A zero point is a stored integer, so the type must have it."""
+    if tensor.quantization is None or tensor.dtype not in _CODES or not tensor.quantization.zero_point:
+        return
+    low, high = _CODES[tensor.dtype]
+    for value in (min(tensor.quantization.zero_point), max(tensor.quantization.zero_point)):
+        if not low <= value <= high:
+            named = f"tensor {index}, '{_short(tensor.name)}'"
+            raise ModelError(f"it contradicts itself: {named}, is {tensor.dtype} and has the zero point {value}")
 
 
 def _sizes(tensor: Tensor) -> _Sizes:
