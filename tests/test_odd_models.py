@@ -112,6 +112,7 @@ def refuse(*_: object) -> Result:
     raise AssertionError("nothing is tried")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("error")
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(graph=graphs())

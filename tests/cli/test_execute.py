@@ -135,6 +135,7 @@ def test_what_is_refused(arguments: list[str | Path], message: str) -> None:
     assert message in one_line(mlia(*arguments))
 
 
+@pytest.mark.long
 def test_a_stream_that_is_damaged_costs_one_line(tmp_path: Path) -> None:
     content = bytearray(prepare(SAMPLE, "ethos-u55-128").compiled.content)
     at = content.index(b"COP1")

@@ -35,6 +35,7 @@ def results(model: Path | Graph) -> tuple[Compatibility, Performance]:
     return result.compatibility, result.performance
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_resnet_in_h5_keras_and_tflite(shared: Path, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")

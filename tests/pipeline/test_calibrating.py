@@ -115,6 +115,7 @@ def test_a_fit_that_does_not_help_is_not_taken(tmp_path: Path) -> None:
     assert "no fit to the runs of this board was better" in found.note
 
 
+@pytest.mark.long
 def test_a_clock_that_is_wrong_is_suspected(tmp_path: Path) -> None:
     place = target("ethos-u55-128")
     head, *rows = measured(tmp_path, place, lambda physics: physics).read_text().splitlines()
@@ -254,6 +255,7 @@ def test_comments_and_line_ends_stay() -> None:
     assert again.count("[coefficients]") == 1
 
 
+@pytest.mark.long
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     table = str(measured(tmp_path, target("ethos-u85-256"), slow_memory))
     texts = {write_profile(mlia.calibrate(table, "ethos-u85-256").target) for _ in range(2)}

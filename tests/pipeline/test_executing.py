@@ -193,6 +193,7 @@ def test_wrong_biases_are_noticed(which: int) -> None:
     assert len(wrong) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", [0, -1])
 @pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u85-256"])
 def test_what_is_wrong_below_a_known_difference_is_noticed(which: int, target: str, shared: Path) -> None:

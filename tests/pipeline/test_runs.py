@@ -121,6 +121,7 @@ def test_no_digits_are_more_than_an_error(value: str, tmp_path_factory: pytest.T
         assert read_runs(f"m={path}")
 
 
+@pytest.mark.long
 @given(text=st.text(max_size=300))
 def test_no_text_is_more_than_an_error(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("runs") / "runs.csv"

@@ -44,6 +44,7 @@ def chosen_of(report: Optimization) -> tuple[int | None, ...]:
     return chosen.total_cycles
 
 
+@pytest.mark.long
 def test_the_fastest_within_the_limits_is_chosen(samples: Path) -> None:
     limits = mlia.Limits(max_relative_error=0.02, time_budget_s=BUDGET_S)
     made = mlia.optimize(FLOAT, ["ethos-u55-256", "ethos-u85-256"], limits=limits, calibration=samples)
@@ -65,6 +66,7 @@ def test_the_fastest_within_the_limits_is_chosen(samples: Path) -> None:
     assert bytes(again.graph.content) == bytes(made.graph.content)
 
 
+@pytest.mark.long
 def test_where_nothing_helps_the_input_comes_back(samples: Path) -> None:
     plain = mlia.convert(FLOAT, calibration=samples).graph.content
     made = mlia.optimize(
@@ -116,6 +118,7 @@ def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch, sam
     assert any("interrupted" in note for note in made.report.notes)
 
 
+@pytest.mark.long
 def test_a_step_that_cannot_be_done_is_told(monkeypatch: pytest.MonkeyPatch, samples: Path) -> None:
     candidate: Callable[[Task, Recipe], Candidate] = task.Task.candidate
 
@@ -138,6 +141,7 @@ def test_a_limit_that_is_missed_is_exit_code_1(tmp_path: Path) -> None:
     assert (tmp_path / "ds_cnn_small_float_optimized.tflite").exists()
 
 
+@pytest.mark.long
 def test_a_limit_of_latency_is_aimed_at(samples: Path) -> None:
     limits = mlia.Limits(max_relative_error=0.9, max_latency_ms=0.08, time_budget_s=40)
     made = mlia.optimize(FLOAT, "ethos-u55-256", limits=limits, calibration=samples)
@@ -157,6 +161,7 @@ def test_without_data_only_careful_recipes_are_tried() -> None:
         assert trial.recipe.clustering is None or trial.recipe.clustering.target >= 32
 
 
+@pytest.mark.long
 def test_a_judge_without_a_figure_is_refused(samples: Path) -> None:
     with pytest.raises(TransformError, match="no figure to compare"):
         mlia.optimize(
@@ -169,6 +174,7 @@ def test_limits_and_a_recipe_contradict_each_other() -> None:
         mlia.optimize(FLOAT, "ethos-u55-256", Recipe(clustering=Clustering(16)), limits=mlia.Limits())
 
 
+@pytest.mark.long
 def test_targets_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = []
     for macs in (256, 32, 64):

@@ -105,6 +105,7 @@ def test_points_are_below_the_roofs() -> None:
     assert len(roofline.points) == len({each.key for each in roofline.points}) == 10
 
 
+@pytest.mark.long
 def test_many_operators_stay_small(tmp_path: Path) -> None:
     report = mlia.check(chain(500, tmp_path), "ethos-u55-128", try_remedies=False)
     assert len(render_html(report).encode()) < MOST_BYTES

@@ -142,6 +142,7 @@ def test_hash_and_size_are_of_the_user_s_file_or_not_there() -> None:
     assert "hashes" not in run(render_sarif(replace(SAMPLE_REPORT, model=converted)))["artifacts"][0]
 
 
+@pytest.mark.long
 @given(names)
 @settings(deadline=None, max_examples=60)
 def test_no_name_breaks_the_log_or_becomes_a_link(name: str) -> None:

@@ -51,6 +51,7 @@ def test_no_rule_is_about_what_is_no_limit():
         assert not [rule.code for rule in CONSTRAINT_RULES if rule.is_about(Constraint("", sentence))], sentence
 
 
+@pytest.mark.long
 def test_each_sentence_of_a_rule_is_met_by_an_example():
     """All limits can be reached; the sentence of FULLY_CONNECTED, SUM and others about strides only by depthwise."""
     met: dict[str, set[str]] = {}

@@ -88,6 +88,7 @@ def test_an_unknown_family_is_refused() -> None:
         load_coefficients("ethos-u99")
 
 
+@pytest.mark.long
 def test_the_fit_gives_what_ships(shared: Path, tmp_path: Path) -> None:
     models = shared / "calibration"
     if not models.is_dir():

@@ -97,6 +97,7 @@ def test_operations_between_layers() -> None:
     compared(keras.Model(image, [x, ops.sum(x, axis=(1, 2))]))
 
 
+@pytest.mark.long
 def test_a_small_residual_network_is_as_short_as_it_can_be() -> None:
     def block(x: Any, filters: int, stride: int) -> Any:
         y = kl.Conv2D(filters, 3, strides=stride, padding="same")(x)
@@ -113,6 +114,7 @@ def test_a_small_residual_network_is_as_short_as_it_can_be() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small"])
 def test_published_architectures(name: str) -> None:
     options = {"weights": None, "input_shape": (64, 64, 3), "classifier_activation": None, "classes": 10}

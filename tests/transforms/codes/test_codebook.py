@@ -77,6 +77,7 @@ def test_two_of_four_channels_stay_at_each_position(rows: int, positions: int, c
         assert (group.sum(axis=2) == min(2, group.shape[2])).all()
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=9), st.integers(2, 4), st.booleans())
 @settings(deadline=None)
 def test_the_codebook_is_the_best_there_is(values: list[int], clusters: int, with_zero: bool) -> None:

@@ -93,6 +93,7 @@ def distance(graph: Graph, samples: Array) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
+@pytest.mark.long
 def test_it_comes_closer_on_samples_that_it_was_not_given() -> None:
     graph, _ = damaged()
     result = tuned()
@@ -129,6 +130,7 @@ def test_the_distance_is_that_of_litert() -> None:
     assert result.after == pytest.approx(distance(with_constants(graph, result.constants), held_out), rel=1e-5)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_result() -> None:
     graph, restrictions = damaged()
     models = bytes(floating().content), bytes(graph.content)
@@ -138,6 +140,7 @@ def test_the_same_seed_gives_the_same_result() -> None:
         np.testing.assert_array_equal(found, tuned().constants[index])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 2])
 def test_what_cannot_come_closer_stays_as_it_is(steps: int) -> None:
     graph, restrictions = damaged()
@@ -193,6 +196,7 @@ def noise() -> Array:
     return np.random.default_rng(0).normal(0, 1, (80, 1, 20)).astype(np.float32)
 
 
+@pytest.mark.long
 @settings(max_examples=6, deadline=None)
 @given(
     share=st.floats(0, 1), clusters=st.one_of(st.none(), st.integers(3, 40)), mask=st.booleans(), seed=st.integers(0)

@@ -152,6 +152,7 @@ def test_concatenation_and_fully_connected() -> None:
     assert_equal(net.graph([net.operator("CONCATENATION", [x, y], (3, 9), "z", options_table=table, options=options)]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("path", "scale"), [("pretrainedResnet.h5", 100.0), ("kws_ref_model", 30.0)])
 def test_real_models(shared: Path, path: str, scale: float) -> None:
     assert_equal(load_model(shared / "mlperf_tiny" / path), scale, samples=8)
