@@ -36,7 +36,7 @@ _LONGEST_LINE = 700
 _BIGGEST_OUTPUT = 64 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 # What Python or a library says to programmers.
-_JARGON = re.compile(
+JARGON = re.compile(
     r"NoneType|object has no attribute|not subscriptable|not iterable|object is not|list index|index out of range|"
     r"invalid literal for|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
     r"unsupported operand|cannot reshape array|be broadcast together|Traceback|File \"",
@@ -252,7 +252,7 @@ def _of_exit(code: int, out: bytes, said: str, targets: int) -> list[tuple[str, 
     for line in lines:
         if not re.match(r"mlia[ \w]*: error: \S", line) or not line.isprintable() or len(line) > _LONGEST_LINE:
             return [("unclear line", _short(said))]
-    return [("jargon", _short(said))] if _JARGON.search(re.sub(r"'[^']*'", "", said)) else []
+    return [("jargon", _short(said))] if JARGON.search(re.sub(r"'[^']*'", "", said)) else []
 
 
 def _where(said: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 FLOAT, INT64 = 1, 7
-_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
+_TYPES = {"float32": 1, "float64": 11, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 
 
 def varint(value: int) -> bytes:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from mlia.errors import BackendUnavailable, ModelError
 from mlia.graph.formats import onnx_network
 from mlia.graph.formats.environments import locate
 from mlia.graph.formats.onnx import read_onnx
-from mlia.graph.formats.onnx_model import read_model
+from mlia.graph.formats.onnx_model import Node, read_model
 from mlia.graph.formats.onnx_network import converted
 from mlia.graph.formats.onnx_proof import difference, sample_of
-from mlia.graph.formats.onnx_reference import trace
+from mlia.graph.formats.onnx_reference import FUNCTIONS, evaluate, trace
 from mlia.graph.load import load_model
+from tests.e2e.judging import JARGON
 from tests.graph.formats.onnx_models import field, graph, model, node, run, value, write
 
 try:
@@ -114,6 +116,42 @@ def test_damaged(tmp_path: Path, content: bytes) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="it cannot be read"):
         read_onnx(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "told"),
+    [
+        ("Sub", ["x"], "Sub needs 2 inputs and has 1"),
+        ("Relu", ["x", "x"], "Relu needs 1 input and has 2"),
+        ("Slice", ["", "c"], "its input 1 of 2 is left out, and is no optional one"),
+        ("Concat", ["x", "", "x"], "its input 2 of 3 is left out"),
+        ("Concat", [], "Concat needs at least 1 input and has 0"),
+        ("Clip", ["x", "", "", "x"], "Clip needs at most 3 inputs and has 4"),
+        ("BatchNormalization", ["x", "c"], "BatchNormalization needs 5 inputs and has 2"),
+        ("Add", ["x", "c"], "its attributes do not fit inputs of the sizes 1x5 and 3"),
+    ],
+)
+def test_inputs_that_do_not_make_an_operator(tmp_path: Path, kind: str, inputs: list[str], told: str) -> None:
+    content = model(
+        [node(kind, "middle", inputs, "y")], [value("x", (1, 5))], [value("y", (1, 5))], {"c": numpy.ones(3)}
+    )
+    with pytest.raises(ModelError) as caught:
+        trace(read_model(content), {"x": numpy.ones((1, 5), numpy.float32)})
+    assert str(caught.value).startswith(f"ONNX operator {kind} (node 'middle') contradicts itself: {told}")
+
+
+def test_every_operator_says_in_words_what_it_lacks() -> None:
+    for kind in FUNCTIONS:
+        for arrays in ([], [None], [numpy.zeros(0)], [numpy.zeros((2, 3))] * 2, [None] * 9):
+            assert not JARGON.search(refusal_of(Node(kind, "middle", ("x",), ("y",)), arrays))
+
+
+def refusal_of(node: Node, arrays: list[Any]) -> str:
+    try:
+        evaluate(node, arrays)
+    except ModelError as error:
+        return re.sub(r"'[^']*'", "", str(error))
+    return ""
 
 
 def converts(content: bytes) -> bool:

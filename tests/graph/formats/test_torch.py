@@ -14,6 +14,7 @@ from mlia.errors import BackendUnavailable, ModelError
 from mlia.graph.formats.environments import locate
 from mlia.graph.formats.torch import read_module, read_pt2
 from mlia.graph.load import load_model
+from tests.e2e.judging import JARGON
 
 try:
     PYTHON = locate("torch")
@@ -129,8 +130,10 @@ def test_damaged(tmp_path: Path) -> None:
         assert "damaged" in refusal(path)
     path.write_bytes(whole.replace(b"aten", b"axen", 1))
     assert "damaged zip archive: Bad CRC-32" in refusal(path)
-    for program in (b"{", b"[]", b"\xff", b"[" * 200_000, b"{}"):
-        assert "damaged" in refusal(archive(path, program))
+    for program in (b"{", b"[]", b"\xff", b"\0\0\0{\0", b"[" * 200_000, b"{}", b'{"graph_module": []}'):
+        said = refusal(archive(path, program))
+        assert "damaged" in said
+        assert not JARGON.search(said)
     assert "No such file" in refusal(tmp_path / "none.pt2")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy
 from msgspec import Struct
 
+from mlia.errors import ModelError
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.onnx_model import Node
 from mlia.graph.formats.onnx_reference import Trace
@@ -190,7 +191,7 @@ def grouped(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
         while sizes[0] != sizes[1]:
             side, waiting, shape, group = (0, old, before, left) if sizes[0] < sizes[1] else (1, new, after, right)
             if not waiting:
-                raise ValueError(f"{tuple(before)} cannot become {tuple(after)}")
+                raise ModelError(f"{tuple(before)} cannot become {tuple(after)}")
             group.append(waiting.pop(0))
             sizes[side] *= shape[group[-1]]
         groups.append((left, right))

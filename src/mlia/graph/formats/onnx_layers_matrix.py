@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy
 
+from mlia.errors import ModelError
 from mlia.graph.formats.keras_recurrent import MOST_STEPS
 from mlia.graph.formats.onnx_flow import Array, Flow, Value, plain
 from mlia.graph.formats.onnx_model import Node
@@ -64,7 +65,7 @@ def product(flow: Flow, x: int, y: int, turned: bool, name: str) -> int:
     left, right = net.shape(x), net.shape(y)
     columns, depth = (right[-2], right[-1]) if turned else (right[-1], right[-2])
     if left[-1] != depth:
-        raise ValueError(f"it multiplies {left} and {right}")
+        raise ModelError(f"it multiplies {left} and {right}")
     shape = (*numpy.broadcast_shapes(left[:-2], right[:-2]), left[-2], columns)
     options: dict[str, OptionValue] = {"adj_x": False, "adj_y": turned}
     return net.emit("BATCH_MATMUL", [x, y], shape, name, "BatchMatMulOptions", options)

@@ -19,7 +19,7 @@ from mlia.graph.formats.onnx_layers_shape import SHAPES
 from mlia.graph.formats.onnx_layers_windows import WINDOWS
 from mlia.graph.formats.onnx_model import Node
 from mlia.graph.formats.onnx_patterns import with_patterns
-from mlia.graph.formats.onnx_reference import DAMAGE, Trace
+from mlia.graph.formats.onnx_reference import DAMAGE, Trace, misfit
 from mlia.graph.graph import Graph, Provenance
 
 _LAYERS: dict[str, Any] = {**ARITHMETIC, **AXES, **MATRIX, **SHAPES, **WINDOWS}
@@ -97,8 +97,8 @@ def _add(flow: Flow, node: Node) -> None:
         if str(error).startswith("ONNX operator"):
             raise
         node.refuse(str(error))
-    except DAMAGE as error:
-        node.refuse(" ".join(str(error).split())[:200] or type(error).__name__)
+    except DAMAGE:
+        node.refuse(misfit([flow.shape(name) for name in node.inputs if name]))
     for name, value in zip(node.outputs, [found] if isinstance(found, Value) else found, strict=False):
         if not name:
             continue

@@ -6,6 +6,8 @@ It knows nothing of TFLite or of layouts, so that a mistake there cannot hide he
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy
@@ -20,9 +22,10 @@ from mlia.graph.formats.onnx_reference_windows import WINDOWS
 
 Array = Any
 MOST_NODES = 100_000
+MOST_INPUTS = 100_000  # of an operator that takes any number
 FUNCTIONS: dict[str, Any] = {**ARITHMETIC, **SHAPES, **WINDOWS, **RECURRENT}
 _ELSEWHERE = {"com.microsoft": ("Gelu",)}  # what is the same in another domain
-# What damaged attributes and shapes make numpy raise.
+# What damaged attributes and shapes make numpy raise, in words for programmers, which no user is told.
 DAMAGE = (
     ValueError, IndexError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError, MemoryError,
     FloatingPointError, RecursionError,
@@ -83,15 +86,53 @@ def evaluate(node: Node, arrays: Sequence[Array]) -> list[Array]:
     if not known:
         kind = f"{node.domain}.{node.kind}" if node.domain else node.kind
         raise ModelError(f"ONNX operator {kind} (node '{node.name}') is not supported")
+    _require_inputs(node, arrays)
     try:
         with warnings.catch_warnings(), numpy.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             found = FUNCTIONS[node.kind](node, *arrays)
-    except DAMAGE as error:
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"ONNX operator {node.kind} (node '{node.name}') contradicts itself: {detail}") from None
+    except MemoryError:
+        raise _contradiction(node, "it takes more memory than there is") from None
+    except DAMAGE:
+        shapes = [array.shape for array in arrays if array is not None]
+        raise _contradiction(node, misfit(shapes)) from None
     results = list(found) if isinstance(found, list | tuple) else [found]
     return [numpy.asarray(each) for each in results]
+
+
+def misfit(shapes: Sequence[tuple[int, ...]]) -> str:
+    """In words that a node's inputs and attributes do not go together."""
+    told = " and ".join("x".join(map(str, shape)) or "one number" for shape in shapes[:4])
+    return f"its attributes do not fit inputs of the sizes {told}" if shapes else "its attributes do not fit it"
+
+
+def _contradiction(node: Node, why: str) -> ModelError:
+    return ModelError(f"ONNX operator {node.kind} (node '{node.name}') contradicts itself: {why}")
+
+
+def _require_inputs(node: Node, arrays: Sequence[Array]) -> None:
+    """Refuse a node with too few inputs or too many, or without one that its operator needs."""
+    needed, most, takes_many = _inputs_of(node.kind)
+    if not needed <= len(arrays) <= most:
+        least = f"{needed}" if needed == most else f"at least {needed}" if len(arrays) < needed else f"at most {most}"
+        plural = "" if least.split()[-1] == "1" else "s"
+        raise _contradiction(node, f"{node.kind} needs {least} input{plural} and has {len(arrays)}")
+    missing = [place for place, array in enumerate(arrays) if array is None and (place < needed or takes_many)]
+    if missing:
+        raise _contradiction(node, f"its input {missing[0] + 1} of {len(arrays)} is left out, and is no optional one")
+
+
+@cache
+def _inputs_of(kind: str) -> tuple[int, int, bool]:
+    """The fewest and the most inputs of an operator, and whether it takes any number, of which none is optional.
+
+    Its function says them: parameters without a default are needed, and so are all of *arrays.
+    """
+    parameters = [*signature(FUNCTIONS[kind]).parameters.values()][1:]
+    needed = sum(each.default is Parameter.empty and each.kind != Parameter.VAR_POSITIONAL for each in parameters)
+    rest = [each.name for each in parameters if each.kind == Parameter.VAR_POSITIONAL]
+    takes_many = rest == ["arrays"]
+    return max(needed, int(takes_many)), MOST_INPUTS if rest else len(parameters), takes_many
 
 
 def _either(values: Mapping[str, Array], constants: Mapping[str, Array], name: str) -> Array:

@@ -137,9 +137,9 @@ def gemm(node: Node, a: Array, b: Array, c: Array = None) -> Array:
     return (y if c is None else y + node.number("beta", 1.0) * c).astype(a.dtype)
 
 
-def batch_normalization(node: Node, x: Array, *figures: Array) -> Array:
+def batch_normalization(node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
     """BatchNormalization."""
-    factor, term = normalization(node, *figures)
+    factor, term = normalization(node, scale, bias, mean, variance)
     shape = [-1, *[1] * (x.ndim - 2)] if x.ndim > 1 else [-1]
     return (x * factor.reshape(shape) + term.reshape(shape)).astype(numpy.float32)
 

@@ -88,8 +88,8 @@ def _copy_checked(source: Path, copy: Path) -> None:
             if "/models/" in name:
                 try:
                     content = _checked_program(content, name)
-                except (ValueError, RecursionError) as error:
-                    raise ModelError(f"it is a damaged .pt2 archive: {error}") from None
+                except RecursionError:
+                    raise ModelError(f"it is a damaged .pt2 archive: {name} is nested too deeply") from None
             checked.writestr(name, content)
 
 
@@ -112,8 +112,13 @@ def _check_members(sizes: Mapping[str, int]) -> None:
 
 def _checked_program(content: bytes, name: str) -> bytes:
     """The program without its guards; refuses one that names anything but operators, or has text for sizes."""
-    program = json.loads(content)
-    if not isinstance(program, dict) or "graph_module" not in program:
+    try:
+        program = json.loads(content)
+    except UnicodeDecodeError:
+        raise ModelError(f"it is a damaged .pt2 archive: {name} is not text") from None
+    except ValueError:
+        raise ModelError(f"it is a damaged .pt2 archive: {name} is no JSON") from None
+    if not isinstance(program, dict) or not isinstance(program.get("graph_module"), dict):
         raise ModelError(f"it is a damaged .pt2 archive: {name} is no program")
     program["guards_code"] = []  # text that torch would run
     for key, value in _fields(program):
