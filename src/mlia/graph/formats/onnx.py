@@ -7,6 +7,7 @@ from mlia.graph.formats.environments import DEFAULT_TIMEOUT_S, convert
 from mlia.graph.formats.onnx_model import End, OnnxGraph, read_model
 from mlia.graph.formats.onnx_network import converted
 from mlia.graph.formats.onnx_proof import prove, sample_of
+from mlia.graph.formats.onnx_qlinear import without_qlinear
 from mlia.graph.formats.onnx_reference import trace
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.tflite import read_tflite
@@ -37,7 +38,7 @@ def read_onnx(path: Path, input_shapes: InputShapes | None = None, timeout_s: fl
         raise ModelError(f"it cannot be read: {error.strerror or error}") from None
     sizes, notes = fixed_shapes(source, shapes)
     try:
-        return _read(source, sizes, notes)
+        return _read(without_qlinear(source), sizes, notes)
     except ModelError as refusal:
         if "damaged" in str(refusal):
             raise

@@ -12,8 +12,10 @@ from msgspec import Struct
 
 from mlia.errors import ModelError
 from mlia.graph.formats.keras_builder import LayerBuilder
+from mlia.graph.formats.onnx_codes import weights_channels
 from mlia.graph.formats.onnx_model import Node
 from mlia.graph.formats.onnx_reference import Trace
+from mlia.graph.graph import Quantization
 
 Array: TypeAlias = Any  # numpy.ndarray
 Order: TypeAlias = tuple[int, ...]
@@ -57,6 +59,7 @@ class Flow:
     def __init__(self, traced: Trace, net: LayerBuilder) -> None:
         self.trace, self.net = traced, net
         self.values: dict[str, Value] = {}
+        self.codes: dict[int, Quantization] = {}  # scales of constants that the file stores in integers
         self._turned: dict[tuple[int, Order, Order], int] = {}
         self._constants: dict[tuple[str, Order], int] = {}
 
@@ -88,15 +91,30 @@ class Flow:
         """What an ONNX tensor has become; a constant is made on its first use."""
         if name not in self.values:
             array = self.trace.constants[name]
-            self.values[name] = Value(self.net.constant(name, storable(array)), plain(array.ndim))
+            self.values[name] = Value(self._constant(name, array), plain(array.ndim))
         return self.values[name]
+
+    def _constant(self, name: str, array: Array) -> int:
+        """A constant of the file in some order of axes, with its scale if it has one."""
+        index = self.net.constant(name, storable(array))
+        codes = self.trace.codes.get(name)
+        if codes and (quantization := codes.quantization()):
+            self.codes[index] = quantization
+        return index
+
+    def weighed(self, node: Node, weights: int) -> int:
+        """A tensor of weights, with the scales that the file has for them."""
+        codes = self.trace.codes.get(node.inputs[1])
+        if codes and (quantization := codes.of_weights(weights_channels(node))):
+            self.codes[weights] = quantization
+        return weights
 
     def ordered(self, name: str, order: Order) -> int:
         """The tensor with its axes in that order."""
         array = self.trace.constants.get(name)
         if array is not None and name not in self.values:
             if (name, order) not in self._constants:
-                self._constants[name, order] = self.net.constant(name, storable(array.transpose(order)))
+                self._constants[name, order] = self._constant(name, array.transpose(order))
             return self._constants[name, order]
         return self.turned(self.value(name), order)
 
@@ -139,7 +157,7 @@ class Flow:
         if array is not None:
             turned = array.reshape(wide).transpose(order)
             first = next((axis for axis, size in enumerate(turned.shape) if size != 1), len(turned.shape))
-            return self.net.constant(name, storable(turned.reshape(turned.shape[first:])))
+            return self._constant(name, turned.reshape(turned.shape[first:]))
         if len(shape) == rank:
             return self.turned(self.value(name), order)
         index = self.net.reshape(self.plain(name), wide, f"{node.name}/wide", extra=True)

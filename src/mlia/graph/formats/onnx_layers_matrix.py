@@ -56,6 +56,8 @@ def dense(flow: Flow, node: Node, x: int, matrix: Array, bias: int | None) -> in
             matrix = matrix.reshape(len(matrix), *shape[1:]).transpose(back).reshape(len(matrix), -1)
             x = net.reshape(turn.inputs[0], (before[0], int(numpy.prod(before[1:]))), f"{node.name}/flat", extra=True)
     weights = net.weight(f"{node.name}/weights", matrix)
+    if node.number("alpha", 1.0) == 1:
+        flow.weighed(node, weights)
     return net.dense(x, weights, bias, node.name)
 
 

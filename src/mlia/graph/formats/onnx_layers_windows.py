@@ -77,7 +77,7 @@ def convolution(flow: Flow, node: Node) -> Value:
     bias = _bias(flow, node, filters)
     is_depthwise = groups == channels and groups > 1 and w.shape[1] == 1
     values = w[:, 0].transpose(1, 2, 0)[None] if is_depthwise else w.transpose(0, 2, 3, 1)
-    weights = flow.net.weight(f"{node.name}/weights", w, values)
+    weights = flow.weighed(node, flow.net.weight(f"{node.name}/weights", w, values))
     x = _padded(flow, node, x, places)
     options: dict[str, OptionValue] = {
         "padding": "VALID", "stride_h": places.stride[0], "stride_w": places.stride[1],
@@ -104,6 +104,8 @@ def transposed(flow: Flow, node: Node) -> Value:
     _, filters, rows, columns = w.shape
     batch, height, width, _ = flow.net.shape(x)
     weights = flow.net.weight(f"{node.name}/weights", w, w.transpose(1, 2, 3, 0))
+    if groups == 1:
+        flow.weighed(node, weights)
     bias = _bias(flow, node, filters)
     full = ((height - 1) * places.stride[0] + rows, (width - 1) * places.stride[1] + columns)
     # TFLite's VALID gives at least stride * size.

@@ -1,7 +1,7 @@
 """A traced ONNX graph -> Graph: node by node, batch normalization and activations folded in."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -12,17 +12,19 @@ from mlia.graph.formats.finishing import finished_graph, named
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_fuse import Fused
 from mlia.graph.formats.onnx_flow import Flow, Order, Value, becomes_channels_last, channels_last, plain
+from mlia.graph.formats.onnx_integers import Integers
 from mlia.graph.formats.onnx_layers_arithmetic import ARITHMETIC
 from mlia.graph.formats.onnx_layers_axes import AXES
 from mlia.graph.formats.onnx_layers_matrix import MATRIX
+from mlia.graph.formats.onnx_layers_quantized import QUANTIZED, are_codes
 from mlia.graph.formats.onnx_layers_shape import SHAPES
 from mlia.graph.formats.onnx_layers_windows import WINDOWS
 from mlia.graph.formats.onnx_model import Node
 from mlia.graph.formats.onnx_patterns import with_patterns
 from mlia.graph.formats.onnx_reference import DAMAGE, Trace, misfit
-from mlia.graph.graph import Graph, Provenance
+from mlia.graph.graph import Graph, Provenance, Subgraph
 
-_LAYERS: dict[str, Any] = {**ARITHMETIC, **AXES, **MATRIX, **SHAPES, **WINDOWS}
+_LAYERS: dict[str, Any] = {**ARITHMETIC, **AXES, **MATRIX, **QUANTIZED, **SHAPES, **WINDOWS}
 _REPORTED = ("PAD", "TRANSPOSE", "RESHAPE", "STRIDED_SLICE")  # what conversion adds around what the user asked for
 _LAYOUTS = {3: ("NCW", "NWC"), 4: ("NCHW", "NHWC")}
 _STORED = {"int64": "int32", "uint64": "int32", "uint32": "int32"}
@@ -32,7 +34,8 @@ Orders: TypeAlias = Mapping[str, Order]
 class Converted(Struct, frozen=True):
     """The graph, and in which order of axes its inputs and outputs are.
 
-    `unfolded` is the same before anything was folded, and `values` says what ONNX's tensors are in it.
+    `unfolded` is the same before anything was folded, and `values` says what ONNX's tensors are in it. Of a quantized
+    model `coded` is the graph with all of its tensors, in integers, and `codes` says which of ONNX's are among them.
     """
 
     graph: Graph
@@ -40,6 +43,8 @@ class Converted(Struct, frozen=True):
     outputs: Orders
     unfolded: Graph
     values: Mapping[str, Value]
+    coded: Graph | None = None
+    codes: Mapping[str, Value] = {}
 
 
 def converted(traced: Trace, inputs: Sequence[str], outputs: Sequence[str], notes: Sequence[str] = ()) -> Converted:
@@ -56,34 +61,57 @@ def converted(traced: Trace, inputs: Sequence[str], outputs: Sequence[str], note
             order = channels_last(len(order))
         dtype = _STORED.get(traced.dtypes[name], traced.dtypes[name])
         shape = [traced.shapes[name][axis] for axis in order]
-        flow.values[name] = Value(net.input(name, shape, dtype), order)
+        flow.values[name] = Value(net.input(name, shape, "int8" if are_codes(traced, name) else dtype), order)
     given = {name: flow.values[name] for name in inputs}
     nodes = with_patterns(traced.nodes, traced.constants, outputs)
     for node in nodes:
         _add(flow, node)
     made_by = {name: node.kind for node in nodes for name in node.outputs}
     ends = [_end(flow, name, made_by.get(name, "")) for name in outputs]
-    told = [*notes, *_told("input", traced, given), *_told("output", traced, dict(zip(outputs, ends, strict=True)))]
+    told = [*notes, *traced.notes]
+    told += [*_told("input", traced, given), *_told("output", traced, dict(zip(outputs, ends, strict=True)))]
     indexes = [end.index for end in ends]
     fused = Fused(net, indexes)
     tensors = named(net, fused)
     for name, index in zip(outputs, fused.outputs, strict=True):
         tensors[index] = replace(tensors[index], name=name)
     added = Counter(op.kind for op in fused.operators if op.outputs[0] in net.extra)
+    starts = [given[name].index for name in inputs]
+    orders = (
+        {name: value.order for name, value in given.items()},
+        {name: end.order for name, end in zip(outputs, ends, strict=True)},
+    )
+    operators, finals = fused.operators, fused.outputs
+    coded, codes = None, {}
+    if any(op.kind in ("QUANTIZE", "DEQUANTIZE") for op in operators):
+        integers = Integers(operators, tensors, (starts, finals), flow.codes)
+        operators, tensors, starts, finals = integers.operators, integers.tensors, integers.inputs, integers.outputs
+        for name, index in zip(outputs, finals, strict=True):
+            tensors[index] = replace(tensors[index], name=name)
+        told += _told_of_integers(traced, integers, inputs, outputs)
+        main = Subgraph(0, "main", tuple(tensors), tuple(operators), tuple(starts), tuple(finals))
+        coded = replace(net.graph([]), subgraphs=(main,))
+        codes = {
+            name: Value(integers.instead.get(value.index, value.index), value.order)
+            for name, value in flow.values.items() if net.dtype(value.index) == "int8"
+        }  # fmt: skip
     provenance = Provenance(
         "ONNX", "read by mlia", (*(f"{added[kind]} {kind}" for kind in _REPORTED if added[kind]), *told)
     )
-    starts = [given[name].index for name in inputs]
-    graph = finished_graph(
-        net.graph([]), provenance, fused.operators, tensors, (starts, fused.outputs), (inputs, outputs)
-    )
-    return Converted(
-        graph,
-        {name: value.order for name, value in given.items()},
-        {name: end.order for name, end in zip(outputs, ends, strict=True)},
-        net.graph(indexes),
-        dict(flow.values),
-    )
+    graph = finished_graph(net.graph([]), provenance, operators, tensors, (starts, finals), (inputs, outputs))
+    return Converted(graph, *orders, net.graph(indexes), dict(flow.values), coded, codes)
+
+
+def _told_of_integers(
+    traced: Trace, integers: Integers, inputs: Sequence[str], outputs: Sequence[str]
+) -> Iterator[str]:
+    """Ends that became codes, and what was left in float."""
+    for end, names, indexes in (("input", inputs, integers.inputs), ("output", outputs, integers.outputs)):
+        for name, index in zip(names, indexes, strict=True):
+            if integers.tensors[index].dtype == "int8" and traced.dtypes[name] != "int8":
+                yield f"{end} {name}: {traced.dtypes[name]} -> int8"
+    for op in integers.in_float:
+        yield f"{integers.tensors[op.outputs[0]].name} ({op.kind}) stays in float"
 
 
 def _add(flow: Flow, node: Node) -> None:

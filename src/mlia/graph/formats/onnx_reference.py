@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mlia.errors import ModelError
+from mlia.graph.formats.onnx_codes import Codes, codes_of, with_fitting_weights
 from mlia.graph.formats.onnx_model import MOST_ELEMENTS, Node, OnnxGraph
 from mlia.graph.formats.onnx_reference_arithmetic import ARITHMETIC
 from mlia.graph.formats.onnx_reference_recurrent import RECURRENT
@@ -30,13 +32,15 @@ DAMAGE = (
     ValueError, IndexError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError, MemoryError,
     FloatingPointError, RecursionError,
 )  # fmt: skip
+_DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _OF_SHAPES = ("Shape", "Size")
 
 
 class Trace(Struct, frozen=True):
     """A graph with all shapes known: what must be computed at run time, in order, and what is constant.
 
-    `shapes` and `dtypes` are of all tensors, `outputs` what the graph computed for the inputs that it was traced with.
+    `shapes` and `dtypes` are of all tensors, `outputs` what the graph computed for the inputs that it was traced with,
+    `codes` the scales of constants that the file stores in integers, and `notes` what was done to those.
     """
 
     nodes: tuple[Node, ...]
@@ -44,6 +48,8 @@ class Trace(Struct, frozen=True):
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
     outputs: Mapping[str, Array]
+    codes: Mapping[str, Codes] = {}
+    notes: tuple[str, ...] = ()
 
 
 def trace(graph: OnnxGraph, inputs: Mapping[str, Array]) -> Trace:
@@ -59,7 +65,13 @@ def trace(graph: OnnxGraph, inputs: Mapping[str, Array]) -> Trace:
         raise ModelError(f"it is damaged: nothing computes the output '{missing[0]}'")
     kept = tracer.needed([end.name for end in graph.outputs])
     outputs = {end.name: tracer.values[end.name] for end in graph.outputs}
-    return Trace(tuple(kept), tracer.constants, tracer.shapes, tracer.dtypes, outputs)
+    nodes = tuple(kept)
+    if not tracer.codes:
+        return Trace(nodes, tracer.constants, tracer.shapes, tracer.dtypes, outputs)
+    constants, codes, rounded = with_fitting_weights(nodes, tracer.constants, tracer.codes)
+    notes = tuple(f"weights of {name}: rounded anew, around 0" for name in rounded)
+    traced = Trace(nodes, constants, tracer.shapes, tracer.dtypes, outputs, codes, notes)
+    return replace(traced, outputs=compute(traced, inputs, [*outputs])) if rounded else traced
 
 
 def compute(traced: Trace, inputs: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
@@ -85,7 +97,8 @@ def evaluate(node: Node, arrays: Sequence[Array]) -> list[Array]:
     known = node.kind in FUNCTIONS and (not node.domain or node.kind in _ELSEWHERE.get(node.domain, ()))
     if not known:
         kind = f"{node.domain}.{node.kind}" if node.domain else node.kind
-        raise ModelError(f"ONNX operator {kind} (node '{node.name}') is not supported")
+        why = ": its scales are only known when the model runs; quantize it statically" if kind in _DYNAMIC else ""
+        raise ModelError(f"ONNX operator {kind} (node '{node.name}') is not supported{why}")
     _require_inputs(node, arrays)
     try:
         with warnings.catch_warnings(), numpy.errstate(all="ignore"):
@@ -145,6 +158,7 @@ class _Tracer:
         self.values: dict[str, Array] = {**graph.weights, **inputs}
         self.shapes = {name: array.shape for name, array in self.values.items()}
         self.dtypes = {name: array.dtype.name for name, array in self.values.items()}
+        self.codes: dict[str, Codes] = {}
         self._kept = {end.name for end in graph.outputs}
         self._running: list[Node] = []
         self._count = 0
@@ -182,6 +196,8 @@ class _Tracer:
             self.shapes[name], self.dtypes[name] = array.shape, array.dtype.name
             if is_constant:
                 self.constants[name] = array
+        if is_constant and (found := codes_of(node, arrays, self.codes)):
+            self.codes[node.outputs[0]] = found
         if not is_constant:
             self._running.append(node)
 

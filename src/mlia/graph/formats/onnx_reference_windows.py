@@ -67,8 +67,9 @@ def max_pool(node: Node, x: Array) -> Array:
     if node.integer("storage_order", 0) or len(node.outputs) > 1:
         node.refuse("it also gives the places of the maxima")
     places = windows_of(node, x.shape[2:], ())
-    y = numpy.full((*x.shape[:2], *places.output), -numpy.inf, numpy.float32)
-    for _, taken in _taps(_padded(x, places, -numpy.inf), places):
+    lowest = -numpy.inf if x.dtype.kind == "f" else numpy.iinfo(x.dtype).min
+    y = numpy.full((*x.shape[:2], *places.output), lowest, x.dtype)
+    for _, taken in _taps(_padded(x, places, lowest), places):
         numpy.maximum(y, taken, out=y)
     return y
 
