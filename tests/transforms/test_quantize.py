@@ -212,6 +212,22 @@ def test_convert_from_python(tmp_path: Path) -> None:
         mlia.convert(target)
 
 
+def test_probabilities_near_zero_are_no_other_model() -> None:
+    net = Sketch("detector")
+    x = net.input("image", (1, 8, 8, 3))
+    scores = net.unary(
+        "LOGISTIC", net.convolution(x, filters=2, kernel=(1, 1), activation="NONE", name="conv"), "scores"
+    )
+    graph = read_tflite(write_tflite(net.graph([scores])))
+    bias = next(op for op in graph.operators if op.kind == "CONV_2D").inputs[2]
+    tensors = list(graph.main.tensors)
+    tensors[bias] = replace(tensors[bias], data=memoryview(np.full(2, -9, np.float32).tobytes()))
+    graph = read_tflite(write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))))
+    made = quantize(graph, synthetic_calibration(graph))
+    assert made.fidelity.outputs[0].relative_error == pytest.approx(1, abs=0.2)  # which is told
+    assert not made.graph.computes_in_float
+
+
 def test_a_quantizer_that_fails_on_the_model_is_said() -> None:
     pytest.importorskip("litert_quantizer")
     net = Sketch("nameless")  # names are not required, but that quantizer takes them for granted

@@ -18,7 +18,7 @@ class Difference:
 
     def __init__(self) -> None:
         self._signal = self._noise = 0.0
-        self._agreed = self._compared = 0
+        self._elements = self._agreed = self._compared = 0
 
     def add(self, expected: Array, found: Array) -> None:
         """One sample of both.
@@ -33,10 +33,16 @@ class Difference:
         expected, found = expected.astype(numpy.float64), found.astype(numpy.float64)
         self._signal += float((expected**2).sum())
         self._noise += float(((expected - found) ** 2).sum())
+        self._elements += expected.size
         if expected.size and expected.shape and expected.shape[-1] > 1:
             agreed = expected.argmax(axis=-1) == found.argmax(axis=-1)
             self._agreed += int(agreed.sum())
             self._compared += agreed.size
+
+    @property
+    def mean_error(self) -> float:
+        """The root of the mean squared error of an element, in the tensor's own unit."""
+        return (self._noise / self._elements) ** 0.5 if self._elements else 0.0
 
     def figures(self, name: str) -> TensorFidelity:
         """The figures of all samples that were added."""
@@ -76,6 +82,13 @@ class Closeness:
         for right, outputs in zip(self._right, (expected[0], found[0]), strict=True):
             right += self._is_right(outputs)
         self._samples += 1
+
+    def is_close(self, steps: Sequence[float | None]) -> bool:
+        """Whether the error of each output is smaller than what it is an error of, or than a given step."""
+        return all(
+            each.figures("").relative_error < 1 or (step is not None and each.mean_error <= step)
+            for each, step in zip(self._differences, steps, strict=True)
+        )
 
     def fidelity(self, is_synthetic: bool, tensors: tuple[TensorFidelity, ...] = ()) -> Fidelity:
         """The figures of all samples that were added."""

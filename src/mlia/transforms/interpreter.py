@@ -52,6 +52,11 @@ class Model:
                     found[str(self._details[int(index)]["name"])] = int(index)
         return found
 
+    def output_steps(self) -> list[float | None]:
+        """The scale of each output; None where it has none, or one per channel."""
+        scales = [detail["quantization_parameters"]["scales"] for detail in self._outputs]
+        return [float(each[0]) if len(each) == 1 else None for each in scales]
+
     @telling_refusals()
     def run(self, sample: Sequence[Array]) -> None:
         """Run one sample: an array per input, of that input's shape."""

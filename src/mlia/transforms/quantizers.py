@@ -14,6 +14,9 @@ from mlia.transforms.interpreter import Model, first_line, samples_of
 # What quantizers append to the name of a tensor that they changed.
 _SUFFIXES = ("_quantized", "_int8", "_int16", "_dequantize", "_requantized")
 
+# Scales of SOFTMAX, LOGISTIC and TANH (https://ai.google.dev/edge/litert/models/quantization_spec), int8 and int16.
+_PRESCRIBED = (1 / 256, 1 / 128, 1 / 32768)
+
 
 class Request(Struct, frozen=True):
     """What to make of a float model: "int8" or "int16" activations; the names of the signature and its inputs."""
@@ -52,14 +55,14 @@ def quantize_content(content: bytes, calibration: Calibration, request: Request)
     for name, quantize in quantizers:
         try:
             quantized = quantize(content, calibration.calibrating, request)
-            closeness = _compare(content, quantized, calibration)
+            closeness, is_close = _compare(content, quantized, calibration)
         except ModuleNotFoundError:
             failures.append(f"{name}: not installed (pip install litert-quantizer==0.11.0)")
             continue
         except (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
             failures.append(f"{name}: {first_line(error)}")
             continue
-        if all(output.relative_error < 1 for output in closeness.outputs):  # smaller than what it is an error of
+        if is_close:
             return Answer((), quantized, name, closeness)
         failures.append(f"{name}: its result has nothing in common with the float model")
     return Answer(tuple(failures))
@@ -113,8 +116,12 @@ class _Dataset:
             yield dict(zip(self._names, sample, strict=True))
 
 
-def _compare(original: bytes, quantized: bytes, calibration: Calibration) -> Fidelity:
-    """Both models on the same held-out samples: their outputs, and every tensor that both have by name."""
+def _compare(original: bytes, quantized: bytes, calibration: Calibration) -> tuple[Fidelity, bool]:
+    """Both models on the same held-out samples: their outputs, and every tensor that both have by name.
+
+    And whether they have anything in common. Where TFLite prescribes the scale of an output, as that of a sigmoid,
+    what is smaller than a step of it becomes 0: probabilities near 0 are no sign of another model then.
+    """
     theirs, ours = Model(original), Model(quantized)
     names = theirs.output_names()
     pairs = _common_tensors(theirs, ours)
@@ -128,7 +135,8 @@ def _compare(original: bytes, quantized: bytes, calibration: Calibration) -> Fid
         for name, (left, right) in pairs.items():
             tensors[name].add(theirs.real(left), ours.real(right))
     figures = tuple(difference.figures(name) for name, difference in tensors.items())
-    return outputs.fidelity(calibration.is_synthetic, figures)
+    steps = [step if step in _PRESCRIBED else None for step in ours.output_steps()]
+    return outputs.fidelity(calibration.is_synthetic, figures), outputs.is_close(steps)
 
 
 def _common_tensors(theirs: Model, ours: Model) -> dict[str, tuple[int, int]]:
