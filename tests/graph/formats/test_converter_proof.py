@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy
 import pytest
+from msgspec.structs import replace
 
 from mlia.errors import ModelError
 from mlia.graph.formats.converter_proof import prove
-from mlia.graph.graph import Graph
+from mlia.graph.graph import Graph, Signature
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import Sketch
@@ -41,10 +42,33 @@ def test_the_layout_is_what_computes_the_same(tmp_path: Path, is_first: bool) ->
     assert prove(graph, tmp_path, "the converter") == wanted
 
 
+def test_the_names_are_those_of_a_signature_too(tmp_path: Path) -> None:
+    graph = a_convolution()
+    signature = Signature("serving_default", 0, {"image": graph.main.inputs[0]}, {"scores": graph.main.outputs[0]})
+    leave(tmp_path, graph, False)
+    for file, old, new in (("samples", "x", "image"), ("expected", "y", "scores")):
+        with numpy.load(tmp_path / f"{file}.npz") as found:
+            numpy.savez(tmp_path / f"{file}.npz", **{name.replace(old, new): found[name] for name in found.files})
+    with pytest.raises(ModelError, match="changed the inputs or outputs"):
+        prove(graph, tmp_path, "the converter")
+    assert prove(replace(graph, signatures=(signature,)), tmp_path, "the converter") == ()
+
+
+def test_a_source_with_channels_last_keeps_them(tmp_path: Path) -> None:
+    graph = a_convolution()
+    leave(tmp_path, graph, True)
+    with pytest.raises(ModelError, match="output 'y' differs by"):
+        prove(graph, tmp_path, "the converter", may_turn=False)
+    leave(tmp_path, graph, False)
+    assert prove(graph, tmp_path, "the converter", may_turn=False) == ()
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     graph = a_convolution()
     leave(tmp_path, graph, True)
     with numpy.load(tmp_path / "expected.npz") as found:
         numpy.savez(tmp_path / "expected.npz", **{name: found[name].swapaxes(2, 3) for name in found.files})
-    with pytest.raises(ModelError, match="what the converter made of it computes something else than the model"):
+    with pytest.raises(
+        ModelError, match="what the converter made of it computes something else than the model: output 'y'"
+    ):
         prove(graph, tmp_path, "the converter")

@@ -6,7 +6,7 @@ from typing import Any
 
 # This folder is on the path for this import only: its modules are named like packages that converters look for.
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-from converter_child import Refusal, first_line, serve, show
+from converter_child import Refusal, first_line, serve, show, write_samples
 
 sys.path.pop()
 
@@ -51,6 +51,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
         raise Refusal(f"TensorFlow cannot convert it: {reason(error)}") from None
     with open(request["output"], "wb") as file:
         file.write(content)
+    run_source(concrete, specs, os.path.dirname(request["output"]))
     kinds = [KINDS[each.type] for each in operations(concrete.graph) if each.type in KINDS]
     return {
         "converter": f"TensorFlow {tf.__version__}",
@@ -108,6 +109,22 @@ def forget_optimizers(tf: Any) -> None:
         object_factory=lambda proto: Optimizer(), version=2, min_producer_version=1, min_consumer_version=1
     )
     revived_types.register_revived_type("optimizer", lambda each: isinstance(each, Optimizer), versions=[registration])
+
+
+def run_source(concrete: Any, specs: dict[str, Any], folder: str) -> None:
+    """Leave what TensorFlow computes with the signature."""
+    import tensorflow as tf
+
+    inputs = {name: (tuple(spec.shape), spec.dtype.as_numpy_dtype) for name, spec in specs.items()}
+
+    def compute(sample: dict[str, Any]) -> dict[str, Any]:
+        found = concrete(*(tf.constant(sample[name]) for name in sorted(specs)))
+        return {name: each.numpy() for name, each in found.items()}
+
+    try:
+        write_samples(folder, inputs, compute)
+    except Exception as error:  # whatever TensorFlow raises while it runs
+        raise Refusal(f"TensorFlow cannot run it, so nothing converted can be believed: {first_line(error)}") from None
 
 
 def operations(graph: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 # This folder is on the path for this import only: its modules are named like packages that converters look for.
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-from converter_child import Refusal, first_line, serve, show
+from converter_child import Refusal, first_line, serve, show, write_samples
 
 sys.path.pop()
 
@@ -25,6 +25,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     images = [i for i, each in enumerate(arguments) if each.dim() == 4]
     targets = [str(node.target).split(".")[1] for node in program.graph.nodes if str(node.target).startswith("aten.")]
     source = [KINDS[each] for each in targets if each in KINDS]
+    run_source(program, arguments, os.path.dirname(request["output"]))
     run_litert_torch(program, arguments, images, request["output"])
     from importlib.metadata import version
 
@@ -87,6 +88,29 @@ def examples(program: Any, wanted: dict[str, list[int]]) -> tuple[list[str], lis
     if program.call_spec.in_spec is not None and program.call_spec.in_spec.num_leaves != len(names):
         raise Refusal("some of its inputs are constants; export the model with tensors only")
     return names, arguments, notes
+
+
+def run_source(program: Any, arguments: list[Any], folder: str) -> None:
+    """Leave what the exported program computes, under the names that litert-torch's signature has."""
+    import torch
+
+    module = program.module(check_guards=False)
+    names = [f"args_{place}" for place in range(len(arguments))]
+    inputs = {
+        name: (tuple(each.shape), str(each.dtype).removeprefix("torch."))
+        for name, each in zip(names, arguments, strict=True)
+    }
+
+    def compute(sample: dict[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            found = module(*(torch.from_numpy(sample[name]) for name in names))
+        flat = torch.utils._pytree.tree_leaves(found)
+        return {f"output_{place}": each.numpy() for place, each in enumerate(flat)}
+
+    try:
+        write_samples(folder, inputs, compute)
+    except Exception as error:  # whatever torch raises while it runs
+        raise Refusal(f"torch cannot run it, so nothing converted can be believed: {first_line(error)}") from None
 
 
 def run_litert_torch(program: Any, arguments: list[Any], images: list[int], output: str) -> None:

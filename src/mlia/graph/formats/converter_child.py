@@ -22,6 +22,28 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
+def write_samples(folder: str, inputs: dict[str, Any], compute: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Two seeded samples of the inputs, given as (shape, type) by name, and what the source computes for them.
+
+    Our parent runs the converted file beside them. Arrays are called "sample:name", in the source's own layout.
+    """
+    import numpy
+
+    samples: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    for seed in range(2):
+        random = numpy.random.default_rng(seed)
+        sample = {}
+        for name, (shape, dtype) in inputs.items():
+            is_float = numpy.dtype(dtype).kind == "f"
+            values = random.standard_normal(shape) if is_float else random.integers(0, 2, shape)
+            sample[name] = numpy.asarray(values).astype(dtype)
+        samples |= {f"{seed}:{name}": array for name, array in sample.items()}
+        expected |= {f"{seed}:{name}": numpy.asarray(array) for name, array in compute(sample).items()}
+    numpy.savez(os.path.join(folder, "samples.npz"), **samples)
+    numpy.savez(os.path.join(folder, "expected.npz"), **expected)
+
+
 def serve(convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """One request, one answer; what the converter prints goes to stderr."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:

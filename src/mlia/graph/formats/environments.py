@@ -235,7 +235,8 @@ def convert(
         if (Path(work) / "expected.npz").is_file():
             from mlia.graph.formats.converter_proof import prove
 
-            layouts = prove(read_tflite(content), Path(work), f"the converter {answer.converter}")
+            who, may_turn = f"the converter {answer.converter}", name != "savedmodel"
+            layouts = prove(read_tflite(content), Path(work), who, may_turn=may_turn)
     try:
         graph = with_fused_activations(_named(read_tflite(content), answer.names))
     except ModelError as error:
