@@ -104,6 +104,8 @@ def run_source(program: Any, arguments: list[Any], folder: str) -> None:
     def compute(sample: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             found = module(*(torch.from_numpy(sample[name]) for name in names))
+        if isinstance(found, dict) and all(isinstance(each, torch.Tensor) for each in found.values()):
+            return {name: each.numpy() for name, each in found.items()}
         flat = torch.utils._pytree.tree_leaves(found)
         return {f"output_{place}": each.numpy() for place, each in enumerate(flat)}
 
