@@ -18,6 +18,7 @@ from mlia.graph.tflite_writer import write_tflite
 from mlia.pipeline.executing import operators_of, prepare
 from mlia.simulator.operation import Compute, Transfer
 from mlia.testing import IntegerSketch
+from mlia.transforms.interpreter import ReferenceModel
 
 CODES = np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 8)).astype(np.int8)
 
@@ -47,6 +48,25 @@ def test_a_constant_that_is_an_output() -> None:
     tensors = tuple(replace(tensor, data=data) if tensor.name == "k" else tensor for tensor in main.tensors)
     kept = replace(compiled, subgraphs=(replace(main, tensors=tensors),))
     assert Session(write_tflite(kept)).run([CODES])[1].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("target", ["ethos-u65-256", "ethos-u85-256"])
+def test_an_input_of_the_npu_that_no_command_reads_has_no_place(target: str) -> None:
+    net = IntegerSketch("upscaled")
+    size, x = net.input("size", (4,), "int32"), net.image("in", (1, 4, 4, 8))
+    weights, bias = net.weights((8, 3, 3, 8), 8, 0, "up")
+    options = {"padding": "SAME", "stride_w": 2, "stride_h": 2, "fused_activation_function": "NONE"}
+    inputs = [size, weights, x, bias]
+    o = net.operator(
+        "TRANSPOSE_CONV", inputs, (1, 8, 8, 8), "o", dtype="int8", quantization=net.Q,
+        options_table="TransposeConvOptions", options=options,
+    )  # fmt: skip
+    graph = read_tflite(write_tflite(net.graph([o])))
+    compiled = prepare(graph, target).compiled
+    assert compiled.operators[0].custom_code == "ethos-u"
+    sample = [np.array([1, 8, 8, 8], np.int32), CODES]
+    found = Session(bytes(compiled.content)).run(sample)
+    assert (found[0] == ReferenceModel(bytes(graph.content)).run(sample)[0]).all()
 
 
 def changed(compiled: Graph, position: int, shape: tuple[int, ...]) -> bytes:

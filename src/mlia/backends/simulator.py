@@ -233,8 +233,9 @@ class Session:
         addresses = self._addresses[subgraph.index]
         constants = numpy.frombuffer(_constant(subgraph, operator, CONSTANTS), numpy.uint8)
         for index in operator.inputs[FAST + 1 :]:
-            if index in known:
-                self._write(_address(addresses, index, subgraph), known[index])
+            address = addresses[index]
+            if index in known and address is not None:  # without a place in the arena, no command can read it
+                self._write(address, known[index])
         shares = shares_arena(operator, self._fast.size)
         regions = {READ_ONLY: constants, ARENA: self._arena, FAST_SCRATCH: self._arena if shares else self._fast}
         memory = Memory(regions)
