@@ -33,6 +33,15 @@ def test_an_output_that_the_compiler_lost_is_different() -> None:
     assert [check.outcome for check in again.outputs] == [Outcome.EXACT] * 2
 
 
+def test_a_fused_tanh_is_told_as_the_defect_that_it_is() -> None:
+    net = IntegerSketch("activated")
+    x = net.image("x", (1, 6, 8, 8))
+    tanh = read_tflite(write_tflite(net.graph([net.filter("CONV_2D", x, filters=8, activation="TANH", name="o")])))
+    (check,) = mlia.verify(tanh, "ethos-u85-256", samples=1).outputs
+    assert check.outcome == Outcome.DIFFERENT
+    assert "a known defect: Vela 5.2 makes the table of a fused TANH" in check.reason
+
+
 @pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256", "ethos-u85-256"])
 def test_what_is_joined_is_compared_with_what_it_became_or_not_at_all(target: str) -> None:
     """A root of a mean, which Ethos-U85 writes as a table of the sum, and transpositions one behind the other."""

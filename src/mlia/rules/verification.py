@@ -26,8 +26,8 @@ class ComputedWrongly(NpuRule):
     LiteRT's reference kernels, by more than a rounding.
 
     ## What to do
-    Write the operator in another form: keep the reduced axes and reshape afterwards, reduce one axis at a time, or pad
-    channels by a concatenation. Then let `mlia verify` compare again.
+    Write the operator in another form: keep the reduced axes and reshape afterwards, reduce one axis at a time, pad
+    channels by a concatenation, or let TANH be an operator of its own. Then let `mlia verify` compare again.
 
     ## Limits
     The list holds what a fuzz of Vela 5.2 found; other versions may be better or worse. No hardware confirmed it.
@@ -87,6 +87,8 @@ def _has_tiny_scale(graph: Graph, operator: Operator) -> bool:
 def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
     """What of an operator matters for known differences."""
     traits = set()
+    if operator.options.get("fused_activation_function") == "TANH":
+        traits.add(Trait.APPLIES_TANH)
     bias = (*inputs, None, None, None, None)[3 if operator.kind == "TRANSPOSE_CONV" else 2]
     if bias is not None and bias.dtype == "int32":
         traits.add(Trait.SHORT_BIAS)

@@ -15,6 +15,7 @@ FEW = 4  # different elements say nothing yet of their share
 class Trait(StrEnum):
     """What an operator has to have for a difference, besides its kind and type."""
 
+    APPLIES_TANH = "a fused TANH"
     DROPS_AXIS = "a reduced width or depth that is not kept"
     MIRRORS_CHANNELS = "channels that are mirrored"
     SEVERAL_AXES = "several axes that are reduced"
@@ -46,6 +47,17 @@ _ONE_ROW = "Vela 5.2 reads one row of the input only, with padding to its right,
 _WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 KNOWN = (
+    *(
+        KnownDifference(
+            kind,
+            ("uint8", *_BOTH),
+            None,
+            "Vela 5.2 makes the table of a fused TANH without the output's scale; LiteRT's integer kernels apply none",
+            Trait.APPLIES_TANH,
+            is_defect=True,
+        )
+        for kind in ("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "MUL", "SUB", *_WITH_BIAS)
+    ),
     *(
         KnownDifference(
             kind,

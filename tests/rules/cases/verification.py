@@ -17,6 +17,13 @@ def reduced(kind: str, axes: tuple[int, ...], keep: bool) -> bytes:
     return write_tflite(net.graph([x]))
 
 
+def activated(activation: str) -> bytes:
+    """One convolution with a fused activation."""
+    net = IntegerSketch("activated")
+    x = net.image("in", (1, 6, 7, 8))
+    return write_tflite(net.graph([net.filter("CONV_2D", x, filters=8, activation=activation, name="out")]))
+
+
 def turned(is_read: bool) -> bytes:
     """A transposition that is an output, and that a matrix product may read too."""
     net = IntegerSketch("turned")
@@ -34,6 +41,8 @@ EXAMPLES = (
     Example("VER001", "largest, width kept", "ethos-u85-256", partial(reduced, "REDUCE_MAX", (2,), True), False),
     Example("VER001", "sum over two axes", "ethos-u85-256", partial(reduced, "SUM", (1, 2), True), True),
     Example("VER001", "sum over one axis", "ethos-u85-256", partial(reduced, "SUM", (2,), True), False),
+    Example("VER001", "fused TANH", "ethos-u85-256", partial(activated, "TANH"), True),
+    Example("VER001", "fused RELU6", "ethos-u85-256", partial(activated, "RELU6"), False),
     Example("VER002", "read by a matrix product", "ethos-u55-128", partial(turned, True), True),
     Example("VER002", "an output only", "ethos-u55-128", partial(turned, False), False),
 )
