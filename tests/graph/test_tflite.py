@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from models import as_file, loop, sandwich
 from msgspec.structs import replace
 
+import mlia
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph
+from mlia.graph.graph import Graph, Quantization
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import IntegerSketch
 from mlia.transforms.proof import prove
 
 
@@ -101,3 +103,19 @@ def test_every_cut_of_the_sample_is_noticed_or_harmless() -> None:
     for size in range(0, len(content) - 16, 997):
         with pytest.raises(ModelError):
             read_tflite(content[:size])
+
+
+@pytest.mark.parametrize("target", ["ethos-u85-256", "cortex-m55"])
+def test_the_shape_that_is_left_out_of_computed_weights_is_known(target: str) -> None:
+    """Converters write none for weights that are quantized at run time, and LiteRT finds it when it starts."""
+    net = IntegerSketch("left out")
+    x = net.image("in", (1, 16))
+    stored = net.constant("w", np.ones((4, 16), np.int8), Quantization((0.01,), (0,)))
+    weights = net.operator("QUANTIZE", [stored], (), "requantized", quantization=Quantization((0.02,), (0,)))
+    table, options = "FullyConnectedOptions", {"fused_activation_function": "NONE"}
+    made = net.operator("FULLY_CONNECTED", [x, weights], (1, 4), "out", options_table=table, options=options)
+    graph = read_tflite(write_tflite(net.graph([made])))
+    assert graph.main.tensors[weights].shape == (4, 16)
+    assert Interpreter(model_content=bytes(graph.content)).get_output_details()[0]["shape"].tolist() == [1, 4]
+    (report,) = mlia.check(graph, target).targets
+    assert not report.refusal

@@ -3,6 +3,8 @@
 from struct import pack_into
 from typing import Any
 
+from msgspec.structs import replace
+
 from mlia.errors import ModelError
 from mlia.graph.flatbuffer import Table, read_root
 from mlia.graph.graph import Graph, Operator, Quantization, Signature, Subgraph, Tensor
@@ -17,6 +19,12 @@ WHOLE_BITS = {
     "uint32": 32, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "int8": 8, "uint8": 8, "bool": 8,
 }  # fmt: skip
 ELEMENT_BITS = WHOLE_BITS | ODD_BITS
+# What works on one input element by element: its output has that input's shape, whatever the file says or leaves out.
+_BY_ELEMENT = frozenset({
+    "ABS", "CAST", "CEIL", "COS", "DEQUANTIZE", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG",
+    "LOGICAL_NOT", "LOGISTIC", "NEG", "QUANTIZE", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT",
+    "SIGN", "SIN", "SQRT", "SQUARE", "TANH",
+})  # fmt: skip
 
 
 def read_tflite(content: bytes) -> Graph:
@@ -85,7 +93,22 @@ def _subgraph(index: int, table: Table, buffers: list[memoryview], codes: list[t
     inputs, outputs = table["inputs"], table["outputs"]
     _check_indexes(inputs, len(tensors), "SubGraph.inputs")
     _check_indexes(outputs, len(tensors), "SubGraph.outputs")
-    return Subgraph(index, table["name"], tensors, operators, inputs, outputs)
+    return Subgraph(index, table["name"], _with_left_out(tensors, operators), operators, inputs, outputs)
+
+
+def _with_left_out(tensors: tuple[Tensor, ...], operators: tuple[Operator, ...]) -> tuple[Tensor, ...]:
+    """The tensors, with the shapes that the file leaves out: converters write none for weights that are computed."""
+    found: dict[int, Tensor] = {}
+    for operator in operators:
+        if operator.kind not in _BY_ELEMENT or len(operator.inputs) != 1 or len(operator.outputs) != 1:
+            continue
+        source, made = operator.inputs[0], operator.outputs[0]
+        if source < 0 or tensors[made].shape or tensors[made].is_constant:
+            continue
+        given = found.get(source, tensors[source])
+        if given.shape:
+            found[made] = replace(tensors[made], shape=given.shape, shape_signature=given.shape_signature)
+    return tuple(found.get(index, tensor) for index, tensor in enumerate(tensors)) if found else tensors
 
 
 def _check_indexes(indexes: tuple[int, ...], count: int, field: str, optional: bool = False) -> None:
