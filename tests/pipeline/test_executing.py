@@ -89,6 +89,8 @@ def test_a_model_without_the_npu_is_executed_by_the_host() -> None:
     found = mlia.verify(read_tflite(write_tflite(net.graph([x]))), "ethos-u55-128")
     assert (found.npu_segments, found.host_operators) == (0, 1)
     assert found.outputs[0].outcome == Outcome.EXACT
+    title = "nothing runs on the NPU, and the host computes the same, bit by bit"
+    assert title in render_verification(found, 200, False, False).splitlines()[0]
 
 
 def test_seeds_and_counts_of_samples() -> None:

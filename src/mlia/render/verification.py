@@ -68,7 +68,8 @@ def _verdict(found: Verification) -> str:
         return f"the same as far as it can be seen; {plural(unjudged, 'operator')} cannot be judged"
     if Outcome.DOCUMENTED in outcomes:
         return "the same, but for differences that are known"
-    return "the NPU computes the same, bit by bit"
+    same = "computes the same, bit by bit"
+    return f"the NPU {same}" if found.npu_segments else f"nothing runs on the NPU, and the host {same}"
 
 
 def _show_operators(page: Page, found: Verification, all_operators: bool) -> None:
