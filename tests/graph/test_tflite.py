@@ -11,10 +11,12 @@ from models import as_file, loop, sandwich
 from msgspec.structs import replace
 
 import mlia
+from mlia.backends.vela_process import compile_model
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph, Quantization
+from mlia.graph.graph import Graph, Quantization, Tensor
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.graph.tflite_writer import write_tflite
+from mlia.targets.profiles import load_target
 from mlia.testing import IntegerSketch
 from mlia.transforms.proof import prove
 
@@ -119,3 +121,14 @@ def test_the_shape_that_is_left_out_of_computed_weights_is_known(target: str) ->
     assert Interpreter(model_content=bytes(graph.content)).get_output_details()[0]["shape"].tolist() == [1, 4]
     (report,) = mlia.check(graph, target).targets
     assert not report.refusal
+
+
+@pytest.mark.parametrize("has_rank", [True, False])
+def test_a_scalar_is_written_as_one(has_rank: bool) -> None:
+    net = IntegerSketch("scalar")
+    x = net.tensor(Tensor("x", (), "int8", net.Q, has_rank=has_rank))
+    row = net.plain("RESHAPE", x, net.integers("to", 1), shape=(1,), name="row", table="ReshapeOptions")
+    graph = replace(net.graph([row]), subgraphs=(replace(net.graph([row]).main, inputs=(x,)),))
+    written = write_tflite(graph)
+    assert read_tflite(written).main.tensors[x].has_rank == has_rank
+    compile_model(written, load_target("ethos-u55-128"), 120)  # Vela refuses what has no elements

@@ -141,6 +141,19 @@ def test_open_sizes_that_cannot_be_one() -> None:
         mlia.verify(read_tflite(content), "ethos-u55-128")
 
 
+def test_open_sizes_beside_an_operator_that_litert_does_not_have() -> None:
+    net = IntegerSketch("open")
+    x = net.filter("CONV_2D", net.image("in", (1, 8, 8, 4)), filters=4, name="conv")
+    graph = net.graph([x, net.operator("CUSTOM", [x], (1, 8, 8, 4), "tan", custom_code="FlexTan")])
+    tensors = tuple(
+        replace(tensor, shape_signature=(-1, 8, 8, 4)) if tensor.name == "in" else tensor
+        for tensor in graph.main.tensors
+    )
+    content = write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),)))
+    found = mlia.verify(read_tflite(content), "ethos-u55-128", samples=1)
+    assert [check.outcome for check in found.outputs] == [Outcome.EXACT, Outcome.NOT_COMPUTED]
+
+
 def test_inputs_too_large_to_make_up() -> None:
     net = IntegerSketch("large")
     graph = net.graph([net.plain("RELU", net.image("in", (1 << 15, 1 << 15)), name="out")])

@@ -23,7 +23,8 @@ class Tensor(Struct, frozen=True):
     """A tensor of a subgraph.
 
     `shape_signature` has -1 where the size is only known at run time and is empty when nothing is.
-    `data` is the constant's bytes, a view of the file, and empty when the tensor is computed.
+    `data` is the constant's bytes, a view of the file, and empty when the tensor is computed. With `has_rank` the file
+    vouches that a shape without sizes is a scalar's, and not left out; few files say so.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Tensor(Struct, frozen=True):
     shape_signature: tuple[int, ...] = ()
     is_variable: bool = False
     is_sparse: bool = False
+    has_rank: bool = False
 
     @property
     def is_constant(self) -> bool:

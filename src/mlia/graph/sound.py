@@ -128,7 +128,7 @@ def _elements(tensors: Sequence[Tensor]) -> int | None:
 
 def _may_be_unranked(tensor: Tensor) -> bool:
     """A shape without sizes is that of a scalar, or of what nobody knows before the run."""
-    return not tensor.shape and not tensor.is_constant
+    return not tensor.shape and not tensor.is_constant and not tensor.has_rank
 
 
 # Windows: what moves over an image, by the axes of height and width (and depth in front).

@@ -103,7 +103,7 @@ def _with_left_out(tensors: tuple[Tensor, ...], operators: tuple[Operator, ...])
         if operator.kind not in _BY_ELEMENT or len(operator.inputs) != 1 or len(operator.outputs) != 1:
             continue
         source, made = operator.inputs[0], operator.outputs[0]
-        if source < 0 or tensors[made].shape or tensors[made].is_constant:
+        if source < 0 or tensors[made].shape or tensors[made].has_rank or tensors[made].is_constant:
             continue
         given = found.get(source, tensors[source])
         if given.shape:
@@ -132,6 +132,7 @@ def _tensor(table: Table, buffers: list[memoryview]) -> Tensor:
         shape_signature=signature if -1 in signature else (),
         is_variable=table["is_variable"],
         is_sparse=table["sparsity"] is not None,
+        has_rank=table["has_rank"],
     )
     if len(shape) > MAXIMUM_RANK or any(size < 0 for size in shape):
         raise ModelError(f"the file is damaged: tensor '{tensor.name}' has shape {list(shape)[:MAXIMUM_RANK]}")

@@ -108,6 +108,7 @@ def _tensor(tensor: Tensor, buffers: _Buffers) -> _Values:
         },
         "is_variable": tensor.is_variable,
         "shape_signature": tensor.shape_signature,
+        "has_rank": tensor.has_rank,
     }
 
 
@@ -157,12 +158,17 @@ def _number_of(enum: str) -> dict[str, int]:
 
 
 def _write_table(builder: Any, kind: str, values: _Values) -> int:
-    """Write a table, its parts first, and return where it is. Absent, empty and default fields take no space."""
+    """Write a table, its parts first, and return where it is. Absent, empty and default fields take no space.
+
+    The shape of a scalar is empty, and written all the same: Vela 5.2 takes a tensor without one for an open one.
+    """
     described = fields(kind)
     offsets: dict[str, int] = {}
     for name, value in values.items():
         field = described[name]
-        if (field.is_vector or field.type not in _PREPEND) and value is not None and value != "" and len(value):
+        if not field.is_vector and field.type in _PREPEND:
+            continue
+        if value is not None and value != "" and (len(value) > 0 or name == "shape"):
             offsets[name] = _write_part(builder, field, value)
     builder.StartObject(1 + max((field.slot for field in described.values()), default=-1))
     for name, value in values.items():
