@@ -54,6 +54,24 @@ def test_groups_are_numbered_in_the_order_of_layers(container: str, tmp_path: Pa
     assert {path: float(arrays[0][0]) for path, arrays in model.weights.items()} == {"b": 0.0, "a": 1.0}
 
 
+@pytest.mark.parametrize("container", ["layers", "_layer_checkpoint_dependencies"])
+def test_groups_that_windows_named(container: str, tmp_path: Path) -> None:
+    """There Keras 2.15 made one group of each path: its name has backslashes, also of models inside models."""
+    inner = {"name": "in", "layers": [{"class_name": "Dense", "config": {"name": "c"}}]}
+    config = {
+        **CONFIG["config"],
+        "layers": [*CONFIG["config"]["layers"], {"class_name": "Sequential", "config": inner}],
+    }
+    paths = ("dense", "dense_1", f"sequential\\{container}\\dense")
+    names = {f"{container}\\{path}": name for path, name in zip(paths, "bac", strict=True)}
+    stored = weights(*(f"{path}/vars/0" for path in names), "optimizer\\vars/0", names=names)
+    model = read_archive(archive(tmp_path, stored, {"class_name": "Sequential", "config": config}))
+    assert {path: float(arrays[0][0]) for path, arrays in model.weights.items()} == {"b": 0, "a": 1, "in/c": 2}
+    stored = weights(*(f"{path}/vars/0" for path in names), names=dict(zip(names, "abc", strict=True)))
+    with pytest.raises(ModelError, match="the weights of 'a', not of 'b'"):
+        read_archive(archive(tmp_path, stored, {"class_name": "Sequential", "config": config}))
+
+
 @pytest.mark.parametrize(
     ("stored", "why"),
     [

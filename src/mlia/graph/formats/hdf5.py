@@ -37,6 +37,7 @@ class Hdf5:
         self._content, self._checked = content, set[str]()
         self._left = LARGEST_WEIGHTS
         self._groups: dict[str, Any] = {}
+        self._implied: set[str] = set()  # groups that only the names of others speak of
 
     def __enter__(self) -> "Hdf5":
         return self
@@ -49,7 +50,7 @@ class Hdf5:
 
     def has_attribute(self, path: str, name: str) -> bool:
         with _damage():
-            return name in self._object(path).attrs
+            return path not in self._implied and name in self._object(path).attrs
 
     def texts(self, path: str, name: str) -> list[str]:
         """An attribute of one or more texts; longer lists stand in several attributes, name0, name1, …"""
@@ -63,9 +64,9 @@ class Hdf5:
             return [text for each in names for text in self._texts(attributes, each)]
 
     def tree(self) -> Tree:
-        """All that the file holds."""
+        """All that the file holds; a group that Keras on Windows called "layers\\dense" is 'dense' in 'layers'."""
         with _damage():
-            return self._tree(self._file, set(), 0)
+            return self._unfolded(self._tree(self._file, set(), 0))
 
     def has(self, name: str) -> bool:
         """Whether the root has something of that name."""
@@ -106,6 +107,22 @@ class Hdf5:
                     raise ModelError(f"it has too many groups, or the group '{found.name}' more than once")
                 tree[name] = self._tree(found, seen, depth + 1)
         return tree
+
+    def _unfolded(self, tree: Tree) -> Tree:
+        """Groups of the root whose name is a path of Windows, where such a path leads; their members follow."""
+        unfolded: dict[str, Any] = {name: part for name, part in tree.items() if "\\" not in name}
+        for name in sorted(set(tree) - set(unfolded)):
+            *outer, last = parts = name.split("\\")
+            place = unfolded
+            for depth, part in enumerate(outer, 1):
+                if part not in place:
+                    self._implied.add("/".join(parts[:depth]))
+                place[part] = dict(place.get(part) or {})
+                place = place[part]
+            place[last] = {**(place.get(last) or {}), **(tree[name] or {})}
+            self._groups["/".join(parts)] = self._child(self._file, name)
+            self._implied.discard("/".join(parts))
+        return unfolded
 
     def _child(self, group: Any, name: str) -> Any:
         if not isinstance(group.get(name, getlink=True), self._library.HardLink):

@@ -48,11 +48,13 @@ def _built(model: KerasModel, batch: int, input_shapes: InputShapes) -> Graph:
     except DAMAGE as error:
         what = what_is_damaged(error)
         raise ModelError(f"its configuration is damaged: {what}; save the model again, or {NEXT_STEP}") from None
-    fused = Fused(net, outputs)
+    kept = [net.tensors[first].name for first, _ in net.states]
+    inputs += [first for first, _ in net.states]
+    fused = Fused(net, [*outputs, *(last for _, last in net.states)])
     operators, tensors = fused.operators, named(net, fused)
-    provenance = Provenance(format=model.container, route="read by mlia", added=_added(net, operators))
-    ends = (inputs, fused.outputs)
-    return finished_graph(net.graph([]), provenance, operators, tensors, ends, (list(shapes), names))
+    provenance = Provenance(format=model.container, route="read by mlia", added=_added(net, operators, kept))
+    ends, called = (inputs, fused.outputs), ([*shapes, *kept], [*names, *(f"{name}/next" for name in kept)])
+    return finished_graph(net.graph([]), provenance, operators, tensors, ends, called)
 
 
 def _is_named(model: KerasModel) -> bool:
@@ -93,7 +95,8 @@ def _written(shape: Sequence[int | None]) -> str:
     return f"({', '.join('?' if size is None else str(size) for size in shape)})"
 
 
-def _added(net: LayerBuilder, operators: Sequence[Operator]) -> tuple[str, ...]:
-    """How many operators of each kind no layer asked for."""
+def _added(net: LayerBuilder, operators: Sequence[Operator], kept: Sequence[str]) -> tuple[str, ...]:
+    """How many operators of each kind no layer asked for, and states that became inputs and outputs."""
     counts = Counter(op.kind for op in operators if op.outputs[0] in net.extra)
-    return tuple(f"{counts[kind]} {kind}" for kind in _REPORTED if counts[kind])
+    states = (f"the state that is kept as input and output: {', '.join(kept)}",) if kept else ()
+    return (*(f"{counts[kind]} {kind}" for kind in _REPORTED if counts[kind]), *states)

@@ -37,6 +37,7 @@ class LayerBuilder(GraphBuilder):
     def __init__(self, description: str) -> None:
         super().__init__(description)
         self.extra: set[int] = set()  # outputs of operators that no layer asked for
+        self.states: list[tuple[int, int]] = []  # what layers keep: an input of the model, and the next as its output
         self.calls: list[str] = []  # the name of the layer of each call
         self.call_of: dict[int, int] = {}  # which call an operator's output belongs to
         self._call = -1

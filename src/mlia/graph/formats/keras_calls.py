@@ -9,6 +9,12 @@ from mlia.errors import ModelError
 from mlia.graph.formats.keras_layer import Layer
 from mlia.graph.formats.keras_operations import Given
 
+_INPUTS = ("inputs", "input", "x")
+# Inputs that some layers have beside, in the order in which they take them.
+_FURTHER_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "MultiHeadAttention": ("query", "value", "key"),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), ("sequences", "sequence", "initial_state")),
+}
 _CONSTANT = "_CONSTANT_VALUE"  # where Keras 2 stores a number in the place of the first tensor
 
 
@@ -118,11 +124,12 @@ def filled(value: Any, values: Mapping[Reference, int], shift: Mapping[str, int]
 
 def tensors_of(call: Call, path: str, kind: str) -> list[int]:
     """The inputs of a layer's call; arguments that would change what it computes are refused."""
+    inputs = (*_INPUTS, *_FURTHER_INPUTS.get(kind, ()))
     for name, value in call.kwargs.items():
-        if value is not None and value is not False and not _is_input(name, value):
+        if value is not None and value is not False and name not in inputs:
             Layer(path, str(kind), {}).refuse(f"it is called with the argument {name}")
     tensors: list[int] = []
-    pending = [*call.args, *(value for name, value in call.kwargs.items() if _is_input(name, value))]
+    pending = [*call.args, *(call.kwargs[name] for name in inputs if name in call.kwargs)]
     while pending:
         each = pending.pop(0)
         if isinstance(each, list | tuple):
@@ -134,7 +141,3 @@ def tensors_of(call: Call, path: str, kind: str) -> list[int]:
         elif each is not None:
             Layer(path, str(kind), {}).refuse(f"it is called with {each!r}")
     return tensors
-
-
-def _is_input(name: str, value: Any) -> bool:
-    return name in ("inputs", "input", "x") and value is not None

@@ -7,6 +7,7 @@ from mlia.errors import ModelError
 from mlia.graph.formats import keras_layers_arithmetic as arithmetic
 from mlia.graph.formats import keras_layers_convolution as convolution
 from mlia.graph.formats import keras_layers_shape as shape
+from mlia.graph.formats.keras_attention import multi_head_attention
 from mlia.graph.formats.keras_builder import LayerBuilder
 from mlia.graph.formats.keras_layer import Layer
 from mlia.graph.formats.keras_recurrent import RECURRENT, bidirectional, recurrent, recurrent_of_cell
@@ -16,6 +17,7 @@ DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowE
 
 _One: TypeAlias = Callable[[LayerBuilder, Layer, int], int]
 _Many: TypeAlias = Callable[[LayerBuilder, Layer, Sequence[int]], int]
+_Several: TypeAlias = Callable[[LayerBuilder, Layer, Sequence[int]], list[int]]
 
 # Layers that only act while a model is trained.
 IDENTITIES = (
@@ -36,7 +38,7 @@ def _time_distributed(net: LayerBuilder, layer: Layer, x: int) -> int:
         f"{layer.name}/{wrapped['config']['name']}", wrapped["class_name"], wrapped["config"], layer.weights
     )
     y = net.reshape(x, (batch * steps, *rest), f"{layer.name}/fold", extra=True)
-    y = _apply(net, inner, [y])
+    (y, *_) = _apply(net, inner, [y])
     return net.reshape(y, (batch, steps, *net.shape(y)[1:]), layer.name, extra=True)
 
 
@@ -81,10 +83,7 @@ _ONE: Mapping[str, _One] = {
     "PReLU": arithmetic.prelu,
     "ELU": arithmetic.elu_layer,
     "Softmax": arithmetic.softmax_layer,
-    "Bidirectional": bidirectional,
-    "RNN": recurrent_of_cell,
     "TimeDistributed": _time_distributed,
-    **dict.fromkeys(RECURRENT, recurrent),
 }
 
 _MANY: Mapping[str, _Many] = {
@@ -96,11 +95,19 @@ _MANY: Mapping[str, _Many] = {
     "Average": arithmetic.average,
     "Concatenate": arithmetic.concatenate,
     "Dot": arithmetic.dot,
+    "MultiHeadAttention": multi_head_attention,
+}
+
+# What takes its state as further inputs, and gives it as further outputs.
+_SEVERAL: Mapping[str, _Several] = {
+    "Bidirectional": bidirectional,
+    "RNN": recurrent_of_cell,
+    **dict.fromkeys(RECURRENT, recurrent),
 }
 
 
-def apply_layer(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
-    """Add the operators of one call of a layer, and return what it computes.
+def apply_layer(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> list[int]:
+    """Add the operators of one call of a layer, and return its outputs.
 
     Raises:
         ModelError: the layer is unknown, damaged, or does what TFLite cannot say.
@@ -131,10 +138,12 @@ def what_is_damaged(error: Exception) -> str:
     return "a value is none that it can have, or does not fit the others"
 
 
-def _apply(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:
+def _apply(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> list[int]:
     _check_types(layer)
     with net.call(layer.name):
-        return _applied(net, layer, inputs)
+        if layer.kind in _SEVERAL and inputs:
+            return _SEVERAL[layer.kind](net, layer, inputs)
+        return [_applied(net, layer, inputs)]
 
 
 def _applied(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> int:

@@ -149,7 +149,7 @@ class Network:
             layer.refuse("it is in the middle of the model")
         if is_operation(layer):
             return [apply_operation(net, layer, call.args, call.kwargs)]
-        return [apply_layer(net, layer, tensors_of(call, path, kind))]
+        return apply_layer(net, layer, tensors_of(call, path, kind))
 
     def _input(self, config: Config) -> tuple[tuple[int | None, ...], str]:
         shape = config.get("batch_shape") or config["batch_input_shape"]

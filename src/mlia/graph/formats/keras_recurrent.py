@@ -27,26 +27,34 @@ class _Step(Struct, frozen=True):
     last: str  # the name of the step's output
 
 
-def recurrent(net: LayerBuilder, layer: Layer, x: int) -> int:
-    """LSTM, GRU and SimpleRNN of (B, T, C), from an initial state of zeros.
+def recurrent(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> list[int]:
+    """LSTM, GRU and SimpleRNN of (B, T, C), from the state that is given as further inputs, or from zeros.
+
+    A layer that keeps its state begins with one that is an input of the model, and the next is an output of it. The
+    outputs are those of the layer: with `return_state` its last state comes behind.
 
     Raises:
-        ModelError: it keeps its state, returns it, or has more than MOST_STEPS steps to unroll.
+        ModelError: it has another state than it takes, or more than MOST_STEPS steps to unroll.
     """
+    x, *given = inputs
     layer.expect(net.shape(x), 3)
-    for option in ("stateful", "return_state", "time_major"):
-        if layer.flag(option):
-            layer.refuse(f"it has the option {option}")
+    if layer.flag("time_major"):
+        layer.refuse("it has the option time_major")
     backwards, sequences = layer.flag("go_backwards"), layer.flag("return_sequences")
+    first = _first_state(net, layer, net.shape(x)[0], given)
     if backwards:
         x = reverse(net, x, f"{layer.name}/reverse")
     cell = (name_of(layer, "activation", "tanh"), name_of(layer, "recurrent_activation", "sigmoid"))
-    if layer.kind == "LSTM" and cell == ("tanh", "sigmoid"):
-        return _fused_lstm(net, layer, x, sequences)
-    return _unrolled(net, layer, x, sequences)
+    keeps, returns = layer.flag("stateful") and not given, layer.flag("return_state")
+    if layer.kind == "LSTM" and cell == ("tanh", "sigmoid") and not (first or keeps or returns):
+        return [_fused_lstm(net, layer, x, sequences)]
+    y, last = _unrolled(net, layer, x, sequences, first)
+    if keeps:
+        net.states += zip(first, last, strict=True)
+    return [y, *last] if returns else [y]
 
 
-def recurrent_of_cell(net: LayerBuilder, layer: Layer, x: int) -> int:
+def recurrent_of_cell(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> list[int]:
     """RNN: a cell of LSTM, GRU or SimpleRNN, called step by step as those layers call it.
 
     Raises:
@@ -57,15 +65,16 @@ def recurrent_of_cell(net: LayerBuilder, layer: Layer, x: int) -> int:
     if kind not in CELLS:
         layer.refuse(f"its cell is a {kind}, and {', '.join(CELLS)} are read")
     config = {**cell["config"], **{key: value for key, value in layer.config.items() if key != "cell"}}
-    return recurrent(net, layer.part(layer.name, kind.removesuffix("Cell"), config, layer.weights), x)
+    return recurrent(net, layer.part(layer.name, kind.removesuffix("Cell"), config, layer.weights), inputs)
 
 
-def bidirectional(net: LayerBuilder, layer: Layer, x: int) -> int:
-    """Bidirectional: a layer forwards and one backwards, merged.
+def bidirectional(net: LayerBuilder, layer: Layer, inputs: Sequence[int]) -> list[int]:
+    """Bidirectional: a layer forwards and one backwards, merged; the states of both are behind one another.
 
     Raises:
         ModelError: what it wraps is no recurrent layer that is read.
     """
+    x, *given = inputs
     layer.expect(net.shape(x), 3)
     halves = len(layer.weights) // 2
     wrapped = layer.config["layer"]
@@ -74,7 +83,9 @@ def bidirectional(net: LayerBuilder, layer: Layer, x: int) -> int:
     kinds = {"concat": "", "sum": "ADD", "mul": "MUL", "ave": "ADD"}
     if merge not in kinds:
         layer.refuse(f"its merge_mode is {merge!r}")
-    results = []
+    if len(given) % 2:
+        layer.refuse(f"it is given {len(given)} states for two layers")
+    results, states = [], []
     for number, (direction, each) in enumerate((("forward", wrapped), ("backward", backward))):
         if each.get("class_name") not in RECURRENT:
             layer.refuse(f"it wraps a {each.get('class_name')}")
@@ -82,15 +93,33 @@ def bidirectional(net: LayerBuilder, layer: Layer, x: int) -> int:
         inner = layer.part(f"{layer.name}/{direction}", each["class_name"], each["config"], weights)
         # A backward layer that Keras stored says its direction itself; one made from the forward layer is turned here.
         turned = number == 1 and backward is wrapped
-        y = recurrent(net, inner, reverse(net, x, f"{inner.name}/turn") if turned else x)
+        sequence = reverse(net, x, f"{inner.name}/turn") if turned else x
+        first = given[len(given) // 2 :] if number else given[: len(given) // 2]
+        y, *last = recurrent(net, inner, [sequence, *first])
         if number == 1 and inner.flag("return_sequences"):
             y = reverse(net, y, f"{inner.name}/turn_back")
         results.append(y)
+        states += last
+    return [_merged(net, layer, results, merge, kinds[merge]), *states]
+
+
+def _merged(net: LayerBuilder, layer: Layer, results: Sequence[int], merge: str, kind: str) -> int:
     if merge == "concat":
         return net.concatenation(results, -1, layer.name)
     if merge == "ave":
         return net.scaled(net.binary("ADD", results[0], results[1], f"{layer.name}/sum"), 0.5, layer.name)
-    return net.binary(kinds[merge], results[0], results[1], layer.name)
+    return net.binary(kind, results[0], results[1], layer.name)
+
+
+def _first_state(net: LayerBuilder, layer: Layer, batch: int, given: Sequence[int]) -> tuple[int, ...]:
+    """The state (B, units) before the first step: what is given, new inputs where it is kept, nothing for zeros."""
+    count = 2 if layer.kind == "LSTM" else 1
+    shape = (batch, int(layer.config["units"]))
+    if given and (len(given) != count or any(net.shape(each) != shape for each in given)):
+        layer.refuse(f"it is given states of the shapes {[net.shape(each) for each in given]}")
+    if given or not layer.flag("stateful"):
+        return tuple(given)
+    return tuple(net.input(f"{layer.name}/state_{number}", shape) for number in range(count))
 
 
 def reverse(net: LayerBuilder, x: int, name: str) -> int:
@@ -122,8 +151,10 @@ def _fused_lstm(net: LayerBuilder, layer: Layer, x: int, sequences: bool) -> int
     return net.sliced(y, [0, steps - 1, 0], [batch, steps, units], layer.name, drop=[1])
 
 
-def _unrolled(net: LayerBuilder, layer: Layer, x: int, sequences: bool) -> int:
-    """One cell per time step; the products with the input are computed for all steps at once."""
+def _unrolled(
+    net: LayerBuilder, layer: Layer, x: int, sequences: bool, first: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]]:
+    """One cell per time step, and the last state; the products with the input are computed for all steps at once."""
     batch, steps, depth = net.shape(x)
     if steps > MOST_STEPS:
         layer.refuse(f"it has {steps} time steps, and at most {MOST_STEPS} are unrolled")
@@ -134,7 +165,7 @@ def _unrolled(net: LayerBuilder, layer: Layer, x: int, sequences: bool) -> int:
         net.dense(x, kernel, bias, f"{layer.name}/input_{gate}")
         for gate, (kernel, bias) in enumerate(zip(kernels, biases, strict=True))
     ]
-    state: tuple[int, ...] | None = None
+    state = first or None
     outputs = []
     for time in range(steps):
         name = f"{layer.name}/step_{time}"
@@ -146,9 +177,8 @@ def _unrolled(net: LayerBuilder, layer: Layer, x: int, sequences: bool) -> int:
         state = cell(net, _Step(layer, name, parts, tuple(weights), tuple(recurrent_biases), last), state)
         if sequences:
             outputs.append(net.reshape(state[0], (batch, 1, units), f"{name}/expand", extra=True))
-    if not sequences:
-        return state[0] if state else x
-    return net.concatenation(outputs, 1, layer.name)
+    assert state is not None  # a shape has no axis of no steps
+    return net.concatenation(outputs, 1, layer.name) if sequences else state[0], state
 
 
 def _gates(
