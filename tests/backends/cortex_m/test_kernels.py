@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mlia.backends.cortex_m.cores import NAMES, load_core
-from mlia.backends.cortex_m.coverage import ACCELERATED, SUPPORTED, WEIGHT_TYPES
+from mlia.backends.cortex_m.costs import cycles_of
+from mlia.backends.cortex_m.coverage import ACCELERATED, CUSTOM, SUPPORTED, WEIGHT_TYPES
 from mlia.backends.cortex_m.kernels import Kernel, kernel_of
 from mlia.errors import TargetError
 from mlia.graph.builder import GraphBuilder
@@ -38,6 +39,17 @@ def single(
 
 def kernel(graph: Graph, core: str = "cortex-m4") -> Kernel:
     return kernel_of(graph.operators[0], graph.main, load_core(core))
+
+
+@pytest.mark.parametrize("code", CUSTOM)
+def test_custom_operators_that_come_with_tflite_micro(code: str) -> None:
+    """A model that uses them starts, and larger inputs never cost less."""
+    small, large = (single("CUSTOM", "int16", ((1, size),), (size,), custom_code=code).main for size in (64, 512))
+    assert kernel_of(small.operators[0], small, M55).is_supported
+    costs = [cycles_of(each.operators[0], each, M55) for each in (small, large)]
+    assert costs[0] is not None
+    assert costs[1] is not None
+    assert 0 < costs[0].cycles < costs[1].cycles
 
 
 def test_an_unknown_core_is_an_error_that_lists_those_that_are_known() -> None:

@@ -53,14 +53,19 @@ SUPPORTED: Mapping[str, tuple[str, ...]] = _table(
     (("float32", "int8", "int32", "int64"), "ZEROS_LIKE"),
     (("float32", "int8", "int16", "int32", "uint8"), "QUANTIZE"),
     (("int8", "int16", "uint8"), "DEQUANTIZE"),
-    (("float32", "int8", "int16", "int32", "bool"), "CAST"),
+    (("float32", "int8", "int16", "int32", "uint32", "bool"), "CAST"),
     (("int32", "int64"), "FILL BROADCAST_ARGS"),
     (_ANY, "IF WHILE CALL_ONCE"),
     (("resource",), "VAR_HANDLE"),
 )
 
 # Custom operators that come with TFLite Micro, by their code. The Ethos-U operator is not one of the CPU's.
-CUSTOM = ("TFLite_Detection_PostProcess", "CIRCULAR_BUFFER")
+CUSTOM = (  # all that micro_mutable_op_resolver.h registers, commit 90b983c (2026-08)
+    "TFLite_Detection_PostProcess", "CIRCULAR_BUFFER", "TFLM_DECODE", "SignalDelay", "SignalEnergy",
+    "SignalFftAutoScale", "SignalFilterBank", "SignalFilterBankLog", "SignalFilterBankSpectralSubtraction",
+    "SignalFilterBankSquareRoot", "SignalFramer", "SignalIrfft", "SignalOverlapAdd", "SignalPCAN", "SignalRfft",
+    "SignalStacker", "SignalWindow",
+)  # fmt: skip
 
 # What the CMSIS-NN variants of the kernels send to the library; all else in them is the reference kernel.
 ACCELERATED: Mapping[str, tuple[str, ...]] = _table(

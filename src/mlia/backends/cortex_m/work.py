@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 
 from mlia.backends.cortex_m.cores import Core
+from mlia.backends.cortex_m.custom_work import custom_work
 from mlia.backends.cortex_m.kernels import activation, is_batched, kernel_of
 from mlia.backends.cortex_m.matrix_work import Work, convolution_work, depthwise_work, matrix_work, vector_work
 from mlia.graph.cost import macs, weights_bytes
@@ -49,7 +50,7 @@ TERMS: Mapping[str, str] = {
     "float_function": "element of an exponential, logarithm, root or sine in float",
 }
 
-_UNREQUANTIZED = {"int32", "int64", "bool", "uint8"}
+_UNREQUANTIZED = {"int32", "uint32", "int64", "bool", "uint8"}
 _LIGHT = {
     "RELU6", "MAXIMUM", "MINIMUM", "LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT", "SELECT_V2", "ZEROS_LIKE", "FILL",
     "CAST", "SHAPE", "BROADCAST_ARGS", "IF", "WHILE", "CALL_ONCE", "VAR_HANDLE",
@@ -177,8 +178,8 @@ def _count_elements(operator: Operator, subgraph: Subgraph, kernel: Kernel, tens
         return {"convert_element": elements}
     if kind == "RESIZE_BILINEAR":
         return {"float_element": 6 * elements} if tensor.dtype == "float32" else {"bilinear_element": elements}
-    if kind == "CUSTOM":  # detection: every score is compared, every box decoded
-        return {"float_element": 4 * tensor.elements, "float_function": tensor.elements}
+    if kind == "CUSTOM":
+        return custom_work(operator.custom_code, tensor, elements)
     if tensor.dtype == "float32":
         return {"float_function" if kind in _FLOAT_FUNCTIONS else "float_element": passes * elements}
     if kind == "ELU":
