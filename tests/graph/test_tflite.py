@@ -66,13 +66,6 @@ def test_one_subgraph_of_several() -> None:
     assert body.main.name == "body"
 
 
-def test_sparse_tensors_are_not_written() -> None:
-    graph = sandwich("ABS")
-    tensors = (replace(graph.main.tensors[0], is_sparse=True), *graph.main.tensors[1:])
-    with pytest.raises(ModelError, match="sparse"):
-        write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),)))
-
-
 def test_a_model_without_operators_is_refused() -> None:
     graph = sandwich("ABS")
     with pytest.raises(ModelError, match="no operators"):

@@ -23,8 +23,9 @@ class Tensor(Struct, frozen=True):
     """A tensor of a subgraph.
 
     `shape_signature` has -1 where the size is only known at run time and is empty when nothing is.
-    `data` is the constant's bytes, a view of the file, and empty when the tensor is computed. With `has_rank` the file
-    vouches that a shape without sizes is a scalar's, and not left out; few files say so.
+    `data` is the constant's bytes, a view of the file, and empty when the tensor is computed. What the file stores
+    sparse (`is_sparse`) is dense here. With `has_rank` the file vouches that a shape without sizes is a scalar's, and
+    not left out; few files say so.
     """
 
     name: str

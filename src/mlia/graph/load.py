@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.sound import check_sound
+from mlia.graph.sparse import without_densify
 from mlia.graph.tflite import IDENTIFIER, read_tflite
 from mlia.graph.tflite_writer import write_tflite
 
@@ -48,7 +49,16 @@ def _read(path: Path, shapes: InputShapes) -> Graph:
     if path.is_char_device() or path.is_block_device():  # it may have no end
         raise ModelError("it is a device")
     content = path.read_bytes()
-    return read_tflite(content) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
+    return _stored_dense(read_tflite(content)) if content[4:8] == IDENTIFIER else _read_foreign(path, content, shapes)
+
+
+def _stored_dense(graph: Graph) -> Graph:
+    """The graph with a file of its own where some constants are sparse, which neither Vela nor TFLite Micro takes."""
+    count = sum(tensor.is_sparse for subgraph in graph.subgraphs for tensor in subgraph.tensors)
+    if not count:
+        return graph
+    added = (f"{count} sparse constants stored dense",)
+    return _as_tflite(replace(without_densify(graph), provenance=replace(graph.provenance, added=added)))
 
 
 def _read_folder(path: Path, shapes: InputShapes) -> Graph:

@@ -8,10 +8,12 @@ from msgspec.structs import replace
 from mlia.errors import ModelError
 from mlia.graph.flatbuffer import Table, read_root
 from mlia.graph.graph import Graph, Operator, Quantization, Signature, Subgraph, Tensor
+from mlia.graph.sparse import dense_bytes
 from mlia.graph.tflite_schema import ENUMS
 
 IDENTIFIER = b"TFL3"
 MAXIMUM_RANK = 32  # far above what any kernel takes: a larger rank is damage, not a model
+MOST_SPARSE_ELEMENTS = 1 << 23  # of one tensor; a file of a few bytes may say any size
 # Bits of one element, where it is not a whole number of bytes or has none at all.
 ODD_BITS = {"int4": 4, "int2": 2, "uint4": 4, "string": 0, "resource": 0, "variant": 0}
 WHOLE_BITS = {
@@ -137,11 +139,22 @@ def _tensor(table: Table, buffers: list[memoryview]) -> Tensor:
     if len(shape) > MAXIMUM_RANK or any(size < 0 for size in shape):
         raise ModelError(f"the file is damaged: tensor '{tensor.name}' has shape {list(shape)[:MAXIMUM_RANK]}")
     stored_bytes = (tensor.elements * ELEMENT_BITS.get(dtype, 0) + 7) // 8
-    if tensor.is_constant and not tensor.is_sparse and len(tensor.data) < stored_bytes:
+    if tensor.is_constant and tensor.is_sparse:
+        tensor = replace(tensor, data=_dense(table["sparsity"], tensor))
+    if tensor.is_constant and len(tensor.data) < stored_bytes:
         raise ModelError(
             f"the file is damaged: tensor '{tensor.name}' needs {stored_bytes} bytes of data and has {len(tensor.data)}"
         )
     return tensor
+
+
+def _dense(sparsity: Table, tensor: Tensor) -> memoryview:
+    element_bytes = WHOLE_BITS.get(tensor.dtype, 0) // 8
+    if not element_bytes:
+        raise ModelError(f"tensor '{tensor.name}' of {tensor.dtype} is sparse, and only whole bytes are read so")
+    if tensor.elements > MOST_SPARSE_ELEMENTS:
+        raise ModelError(f"tensor '{tensor.name}' is sparse, and has more than {MOST_SPARSE_ELEMENTS:,} elements")
+    return memoryview(dense_bytes(sparsity, tensor.data, tensor.shape, element_bytes))
 
 
 def _quantization(table: Table | None) -> Quantization | None:

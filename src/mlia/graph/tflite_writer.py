@@ -25,11 +25,7 @@ _Values = dict[str, Any]
 
 
 def write_tflite(graph: Graph) -> bytes:
-    """The graph as a TFLite file. Reading it gives the same graph.
-
-    Raises:
-        ModelError: the graph has sparse tensors, which cannot be written.
-    """
+    """The graph as a TFLite file. Reading it gives the same graph; what was stored sparse is dense."""
     import flatbuffers
 
     builder = flatbuffers.Builder(4096)
@@ -91,8 +87,6 @@ def _subgraph(subgraph: Subgraph, buffers: _Buffers, codes: dict[tuple[str, str,
 
 
 def _tensor(tensor: Tensor, buffers: _Buffers) -> _Values:
-    if tensor.is_sparse:
-        raise ModelError(f"tensor '{tensor.name}' is sparse, and sparse tensors cannot be written")
     quantization = tensor.quantization
     return {
         "shape": tensor.shape,
