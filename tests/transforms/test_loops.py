@@ -7,10 +7,11 @@ from msgspec.structs import replace
 import mlia
 from mlia.graph.builder import GraphBuilder
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
-from mlia.graph.loops import trip_count
+from mlia.graph.loops import subgraph_runs, trip_count
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.report import Conversion
+from mlia.results import CpuPerformance, Performance, Skipped, SystemTime
 from mlia.transforms.calibration import synthetic_calibration
 from mlia.transforms.interpreter import outputs
 from mlia.transforms.loops import ready_to_quantize
@@ -47,7 +48,10 @@ def recurrent_loop(*, is_limit_known: bool = True) -> Graph:
     after = body.operator("TANH", [dense], (1, UNITS), "tanh")
     inner = (condition.graph([less]).main, body.graph([following, after, whole, end]).main)
     whole_main = replace(main.graph([made[1]]).main, operators=(loop,))
-    parts: list[Subgraph] = [whole_main, *(replace(each, index=n) for n, each in enumerate(inner, start=1))]
+    parts: list[Subgraph] = [
+        whole_main,
+        *(replace(each, index=n, name=("condition", "body")[n - 1]) for n, each in enumerate(inner, 1)),
+    ]
     return read_tflite(write_tflite(Graph(tuple(parts))))
 
 
@@ -119,3 +123,35 @@ def test_a_cell_in_an_rnn_layer_is_the_layer_of_its_kind(kind: str) -> None:
         config = {"class_name": "Sequential", "config": {"name": "net", "layers": [layer]}}
         written.append(write_tflite(build_graph(KerasModel(config, {"layer": weights}, "Keras"))))
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("target", ["cortex-m55", "ethos-u55-128"])
+def test_a_loop_costs_as_often_as_it_runs(target: str) -> None:
+    """What stands in the body is paid for in each of its runs, the condition once more; per run where it is listed."""
+    graph = recurrent_loop()
+    assert subgraph_runs(graph) == {0: 1, 1: STEPS + 1, 2: STEPS}
+    (entry,) = mlia.check(graph, target, quantize=False, try_remedies=False).targets
+    found = entry.results[0].performance
+    if isinstance(found, CpuPerformance):
+        operators, cycles, note = found.operators, found.total_cycles, found.note
+        assert found.macs == STEPS * UNITS * UNITS
+    else:
+        assert isinstance(found, Performance)
+        assert isinstance(found.system, SystemTime)
+        operators, cycles, note = found.cpu_operators, found.system.cpu.cycles, found.system.note
+        assert found.latency_ms == found.system.cpu.latency_ms
+    times = (1, STEPS + 1, STEPS)
+    assert cycles == sum((each.total_cycles or 0) * times[each.subgraph] for each in operators)
+    assert f"'body' {STEPS} times" in note
+
+
+def test_a_loop_of_unknown_length_has_no_time() -> None:
+    graph = recurrent_loop(is_limit_known=False)
+    assert subgraph_runs(graph) == {0: 1, 1: None, 2: None}
+    found = mlia.check(graph, "ethos-u55-128", quantize=False, try_remedies=False).targets[0].results[0].performance
+    assert isinstance(found, Performance)
+    assert isinstance(found.system, Skipped)
+    assert "how often 'condition' and the like are called is not known" in found.system.reason
+    alone = mlia.check(graph, "cortex-m55", quantize=False).targets[0].results[0].performance
+    assert isinstance(alone, CpuPerformance)
+    assert "Not in the total are the subgraphs 'condition', 'body': how often" in alone.note

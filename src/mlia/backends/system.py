@@ -1,12 +1,14 @@
 """The whole system: what the NPU's host adds to the time of an inference."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
 from mlia.backends.cortex_m.cores import load_core
-from mlia.backends.cortex_m.operators import added, cpu_time, source_of, with_share
+from mlia.backends.cortex_m.operators import added, cpu_time, loops_told, source_of, with_share
 from mlia.graph.graph import Graph, Subgraph, Tensor
+from mlia.graph.loops import subgraph_runs
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import (
     NOT_CALLED,
@@ -59,18 +61,25 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
         if placement.processor == Unit.CPU
     }
     alone, costs = costs, tuple(cost for cost in costs if OperatorId(cost.subgraph, cost.index) in on_cpu)
-    missing = [cost for cost in costs if cost.total_cycles is None and not cost.subgraph]
+    runs = subgraph_runs(graph)
+    needed = [cost for cost in costs if cost.subgraph in runs and runs[cost.subgraph] != 0]
+    missing = [cost for cost in needed if cost.total_cycles is None]
     called = [each for each in performance.further_subgraphs if each.runs != ONCE]
-    cpu = added(target.host, [cost for cost in costs if not cost.subgraph])
+    unknown = [each.name for each in called if runs.get(each.subgraph) is None]
+    on_npu = [each.name for each in called if each.total_cycles]
+    cpu = added(target.host, costs, runs)
     if missing:
         system: SystemTime | Skipped = Skipped("system", f"{missing[0].kind}: {missing[0].kernel.reason}")
-    elif called:
-        system = Skipped("system", f"how often '{called[0].name}' and the like are called is not known")
+    elif unknown:
+        system = Skipped("system", f"how often '{unknown[0]}' and the like are called is not known")
+    elif on_npu:
+        system = Skipped("system", f"what starting the NPU in each run of '{on_npu[0]}' takes is not known")
     else:
         handover = _handover(compatibility.operators, graph.main, target.host)
         performance = _with_time(performance, cpu, handover)
         segments = len({each.segment for each in compatibility.operators if each.segment and not each.subgraph})
-        system = _system(performance, segments, cpu, handover, _alone(alone, target.host), target)
+        system = _system(performance, segments, cpu, handover, _alone(alone, target.host, runs), target)
+        system = replace(system, note="; ".join(filter(None, (system.note, loops_told(graph, runs)))))
     core = load_core(target.host.core)
     known = {OperatorId(cost.subgraph, cost.index): cost.latency_ms for cost in costs}
     performance = replace(
@@ -129,10 +138,11 @@ def _system(
     )
 
 
-def _alone(costs: tuple[CpuCost, ...], host: Processor) -> CpuTime | None:
+def _alone(costs: tuple[CpuCost, ...], host: Processor, runs: Mapping[int, int | None]) -> CpuTime | None:
     """The whole model on the host; None where TensorFlow Lite Micro cannot run it."""
-    main = [cost for cost in costs if not cost.subgraph]
-    return None if any(cost.total_cycles is None for cost in main) else added(host, main)
+    if any(cost.total_cycles is None and runs.get(cost.subgraph) for cost in costs):
+        return None
+    return added(host, costs, runs)
 
 
 def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor) -> CpuTime:

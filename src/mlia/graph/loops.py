@@ -5,6 +5,29 @@ from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 _INTEGERS = ("int32", "int64")
 
 
+def subgraph_runs(graph: Graph) -> dict[int, int | None]:
+    """How often each subgraph runs in one inference, by its index; None where that is not said by constants.
+
+    The condition of a WHILE runs once more than its body. What CALL_ONCE calls is no part of an inference.
+    """
+    runs: dict[int, int | None] = {0: 1}
+
+    def visit(number: int, times: int | None, above: tuple[int, ...]) -> None:
+        subgraph = graph.subgraphs[number]
+        for operator in subgraph.operators:
+            count = trip_count(graph, subgraph, operator)
+            for place, called in enumerate(operator.called if operator.kind != "CALL_ONCE" else ()):
+                if called in above or not 0 <= called < len(graph.subgraphs):
+                    continue
+                here = None if times is None or count is None else times * (count + (place == 0))
+                before = runs.get(called, 0)
+                runs[called] = None if here is None or before is None else before + here
+                visit(called, here, (*above, called))
+
+    visit(0, 1, (0,))
+    return runs
+
+
 def trip_count(graph: Graph, subgraph: Subgraph, loop: Operator) -> int | None:
     """How many times the body of a WHILE runs; None where that is not said by constants.
 

@@ -1,5 +1,6 @@
 """The Cortex-M backend: which kernel of TensorFlow Lite Micro runs each operator, and what that costs."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from msgspec import Struct
@@ -7,9 +8,10 @@ from msgspec import Struct
 from mlia.backends.addresses import refuse_arena, refuse_unaddressable
 from mlia.backends.cortex_m.arena import arena_use
 from mlia.backends.cortex_m.cores import load_core
-from mlia.backends.cortex_m.operators import added, cpu_costs, source_of, with_share
+from mlia.backends.cortex_m.operators import added, cpu_costs, loops_told, source_of, with_share
 from mlia.backends.vela import COMPILED, is_compiled
 from mlia.graph.graph import Graph
+from mlia.graph.loops import subgraph_runs
 from mlia.results import (
     CpuCompatibility,
     CpuPerformance,
@@ -18,7 +20,7 @@ from mlia.results import (
 )
 from mlia.targets.target import CpuTarget
 
-MAIN_ONLY = "Operators of further subgraphs are not in the total: how often they run is not known."
+NOT_COUNTED = "not in the total are the subgraphs {}: how often they run is not known"
 
 
 class CortexM(Struct, frozen=True):
@@ -46,8 +48,8 @@ class CortexM(Struct, frozen=True):
         refuse_arena(arena.size_bytes, target)
         unsupported = sum(not cost.kernel.is_supported for cost in operators)
         compatibility = CpuCompatibility(source, core.stack, operators, len(operators) - unsupported, unsupported)
-        main = [cost for cost in operators if not cost.subgraph]
-        time = added(target.host, main)
+        runs = subgraph_runs(graph)
+        time = added(target.host, operators, runs)
         performance = CpuPerformance(
             source=source,
             stack=core.stack,
@@ -62,13 +64,13 @@ class CortexM(Struct, frozen=True):
             sram_bytes=arena.size_bytes,
             flash_bytes=len(graph.content),
             arena_bytes=arena.size_bytes,
-            macs=sum(cost.macs for cost in main),
+            macs=sum(cost.macs * (runs.get(cost.subgraph) or 0) for cost in operators),
             weights_bytes=sum(cost.weights_bytes for cost in operators),
             arena=arena,
             operators=tuple(with_share(cost, time) for cost in operators),
             unsupported_operators=unsupported,
             fitted_on=core.sources,
-            note=" ".join(filter(None, (core.note, MAIN_ONLY if len(graph.subgraphs) > 1 else ""))),
+            note=" ".join(filter(None, (core.note, *_further(graph, runs)))),
         )
         return Result(self.name, compatibility, performance)
 
@@ -78,3 +80,11 @@ def _obstacle(graph: Graph) -> str:
     if graph.provenance.format.startswith("TOSA"):
         return "TensorFlow Lite Micro runs no TOSA models; give the model that it was made from"
     return COMPILED if is_compiled(graph) else ""
+
+
+def _further(graph: Graph, runs: Mapping[int, int | None]) -> list[str]:
+    """Which further subgraphs are in the total, and which are not, as sentences."""
+    unknown = [each.name for each in graph.called_subgraphs() if runs.get(each.index, 0) is None]
+    left_out = NOT_COUNTED.format(", ".join(map(repr, unknown))) if unknown else ""
+    told = (loops_told(graph, runs), left_out)
+    return [f"{each[0].upper()}{each[1:]}." for each in told if each]

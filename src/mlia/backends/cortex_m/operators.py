@@ -1,6 +1,6 @@
 """The operators of a model on a Cortex-M: the kernel and the time of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -28,16 +28,24 @@ def cpu_costs(graph: Graph, host: Processor) -> tuple[CpuCost, ...]:
     )
 
 
-def added(host: Processor, costs: Sequence[CpuCost]) -> CpuTime:
-    """Those that can run, one after the other. The bands add up too: what is estimated too low for one is so for the
-    others.
+def added(host: Processor, costs: Sequence[CpuCost], runs: Mapping[int, int | None]) -> CpuTime:
+    """Those that can run, one after the other, each as often as its subgraph runs; not known counts as not at all.
+
+    The bands add up too: what is estimated too low for one is so for the others.
     """
+    times = [(cost, runs.get(cost.subgraph) or 0) for cost in costs]
     return cpu_time(
         host,
-        sum(cost.total_cycles or 0 for cost in costs),
-        sum(cost.low_cycles or 0 for cost in costs),
-        sum(cost.high_cycles or 0 for cost in costs),
+        sum((cost.total_cycles or 0) * count for cost, count in times),
+        sum((cost.low_cycles or 0) * count for cost, count in times),
+        sum((cost.high_cycles or 0) * count for cost, count in times),
     )
+
+
+def loops_told(graph: Graph, runs: Mapping[int, int | None]) -> str:
+    """How often subgraphs run that are in a total; empty where there are none."""
+    told = [f"'{graph.subgraphs[each].name}' {count}" for each, count in runs.items() if each and count]
+    return f"as often as constants say it, these subgraphs are in the total: {', '.join(told)} times" if told else ""
 
 
 def cpu_time(host: Processor, cycles: int, low: int, high: int) -> CpuTime:
