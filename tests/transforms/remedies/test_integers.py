@@ -6,7 +6,10 @@ import numpy
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+import mlia
+from mlia.advice import Safety
 from mlia.errors import TransformError
+from mlia.graph.graph import Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import fixed
@@ -48,6 +51,7 @@ def noise(shape: tuple[int, ...] = (1, 8, 8, 8)) -> numpy.ndarray:
         partial(compat_types.island, "ELU"),
         partial(compat_types.island, "ABS"),
         partial(compat_types.island, "SQUARE", "SquareOptions"),
+        partial(compat_types.island, "NEG", "NegOptions"),
         partial(compat_types.island, "MUL", "MulOptions", 0.5),
         partial(compat_types.island, "DIV", "DivOptions", 4.0),
         partial(compat_types.island, "ADD", "AddOptions", -1.0),
@@ -59,6 +63,16 @@ def test_islands_compute_almost_the_same_in_integers(build):
     (before,), (after,) = codes(content, noise()), codes(changed, noise())
     assert numpy.linalg.norm(after.astype(float) - before) < 0.1 * numpy.linalg.norm(before.astype(float))
     assert {operator.kind for operator in read_tflite(changed).operators} & {"DEQUANTIZE"} == set()
+
+
+def test_a_negative_between_equal_scales_is_the_same_and_promised():
+    content = compat_types.island("NEG", "NegOptions")
+    (before,), (after,) = codes(content, noise()), codes(fixed(islands_in_integers, content), noise())
+    assert before.tobytes() == after.tobytes()
+    for scale, promised in ((compat_types.Q, Safety.LOSSLESS), (Quantization((0.07,), (3,)), Safety.VALIDATE)):
+        graph = read_tflite(compat_types.island("NEG", "NegOptions", fixed=scale))
+        (advice,) = mlia.check(graph, "ethos-u55-128", select=["CMP002"]).targets[0].advised.advice
+        assert advice.safety == promised
 
 
 def test_a_float_output_stays_float():

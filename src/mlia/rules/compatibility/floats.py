@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import OperatorId
 from mlia.rules.compatibility.control import CONTROL
-from mlia.rules.compatibility.refusals import FLOAT, RefusalRule, finding, kinds, places, to_validate
+from mlia.rules.compatibility.refusals import FLOAT, RefusalRule, finding, kinds, lossless, places, to_validate
 from mlia.rules.rule import Case, Finding, Refused, Rule, later
 from mlia.transforms.remedies.forms import INTEGER_FORMS
 
@@ -51,6 +51,22 @@ def at_edge(refused: Refused) -> bool:
     return operator.kind == "DEQUANTIZE" and bool({*operator.outputs} & {*subgraph.outputs})
 
 
+def _only_negates(refused: Refused) -> bool:
+    """Whether it is NEG between codes of one scale: MUL by -1 gives the same codes then, without rounding."""
+    operator, subgraph = refused.operator, refused.subgraph
+    if operator.kind != "NEG":
+        return False
+    ends = [
+        each.inputs[0] if each.kind == "DEQUANTIZE" else each.outputs[0]
+        for each in subgraph.operators
+        if (each.kind == "DEQUANTIZE" and set(each.outputs) & set(operator.inputs))
+        or (each.kind == "QUANTIZE" and set(each.inputs) & set(operator.outputs))
+    ]
+    tensors = [subgraph.tensor(index) for index in ends]
+    scales = {tensor.quantization.scale if tensor and tensor.quantization else None for tensor in tensors}
+    return len(ends) > 1 and len(scales) == 1 and None not in scales
+
+
 class FloatModel(RefusalRule):
     """The whole model computes in float32, so that nothing of it runs on the NPU.
 
@@ -94,7 +110,8 @@ class FloatIsland(RefusalRule):
 
     ## What to do
     Quantize these operators too. Where the NPU has an integer form, it is tried: scales are those of the QUANTIZE
-    behind, or of the bounds of what can be computed.
+    behind, or of the bounds of what can be computed. NEG is a MUL by -1: with one scale before and behind, no bit
+    changes.
 
     ## Limits
     Scales from bounds are coarser than calibrated ones. Convolutions in float, and operators without an integer form,
@@ -123,7 +140,8 @@ class FloatIsland(RefusalRule):
             evidence += f", with {converting} conversion{'s' if converting > 1 else ''} around"
         remedy = "Quantize these operators as well, or leave them out of the model."
         if any(refused.operator.kind in INTEGER_FORMS for refused in computing):
-            fix = to_validate("float operators in integers", later("islands.islands_in_integers"))
+            promised = lossless if all(_only_negates(refused) for refused in computing) else to_validate
+            fix = promised("float operators in integers", later("islands.islands_in_integers"))
             yield finding(case, inside, evidence, remedy, fix)
         else:
             reason = "none of them has an integer form whose scale is known"

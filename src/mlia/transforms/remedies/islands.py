@@ -33,6 +33,7 @@ _CURVES: dict[str, Callable[[Array, Operator], Array]] = {
     "GELU": lambda values, found: values / (1 + numpy.exp(-1.702 * values)),  # close enough for a range
     "HARD_SWISH": lambda values, found: values * numpy.clip(values + 3, 0, 6) / 6,
     "LEAKY_RELU": _leaky,
+    "NEG": lambda values, found: -values,
     "SQUARE": lambda values, found: numpy.square(values),
 }
 
@@ -162,6 +163,8 @@ def _convert(network: Network, edit: Edit, found: Operator, codes: dict[int, _Co
                 sources[position] = fresh
     result = edit.tensor(replace(tensor, name=f"{name}/{dtype}", dtype=dtype, quantization=quantization))
     indexes = [code.index if code is not None else index for code, index in zip(sources, found.inputs, strict=True)]
+    if found.kind == "NEG":  # which the NPU does not have, on any type
+        indexes.append(edit.constant(f"{name}/minus_one", numpy.array([-1], dtype), Quantization((1.0,), (0,))))
     made.append(_in_integers(found, indexes, result))
     codes[output] = _Code(result, dtype, quantization)
     if output in network.seen:
@@ -172,7 +175,7 @@ def _convert(network: Network, edit: Edit, found: Operator, codes: dict[int, _Co
 def _in_integers(found: Operator, indexes: list[int], result: int) -> Operator:
     if found.kind == "SQUARE":
         return operator("MUL", [indexes[0], indexes[0]], result, "MulOptions", {ACTIVATION: NONE})
-    if found.kind == "DIV":
+    if found.kind in ("DIV", "NEG"):
         return operator("MUL", indexes, result, "MulOptions", {ACTIVATION: NONE})
     return replace(found, inputs=tuple(indexes), outputs=(result,))
 
