@@ -125,6 +125,40 @@ def test_a_cell_in_an_rnn_layer_is_the_layer_of_its_kind(kind: str) -> None:
     assert written[0] == written[1]
 
 
+def gated_loop() -> Graph:
+    """The loop, with a gate that multiplies the state before it is added, as a GRU's does."""
+    graph = recurrent_loop()
+    body = graph.subgraphs[2]
+    total = next(found for found in body.operators if body.operator_name(found) == "sum")
+    part, state = total.inputs
+    tensors = (
+        *body.tensors, replace(body.tensors[part], name="gate"), replace(body.tensors[part], name="past"),
+    )  # fmt: skip
+    gate, past = len(tensors) - 2, len(tensors) - 1
+    further = (
+        Operator(0, "LOGISTIC", (part,), (gate,)),
+        Operator(0, "MUL", (gate, state), (past,), {"fused_activation_function": "NONE"}, "MulOptions"),
+        replace(total, inputs=(part, past)),
+    )
+    operators = [each for found in body.operators for each in (further if found is total else (found,))]
+    operators = [replace(found, index=number) for number, found in enumerate(operators)]
+    body = replace(body, tensors=tensors, operators=tuple(operators))
+    return read_tflite(write_tflite(replace(graph, subgraphs=(*graph.subgraphs[:2], body))))
+
+
+def test_products_with_a_state_of_zeros_are_left_out() -> None:
+    """They would be tensors of zeros, whose scale says nothing, and advice would be about what is not the user's."""
+    graph = gated_loop()
+    unrolled, _ = ready_to_quantize(graph)
+    counts = [sum(found.kind == kind for found in unrolled.operators) for kind in ("LOGISTIC", "MUL", "ADD")]
+    assert counts == [STEPS - 1] * 3
+    samples = [np.random.default_rng(1).normal(0, 1, (8, STEPS, 1, UNITS)).astype(np.float32)]
+    for theirs, ours in zip(*(outputs(bytes(each.content), samples) for each in (graph, unrolled)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    made = quantize(graph, synthetic_calibration(graph)).graph
+    assert min(each.quantization.scale[0] for each in made.main.tensors if each.quantization) > 1e-9
+
+
 @pytest.mark.parametrize("target", ["cortex-m55", "ethos-u55-128"])
 def test_a_loop_costs_as_often_as_it_runs(target: str) -> None:
     """What stands in the body is paid for in each of its runs, the condition once more; per run where it is listed."""

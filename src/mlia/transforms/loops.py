@@ -1,7 +1,8 @@
 """Recurrent layers of TFLite files in the form that quantizers take: loops unrolled, and LSTMs with room for ranges.
 
 1. A WHILE whose file says how often it runs becomes that many copies of its body. What follows from constants alone,
-   the counters and the first step from a state of zeros, is computed once, by LiteRT.
+   the counters and the first step from a state of zeros, is computed once, by LiteRT. Products with zeros are left out,
+   because a tensor of nothing but zeros gets a scale that says nothing.
 2. A fused LSTM in float gets the intermediate tensors in which a quantizer notes the ranges of its gates. Converters
    leave them out of files in float, and a quantizer that misses them leaves the LSTM in float.
 """
@@ -34,7 +35,7 @@ def ready_to_quantize(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         if found is None:
             break
         loop, runs = found
-        made = _folded(_unrolled(made, loop, runs))
+        made = _without_zeros(_folded(_unrolled(made, loop, runs)))
         changes.append(f"a WHILE unrolled into {runs} steps")
     if made is graph:
         return graph, ()
@@ -88,6 +89,11 @@ def _unrolled(graph: Graph, loop: Operator, runs: int) -> Graph:
                 tuple(place[index] for index in part) for part in (found.inputs, found.outputs, found.intermediates)
             )
             inputs, outputs, intermediates = ends
+            if found.kind == "FULLY_CONNECTED" and inputs[2:] and inputs[2] in shared.values():
+                # A bias is quantized by the scale of its operator's input, which each step has of its own.
+                bias = tensors[inputs[2]]
+                inputs = (*inputs[:2], len(tensors))
+                tensors.append(replace(bias, name=f"{bias.name}/step_{step}", data=memoryview(bytes(bias.data))))
             copies.append(replace(found, inputs=inputs, outputs=outputs, intermediates=intermediates))
         values = [place[index] for index in body.outputs]
     instead = dict(zip(loop.outputs, values, strict=True))
@@ -116,6 +122,40 @@ def _folded(graph: Graph) -> Graph:
     needed = main.needed_operators()  # a step may give what only a caller of the last one would read
     kept = [found for found in main.operators if found.index in needed]
     return _with_main(graph, replace(main, operators=_numbered(kept)))
+
+
+def _without_zeros(graph: Graph) -> Graph:
+    """Without products with a constant of zeros, and sums with what these would have been."""
+    main = graph.main
+    tensors, kept = list(main.tensors), list[Operator]()
+    instead: dict[int, int] = {}
+    zeros = {
+        index
+        for index, each in enumerate(tensors)
+        if each.is_constant and each.dtype == "float32" and not any(each.data.cast("B"))
+    }
+    for found in main.operators:
+        inputs = tuple(instead.get(index, index) for index in found.inputs)
+        output = found.outputs[0] if found.outputs else -1
+        zero = [index for index in inputs if index in zeros]
+        is_plain = found.options.get("fused_activation_function", "NONE") == "NONE" and output not in main.outputs
+        if zero and is_plain and found.kind == "MUL":
+            size = 4 * tensors[output].elements
+            tensors[output] = replace(tensors[output], data=memoryview(bytes(size)))
+            zeros.add(output)
+        elif zero and is_plain and (found.kind == "ADD" or (found.kind == "SUB" and inputs[1] in zeros)):
+            other = inputs[0] if inputs[1] in zeros else inputs[1]
+            if tensors[other].shape == tensors[output].shape:
+                instead[output] = other
+                continue
+            kept.append(replace(found, inputs=inputs))
+        else:
+            kept.append(replace(found, inputs=inputs))
+    main = replace(main, tensors=tuple(tensors), operators=_numbered(kept))
+    needed = main.needed_operators()
+    return _with_main(
+        graph, replace(main, operators=_numbered([each for each in main.operators if each.index in needed]))
+    )
 
 
 def computed(content: bytes) -> list[Array]:

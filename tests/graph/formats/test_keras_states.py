@@ -16,7 +16,9 @@ from real_keras import compared, keras_model, kinds, randomized, run
 from mlia.errors import ModelError
 from mlia.graph.formats.keras import build_graph
 from mlia.graph.formats.keras_model import KerasModel
+from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.testing import quantize_synthetically
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -133,3 +135,17 @@ def test_what_keras_2_stores_of_attention_and_states() -> None:
     np.testing.assert_allclose(attended, expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(one, expected[1], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(one, two)
+
+
+def test_a_gru_is_quantized_without_scales_that_say_nothing() -> None:
+    """Its first step from zeros leaves no tensor of zeros, and the bias of each step has the scale of that step."""
+    model = keras.Sequential([keras.Input((6, 4)), kl.GRU(5)])
+    plain = build_graph(keras_model(model))
+    graph = build_graph(keras_model(randomized(model)))
+    assert kinds(graph).count("MUL") == kinds(plain).count("MUL") + 1
+    made = read_tflite(quantize_synthetically(write_tflite(graph))).main
+    scales = [tensor.quantization.scale if tensor.quantization else () for tensor in made.tensors]
+    for found in made.operators:
+        if found.kind == "FULLY_CONNECTED":
+            x, weights, bias = (np.float64(scales[index]) for index in found.inputs)
+            np.testing.assert_allclose(bias, x * weights, rtol=1e-3)

@@ -208,7 +208,15 @@ def _product(net: LayerBuilder, step: _Step, gate: int, state: int | None) -> in
     """What the state adds to a gate: its recurrent kernel times the state; at the first step only the bias."""
     if state is None:
         return step.biases[gate]
-    return net.dense(state, step.weights[gate], step.biases[gate], f"{step.name}/state_{gate}")
+    # A bias is quantized by the scale of its operator's input, which each step has of its own.
+    shared = net.tensors[step.biases[gate]]
+    own = replace(shared, name=f"{step.name}/shift_{gate}", data=memoryview(bytes(shared.data)))
+    return net.dense(state, step.weights[gate], net.tensor(own), f"{step.name}/state_{gate}")
+
+
+def _is_zero(net: LayerBuilder, tensor: int) -> bool:
+    """Whether it is a constant of zeros."""
+    return net.tensors[tensor].is_constant and not any(net.tensors[tensor].data)
 
 
 def _resets_after(layer: Layer) -> bool:
@@ -253,11 +261,15 @@ def _gru_cell(net: LayerBuilder, step: _Step, state: Sequence[int] | None) -> tu
     update = _gate(net, step, 0, before, "recurrent_activation", "sigmoid")
     reset = _gate(net, step, 1, before, "recurrent_activation", "sigmoid")
     if _resets_after(step.layer):
-        past = net.binary("MUL", reset, _product(net, step, 2, before), f"{step.name}/past")
+        past = _product(net, step, 2, before)
+        if not _is_zero(net, past):
+            past = net.binary("MUL", reset, past, f"{step.name}/past")
     else:
         selected = None if before is None else net.binary("MUL", reset, before, f"{step.name}/selected")
         past = _product(net, step, 2, selected)
-    total = net.binary("ADD", step.parts[2], past, f"{step.name}/candidate/sum")
+    total = step.parts[2]
+    if not _is_zero(net, past):  # zeros would get a scale that says nothing
+        total = net.binary("ADD", total, past, f"{step.name}/candidate/sum")
     fresh = _activated(net, step, total, "activation", "tanh", f"{step.name}/candidate")
     # update * before + (1 - update) * fresh, with one product less
     if before is None:
