@@ -37,7 +37,7 @@ _BIGGEST_OUTPUT = 64 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 # What Python or a library says to programmers.
 JARGON = re.compile(
-    r"NoneType|object has no attribute|not subscriptable|not iterable|object is not|list index|index out of range|"
+    r"NoneType|object has no attribute|not subscriptable|not iterable|object is not|list index|string index|"
     r"invalid literal for|codec can't|unpack|\w+Error\(|\bErrno\b|<[a-z_.]+ object|positional argument|"
     r"unsupported operand|cannot reshape array|be broadcast together|Traceback|File \"",
 )
