@@ -40,7 +40,7 @@ def real_models() -> list[Path]:
 @pytest.fixture(autouse=True)
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time passes while remedies are tried, so that a report does not depend on how busy the machine is."""
-    monkeypatch.setattr("mlia.pipeline.advising.monotonic", lambda: 0.0)
+    monkeypatch.setattr("mlia.pipeline.check.advise.monotonic", lambda: 0.0)
 
 
 @pytest.fixture

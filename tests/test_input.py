@@ -13,7 +13,7 @@ from mlia import input as module
 from mlia.errors import MeasurementError, MliaError, ReportError, TargetError, TransformError, shortage
 from mlia.input import LOG_BYTES, REPORT_BYTES, TEXT_BYTES, read_file
 from mlia.pipeline.budgets import load_budget
-from mlia.pipeline.runs import cycles_of_log
+from mlia.pipeline.calibrate.measured_runs import cycles_of_log
 from mlia.pipeline.saved import load_saved
 from mlia.recipe import load_recipe
 from mlia.targets.profiles import load_target

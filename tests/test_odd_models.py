@@ -18,7 +18,7 @@ from mlia.graph.graph import Graph, Operator, Quantization, Subgraph, Tensor
 from mlia.graph.sound import check_sound
 from mlia.graph.tflite import WHOLE_BITS
 from mlia.graph.tflite_schema import ENUMS
-from mlia.pipeline.advising import Advising, advise
+from mlia.pipeline.check.advise import Advising, advise
 from mlia.results import (
     Compatibility,
     Constraint,

@@ -38,7 +38,7 @@ from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.ethos_u.fitting import Run, band, estimates, fit, mean_error_percent, unseen
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, compiled_for, measurements, ran_on
 from mlia.backends.ethos_u.timing import sram_read
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.graph.tflite import read_tflite
 from mlia.targets.coefficients import Coefficients, Physics
 from mlia.targets.target import Target

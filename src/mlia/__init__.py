@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     )
     from mlia.graph.formats.torch import read_module
     from mlia.graph.load import load_model
-    from mlia.pipeline.calibrating import Refined, calibrate
-    from mlia.pipeline.checking import check
-    from mlia.pipeline.comparing import compare
-    from mlia.pipeline.converting import Converted, convert
-    from mlia.pipeline.executing import simulate, verify
-    from mlia.pipeline.limits import Limits
-    from mlia.pipeline.optimizing import optimize
-    from mlia.pipeline.task import Optimized
+    from mlia.pipeline.calibrate.calibrate import Refined, calibrate
+    from mlia.pipeline.check.check import check
+    from mlia.pipeline.compare.compare import compare
+    from mlia.pipeline.convert import Converted, convert
+    from mlia.pipeline.optimize.candidates import Optimized
+    from mlia.pipeline.optimize.optimize import optimize
+    from mlia.pipeline.optimize.search_limits import Limits
+    from mlia.pipeline.verify.verify import simulate, verify
     from mlia.recipe import Recipe
     from mlia.report import Optimization, Report
     from mlia.targets.profiles import load_target
@@ -66,24 +66,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "calibrate": "mlia.pipeline.calibrating",
-    "Refined": "mlia.pipeline.calibrating",
-    "check": "mlia.pipeline.checking",
-    "compare": "mlia.pipeline.comparing",
+    "calibrate": "mlia.pipeline.calibrate.calibrate",
+    "Refined": "mlia.pipeline.calibrate.calibrate",
+    "check": "mlia.pipeline.check.check",
+    "compare": "mlia.pipeline.compare.compare",
     "Difference": "mlia.difference",
-    "convert": "mlia.pipeline.converting",
-    "Converted": "mlia.pipeline.converting",
+    "convert": "mlia.pipeline.convert",
+    "Converted": "mlia.pipeline.convert",
     "load_model": "mlia.graph.load",
     "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",
     "Report": "mlia.report",
-    "optimize": "mlia.pipeline.optimizing",
-    "Optimized": "mlia.pipeline.task",
+    "optimize": "mlia.pipeline.optimize.optimize",
+    "Optimized": "mlia.pipeline.optimize.candidates",
     "Optimization": "mlia.report",
-    "Limits": "mlia.pipeline.limits",
+    "Limits": "mlia.pipeline.optimize.search_limits",
     "Recipe": "mlia.recipe",
-    "simulate": "mlia.pipeline.executing",
-    "verify": "mlia.pipeline.executing",
+    "simulate": "mlia.pipeline.verify.verify",
+    "verify": "mlia.pipeline.verify.verify",
     "Verification": "mlia.verification",
 }
 

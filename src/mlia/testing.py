@@ -200,7 +200,7 @@ class IntegerSketch(GraphBuilder):
 def checked_result(content: bytes, target: "Target") -> "Result":
     """What the check of a TFLite file says on a target, the host's part included."""
     from mlia.graph.tflite import read_tflite
-    from mlia.pipeline.checking import checked
+    from mlia.pipeline.check.check import checked
 
     return checked(read_tflite(content), target)
 

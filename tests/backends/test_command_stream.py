@@ -5,8 +5,8 @@ from conftest import SAMPLE
 from models import as_file, sandwich
 from msgspec.structs import replace
 
-from mlia.backends.command_stream import compiled_for
-from mlia.backends.vela import Vela
+from mlia.backends.vela.backend import Vela
+from mlia.backends.vela.stream import compiled_for
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.graph.tflite import read_tflite

@@ -8,14 +8,14 @@ import pytest
 from conftest import SAMPLE
 from msgspec.structs import replace
 
-from mlia.backends.hazards import hazards_of, told_hazards
-from mlia.backends.origins import owners_of
-from mlia.backends.simulator import ALLOCATION, Session, streams_of
+from mlia.backends.simulator.hazards import hazards_of, told_hazards
+from mlia.backends.simulator.origins import owners_of
+from mlia.backends.simulator.session import ALLOCATION, Session, streams_of
 from mlia.errors import MliaError, SimulatorError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.pipeline.executing import operators_of, prepare
+from mlia.pipeline.verify.verify import operators_of, prepare
 from mlia.simulator.operation import Compute, Transfer
 from mlia.testing import IntegerSketch
 from mlia.transforms.interpreter import ReferenceModel

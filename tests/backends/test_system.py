@@ -13,7 +13,7 @@ from mlia.graph.graph import Graph, OptionValue
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Clustering
-from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.results import CpuPerformance, Origin, Performance, Skipped, SystemTime, Unit
 from mlia.testing import Sketch
 

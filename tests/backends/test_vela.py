@@ -9,8 +9,8 @@ from conftest import SAMPLE, real_models, wake_words
 from models import Q, as_file, int8_convolution, loop, sandwich, strided, with_uncalled
 from msgspec.structs import replace
 
-from mlia.backends import vela_process
-from mlia.backends.vela import Vela, vela
+from mlia.backends.vela import process as vela_process
+from mlia.backends.vela.backend import Vela, vela
 from mlia.errors import BackendError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, Signature, Tensor

@@ -1,4 +1,4 @@
-from mlia.backends.vela_output import Refusal, read_refusals
+from mlia.backends.vela.output import Refusal, read_refusals
 from mlia.results import Constraint
 
 LOG = """Tensor 'x' has a dynamic signature in axis 0. Setting shape axis 0 to 1 and proceeding.

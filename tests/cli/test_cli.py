@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 from models import as_file, sandwich
 
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.cli.main import VERBS
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target

@@ -13,7 +13,7 @@ import pytest
 from conftest import SAMPLE
 
 from mlia.cli.run import npz
-from mlia.pipeline.executing import prepare
+from mlia.pipeline.verify.verify import prepare
 from mlia.render.json import json_schema
 
 NAMES = ["file", "self", "args", "a/b:0", "model/dense;x", "é 名", "..", "/"]

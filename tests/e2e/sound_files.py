@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlia.backends import vela_process
+from mlia.backends.vela import process as vela_process
 from mlia.graph.load import load_model
 from mlia.graph.tflite_writer import write_tflite
 from mlia.targets.profiles import BUILT_IN, load_target

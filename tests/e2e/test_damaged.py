@@ -10,9 +10,9 @@ from conftest import ROOT, SAMPLE, wake_words
 
 import mlia
 from mlia.recipe import Channels, Clustering, Pruning, Recipe, Rewrite
+from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.render.json import render_json
-from mlia.render.optimization import render_optimization
-from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.render.optimize import render_optimization
 from tests.damage import raw
 
 TIMEOUT_S = 20.0  # of a check, whose outcome may be that it took too long

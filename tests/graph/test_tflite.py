@@ -11,7 +11,7 @@ from models import as_file, loop, sandwich
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Quantization, Tensor
 from mlia.graph.tflite import read_tflite, single_subgraph

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mlia.pipeline.ledger import accuracy, summarized
+from mlia.pipeline.accuracy import accuracy, summarized
 from mlia.render.accuracy import render_accuracy
 from mlia.render.json import json_schema, render_json
 

@@ -10,7 +10,7 @@ from reports import CPU_REPORT, REPORTS, SEVERAL, check_golden, names, skipped, 
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.csv import COLUMNS, render_csv
+from mlia.render.check.csv import COLUMNS, render_csv
 from mlia.results import CpuPerformance, Performance
 
 

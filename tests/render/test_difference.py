@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from sample import CPU_RESULT, LONG, NOTHING_ADVISED, SAMPLE_REPORT, TARGET, cost, operator, placement
 
 import mlia
-from mlia.render.difference import render_difference
-from mlia.render.difference_markdown import code, render_difference_markdown, words
-from mlia.render.difference_parts import change_text, percent_text, verdict_text
+from mlia.render.compare.markdown import code, render_difference_markdown, words
+from mlia.render.compare.parts import change_text, percent_text, verdict_text
+from mlia.render.compare.terminal import render_difference
 from mlia.render.json import json_schema, render_json, render_schema
 from mlia.report import Report, TargetReport
 from mlia.results import Compatibility, Performance, SystemTime

@@ -11,7 +11,7 @@ from reports import CPU_REPORT, REPORTS, SEVERAL, check_golden, names, with_name
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.github import render_github
+from mlia.render.check.github import render_github
 
 COMMAND = re.compile(r"::(error|warning|notice) file=([^,:]*),title=([^,:]*)::(.*)")
 

@@ -9,8 +9,8 @@ import pytest
 
 from mlia.cli.formats import FORMATS, rendered
 from mlia.graph.tflite_writer import write_tflite
-from mlia.pipeline.checking import check
-from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.pipeline.check.check import check
+from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.report import Report
 from tests.models import sandwich
 

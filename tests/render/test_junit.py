@@ -13,7 +13,7 @@ from reports import REPORTS, SEVERAL, check_golden, names, skipped, with_name
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.junit import render_junit
+from mlia.render.check.junit import render_junit
 from mlia.report import Budget
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parent / "junit.xsd"))

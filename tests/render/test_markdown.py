@@ -12,7 +12,7 @@ from reports import CPU_REPORT, REPORTS, SEVERAL, check_golden, names, with_name
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.markdown import LONGEST, code, prose, render_markdown
+from mlia.render.check.markdown import LONGEST, code, prose, render_markdown
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 TAG = re.compile(r"</?[a-zA-Z][^>]*>")

@@ -16,7 +16,7 @@ from reports import CPU_REPORT, REPORTS, SEVERAL, check_golden, names, with_name
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.model_explorer import OVERLAYS, model_explorer_overlays, node_keys, render_model_explorer
+from mlia.render.check.model_explorer import OVERLAYS, model_explorer_overlays, node_keys, render_model_explorer
 from mlia.report import OperatorSummary, TensorSummary
 from mlia.results import Performance
 

@@ -11,8 +11,8 @@ from sample import CPU_ENTRY, TARGET
 
 from mlia.cli.formats import FORMATS, rendered
 from mlia.pipeline.saved import load_report
-from mlia.render.model_explorer import model_explorer_overlays
-from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.render.check.model_explorer import model_explorer_overlays
+from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.report import SCHEMA_VERSION
 
 REASON = "Vela crashed (SIGSEGV) on this model"

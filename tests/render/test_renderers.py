@@ -15,10 +15,10 @@ from sample_optimization import SAMPLE_OPTIMIZATION
 
 import mlia
 from mlia.recipe import Recipe
-from mlia.render.cpu import speedup_text
+from mlia.render.check.cpu import speedup_text
+from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.render.json import json_schema, render_json
-from mlia.render.optimization import render_optimization
-from mlia.render.terminal import TerminalStyle, render_terminal
+from mlia.render.optimize import render_optimization
 from mlia.render.text import Column, display_names, fraction, milliseconds, percent, render_table, shorten
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,7 +14,7 @@ from reports import REPORTS, SEVERAL, check_golden, names, with_name
 from sample import SAMPLE_REPORT
 
 import mlia
-from mlia.render.sarif import render_sarif
+from mlia.render.check.sarif import render_sarif
 from mlia.report import Conversion
 
 TEXT = {"type": "string", "minLength": 1}

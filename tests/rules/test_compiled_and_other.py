@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.pipeline.advising import ask_rules
+from mlia.pipeline.check.advise import ask_rules
 from mlia.results import Compiled, Constraint, Result, Skipped
 from mlia.rules.catalog import CODES
 from mlia.rules.compatibility.compiled import AlreadyCompiled

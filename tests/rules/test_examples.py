@@ -8,7 +8,7 @@ import pytest
 from mlia.advice import Safety
 from mlia.errors import TransformError
 from mlia.graph.tflite import read_tflite
-from mlia.pipeline.advising import ask_rules, changed
+from mlia.pipeline.check.advise import ask_rules, changed
 from mlia.results import Compatibility, Result
 from mlia.rules.catalog import all_rules, chosen, find_rule
 from mlia.rules.compatibility.other import OtherConstraint

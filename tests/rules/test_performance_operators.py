@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.vela import Vela
+from mlia.backends.vela.backend import Vela
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
-from mlia.pipeline.checking import checked
+from mlia.pipeline.check.check import checked
 from mlia.results import Compatibility, Performance
 from mlia.rules.performance import activations, bounds, host, layout, shape
 from mlia.rules.rule import Case, Finding, NpuRule

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from mlia.backends import vela_process
+from mlia.backends.vela import process as vela_process
 from mlia.graph.tflite import read_tflite
 from mlia.simulator.commands import Command
 from mlia.simulator.container import Program, read_program

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.graph.graph import Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite

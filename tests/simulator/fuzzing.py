@@ -8,8 +8,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from msgspec import Struct
 
-from mlia.backends.simulator import Session
-from mlia.backends.vela_process import compile_model
+from mlia.backends.simulator.session import Session
+from mlia.backends.vela.process import compile_model
 from mlia.errors import BackendError, SimulatorError
 from mlia.graph.tflite import read_tflite
 from mlia.rules.verification import known_of

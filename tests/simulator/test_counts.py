@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.graph.tflite_writer import write_tflite
 from mlia.simulator.container import Program
 from mlia.simulator.counts import LOOK_UP, Counts, counts, kind_of, total

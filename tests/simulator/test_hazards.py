@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.hazards import hazards_of, memory_of
-from mlia.backends.simulator import addresses_of, streams_of
-from mlia.backends.vela_process import compile_model
+from mlia.backends.simulator.hazards import hazards_of, memory_of
+from mlia.backends.simulator.session import addresses_of, streams_of
+from mlia.backends.vela.process import compile_model
 from mlia.graph.graph import Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite

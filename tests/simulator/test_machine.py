@@ -7,8 +7,8 @@ import numpy
 import pytest
 from msgspec.structs import replace
 
-from mlia.backends.simulator import Session
-from mlia.backends.vela_process import compile_model
+from mlia.backends.simulator.session import Session
+from mlia.backends.vela.process import compile_model
 from mlia.errors import SimulatorError
 from mlia.graph.tflite import read_tflite
 from mlia.simulator.container import Config

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlia.backends.simulator import Session
-from mlia.backends.vela_process import compile_model
+from mlia.backends.simulator.session import Session
+from mlia.backends.vela.process import compile_model
 from mlia.graph.graph import Operator, Quantization, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite

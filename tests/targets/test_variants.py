@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.errors import TargetError
 from mlia.render.targets import render_target
 from mlia.targets.profiles import load_target, target_names

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the ledger; returns the exit code."""
     if arguments.rows and arguments.format == "json":
         arguments.parser.error("--rows is for the terminal; JSON has all rows always")
-    from mlia.pipeline.ledger import accuracy
+    from mlia.pipeline.accuracy import accuracy
 
     found = accuracy()
     if arguments.format == "json":

@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         for given in arguments.measured:
             for path in (given, *given.rpartition("=")[::2]):
                 refuse_overwriting(path, place, "what was measured")
-    from mlia.backends import vela_process
-    from mlia.pipeline.calibrating import calibrate
+    from mlia.backends.vela import process as vela_process
+    from mlia.pipeline.calibrate.calibrate import calibrate
 
     try:
         with progress_line() as progress:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         shown = render_json(report)
     else:
-        from mlia.render.refinement import render_refinement
+        from mlia.render.calibrate import render_refinement
 
         shown = render_refinement(report, max(terminal_width(), 80))
     write_output(shown, None)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mlia.cli.budgets import add_limit_options, judged, limits_of, refuse_unknowable
 from mlia.cli.formats import add_format_option, write_report
-from mlia.cli.limits import add_limit_options, judged, limits_of, refuse_unknowable
 from mlia.cli.main import (
     add_model_options,
     add_target_options,
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         _start_early(arguments)
         return _check(arguments)
     finally:
-        for name in ("mlia.backends.vela_process", "mlia.transforms.child"):
+        for name in ("mlia.backends.vela.process", "mlia.transforms.child"):
             if name in sys.modules:
                 sys.modules[name].abandon()
 
@@ -124,8 +124,8 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mlia.pipeline.advising import DEFAULT_BUDGET_S
-    from mlia.pipeline.checking import check
+    from mlia.pipeline.check.advise import DEFAULT_BUDGET_S
+    from mlia.pipeline.check.check import check
     from mlia.report import worst_severity
     from mlia.results import Skipped
 
@@ -165,7 +165,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
-    from mlia.render.terminal import TerminalStyle, render_terminal
+    from mlia.render.check.terminal import TerminalStyle, render_terminal
 
     style = TerminalStyle(
         width=arguments.width or max(terminal_width(), NARROWEST),
@@ -189,7 +189,7 @@ def _start_early(arguments: argparse.Namespace) -> None:
     """
     if len(arguments.targets) > 1 or not os.path.isfile(arguments.model):  # a pipe can be read only once
         return
-    from mlia.backends import vela_process
+    from mlia.backends.vela import process as vela_process
 
     vela_process.warm_up()
     from mlia.targets.profiles import load_target

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--all-operators is for the terminal; JSON has all operators always")
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
-    from mlia.pipeline.comparing import compare
+    from mlia.pipeline.compare.compare import compare
 
     with progress_line() as progress:
         found = compare(
@@ -93,11 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in ("json", "html"):
         text = rendered(found, arguments.format)
     elif arguments.format == "markdown":
-        from mlia.render.difference_markdown import render_difference_markdown
+        from mlia.render.compare.markdown import render_difference_markdown
 
         text = render_difference_markdown(found)
     else:
-        from mlia.render.difference import render_difference
+        from mlia.render.compare.terminal import render_difference
 
         color = can_color(sys.stdout) and not arguments.output
         text = render_difference(found, max(terminal_width(), NARROWEST), color, arguments.all_operators)

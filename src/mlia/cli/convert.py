@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from mlia.pipeline.converting import convert
-    from mlia.render.conversion import render_conversion
+    from mlia.pipeline.convert import convert
+    from mlia.render.convert import render_conversion
 
     with progress_line() as progress:
         converted = convert(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mlia.cli.limits import tell_misses
+from mlia.cli.budgets import tell_misses
 from mlia.cli.main import write_output
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _write_overlays(report: "Report", folder: str) -> None:
     import os
 
     from mlia.errors import OutputError
-    from mlia.render.model_explorer import model_explorer_overlays
+    from mlia.render.check.model_explorer import model_explorer_overlays
 
     try:
         os.makedirs(folder, exist_ok=True)

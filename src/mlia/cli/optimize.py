@@ -30,7 +30,7 @@ exit codes: 0 fine; 1 --auto found nothing within the limits of latency and flas
 Ctrl-C while --auto searches is no failure: it writes the best so far, with exit code 0 or 1; a second one ends all.
 """
 if TYPE_CHECKING:
-    from mlia.pipeline.limits import Limits
+    from mlia.pipeline.optimize.search_limits import Limits
     from mlia.recipe import Recipe
 
 # What says what to do; each by its name in the parsed arguments.
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str, beside: str) -> int:
     from mlia.output import write_file
-    from mlia.pipeline.optimizing import optimize
+    from mlia.pipeline.optimize.optimize import optimize
     from mlia.recipe import recipe_toml
 
     with progress_line() as progress:
@@ -148,7 +148,7 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
     if arguments.format != "terminal":
         text = rendered(made.report, arguments.format)
     else:
-        from mlia.render.optimization import render_optimization
+        from mlia.render.optimize import render_optimization
 
         width = max(terminal_width(), 80)
         text = render_optimization(made.report, output, beside, width, arguments.verbose)
@@ -249,7 +249,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
-    from mlia.pipeline.limits import Limits, parse_loss
+    from mlia.pipeline.optimize.search_limits import Limits, parse_loss
 
     given = {
         "max_loss": parse_loss(arguments.max_loss) if arguments.max_loss is not None else None,

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(arguments.model, arguments.output)
     refuse_overwriting(arguments.inputs, arguments.output, "the inputs")
     check_writable(arguments.output)
-    from mlia.pipeline.executing import simulate
+    from mlia.pipeline.verify.verify import simulate
 
     with progress_line() as progress:
         outputs = simulate(

@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the stream; returns the exit code."""
     refuse_overwriting(arguments.model, arguments.output)
-    from mlia.backends.simulator import streams_of
-    from mlia.pipeline.executing import operators_of, prepare
-    from mlia.render.trace import render_listing, render_summary
+    from mlia.backends.simulator.session import streams_of
+    from mlia.pipeline.verify.verify import operators_of, prepare
+    from mlia.render.verify.trace import render_listing, render_summary
 
     with progress_line() as progress:
         prepared = prepare(

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--samples and --seed are for noise; leave them out with --inputs")
     if arguments.all_operators and arguments.format == "json":
         arguments.parser.error("--all-operators is for the terminal; JSON has all operators always")
-    from mlia.pipeline.executing import SAMPLES, verify
+    from mlia.pipeline.verify.verify import SAMPLES, verify
 
     with progress_line() as progress:
         found = verify(
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         text = render_json(found)
     else:
-        from mlia.render.verification import render_verification
+        from mlia.render.verify.terminal import render_verification
 
         color = can_color(sys.stdout) and not arguments.output
         text = render_verification(found, max(terminal_width(), 80), color, arguments.all_operators)

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from mlia.cli.budgets import add_limit_options, judged, limits_of
 from mlia.cli.formats import add_format_option, rendered, write_report
-from mlia.cli.limits import add_limit_options, judged, limits_of
 from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
-    from mlia.render.terminal import TerminalStyle, render_terminal
+    from mlia.render.check.terminal import TerminalStyle, render_terminal
 
     color = can_color(sys.stdout) and not arguments.output
     return render_terminal(report, TerminalStyle(width=max(terminal_width(), 80), color=color))
@@ -71,23 +71,23 @@ def _other(found: object, arguments: argparse.Namespace) -> str:
 
     width = max(terminal_width(), 80)
     if isinstance(found, Difference) and arguments.format in ("terminal", "markdown"):
-        from mlia.render.difference import render_difference
-        from mlia.render.difference_markdown import render_difference_markdown
+        from mlia.render.compare.markdown import render_difference_markdown
+        from mlia.render.compare.terminal import render_difference
 
         is_text = arguments.format == "terminal"
         return render_difference(found, width, False, False) if is_text else render_difference_markdown(found)
     if arguments.format != "terminal":
         return rendered(found, arguments.format)
     if isinstance(found, Optimization):
-        from mlia.render.optimization import render_optimization
+        from mlia.render.optimize import render_optimization
 
         return render_optimization(found, found.optimized.name, "", width, False)
     if isinstance(found, Verification):
-        from mlia.render.verification import render_verification
+        from mlia.render.verify.terminal import render_verification
 
         return render_verification(found, width, False, False)
     if isinstance(found, Refinement):
-        from mlia.render.refinement import render_refinement
+        from mlia.render.calibrate import render_refinement
 
         return render_refinement(found, width)
     assert isinstance(found, Accuracy), "every kind of report has a renderer"

@@ -102,7 +102,7 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
     if file.max_regression_percent is not None:
         if baseline is None:
             raise TargetError("a limit of the regression needs a baseline, the report of the model before")
-        from mlia.pipeline.comparing import compare
+        from mlia.pipeline.compare.compare import compare
 
         asked = replace(baseline, targets=tuple(each for each in baseline.targets if each.target.name in names))
         refused = {entry.target.name: entry.refusal for entry in (*asked.targets, *report.targets) if entry.refusal}

@@ -8,9 +8,8 @@ import msgspec
 
 from mlia.difference import Difference
 from mlia.recipe import describe
-from mlia.render.budgets import limit_text
-from mlia.render.calibration import band_text, evidence_text
-from mlia.render.difference_parts import (
+from mlia.render.check.budgets import limit_text
+from mlia.render.compare.parts import (
     estimate_text,
     groups,
     names_of,
@@ -21,7 +20,8 @@ from mlia.render.difference_parts import (
     unknown_lines,
     verdict_text,
 )
-from mlia.render.optimization import fidelity_rows, figure_rows
+from mlia.render.evidence import band_text, evidence_text
+from mlia.render.optimize import fidelity_rows, figure_rows
 from mlia.render.text import kibibytes, milliseconds, plural, printable, source_text
 from mlia.render.web.changes import changes_of
 from mlia.render.web.drawing import draw

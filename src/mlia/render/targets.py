@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlia.render.calibration import band_text, evidence_text
+from mlia.render.evidence import band_text, evidence_text
 from mlia.render.text import Column, render_table
 from mlia.targets.coefficients import Coefficients
 from mlia.targets.target import STRATEGIES, AnyTarget, CpuTarget, Target

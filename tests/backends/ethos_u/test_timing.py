@@ -12,7 +12,7 @@ from mlia.backends.ethos_u.coverage import not_measured
 from mlia.backends.ethos_u.features import StepFeatures, Transfer, features_of
 from mlia.backends.ethos_u.measurements import compiled_for, measurements, ran_on
 from mlia.backends.ethos_u.timing import StepTime, estimate
-from mlia.backends.vela_process import compile_model
+from mlia.backends.vela.process import compile_model
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Bound

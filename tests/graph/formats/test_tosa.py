@@ -11,7 +11,7 @@ import mlia
 from mlia.errors import BackendError, MliaError, ModelError
 from mlia.graph.formats.tosa import read_tosa
 from mlia.graph.tflite_writer import _write_table
-from mlia.pipeline.advising import TOSA
+from mlia.pipeline.check.advise import TOSA
 from mlia.results import Compatibility, Performance
 
 TINY = Path(__file__).parent / "fixtures/tiny.tosa"

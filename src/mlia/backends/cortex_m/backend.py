@@ -9,7 +9,7 @@ from mlia.backends.addresses import refuse_arena, refuse_unaddressable
 from mlia.backends.cortex_m.arena import arena_use
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_costs, loops_told, source_of, with_share
-from mlia.backends.vela import COMPILED, is_compiled
+from mlia.backends.vela.backend import COMPILED, is_compiled
 from mlia.graph.graph import Graph
 from mlia.graph.loops import subgraph_runs
 from mlia.results import (

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from mlia.backends.vela_output import MEMORY_NAMES
-from mlia.backends.vela_process import Compilation
+from mlia.backends.vela.output import MEMORY_NAMES
+from mlia.backends.vela.process import Compilation
 from mlia.targets.target import Target
 
 COUNTED = ("convolution", "depthwise", "pool")  # kinds of which MACs are counted from shapes

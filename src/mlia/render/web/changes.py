@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from mlia.difference import TargetDifference
-from mlia.render.difference_parts import change_text
+from mlia.render.compare.parts import change_text
 from mlia.render.text import display_names, identity
 
 SHOWN = 40  # the largest changes

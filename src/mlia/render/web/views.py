@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.render.advice import codes_by_operator
-from mlia.render.calibration import band_text, evidence_text
-from mlia.render.cpu import speedup_text
+from mlia.render.check.advice import codes_by_operator
+from mlia.render.check.cpu import speedup_text
+from mlia.render.evidence import band_text, evidence_text
 from mlia.render.text import (
     NOTHING,
     count,

@@ -1,0 +1,292 @@
+"""check(): a model and targets in, a Report out."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+import mlia
+from mlia.advice import Advised
+from mlia.backends.vela.backend import COMPILED, Vela, vela
+from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
+from mlia.errors import BackendError, NotQuantizedError, OutputError, TargetError, TransformError
+from mlia.estimates import Estimator
+from mlia.graph.graph import Graph, InputShapes, Provenance
+from mlia.output import check_writable, write_file
+from mlia.pipeline.check.advise import (
+    DEFAULT_BUDGET_S,
+    NOT_TRIED,
+    ONE_AT_A_TIME,
+    TOSA,
+    Advising,
+    advise,
+    import_rules,
+)
+from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.pipeline.parallel import attempt_in_parallel
+from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
+from mlia.results import NOT_ASKED, Result, Skipped
+from mlia.targets.profiles import load_targets
+from mlia.targets.target import AnyTarget, CpuTarget, Target
+from mlia.transforms.once import Once
+
+VELA = Vela()
+
+if TYPE_CHECKING:
+    from mlia.pipeline.check.fix import Mended
+
+
+def check(
+    model: str | Path | Graph,
+    target: str | AnyTarget | Sequence[str | AnyTarget],
+    *,
+    compatibility: bool = True,
+    performance: bool = True,
+    quantize: bool = True,
+    calibration: str | Path | None = None,
+    input_shapes: InputShapes | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    try_remedies: bool = True,
+    try_budget_s: float = DEFAULT_BUDGET_S,
+    keep_tried: str | Path | None = None,
+    fix: str | Path | None = None,
+    estimator: str = Estimator.CALIBRATED,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Ask which operators of a model run on the NPU, what each costs, and what to change.
+
+    Args:
+        model: path of a model in any format that mlia reads, or a Graph that was read before.
+        target: name of a built-in target, path of a TOML profile, or a Target or CpuTarget; or several of them.
+        compatibility: report where the operators run.
+        performance: report cycles, latency and memory.
+        quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
+        calibration: .npz, .npy, or folder of .npy with samples to quantize with; without it, seeded noise is used.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        select: beginnings of the codes of rules to ask; all rules when empty.
+        ignore: beginnings of the codes of rules to leave out.
+        try_remedies: check copies of the model, or of the target, with remedies applied; for one target only.
+        try_budget_s: no remedy is begun after so many seconds. Only when they run out does a report depend on time.
+        keep_tried: a new or empty folder for those copies: .tflite models and .toml profiles, named by the rule's code.
+        fix: where to write the model with all lossless remedies that bring something, each proven bit by bit in LiteRT;
+            for one Ethos-U target.
+        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
+        timeout_s: how long the compiler may take, per target.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        RuleError: a beginning that no rule's code has.
+        ModelError: the model cannot be read.
+        TargetError: no such target, or an impossible one.
+        TransformError: the model cannot be quantized, or the calibration data do not fit it.
+        BackendError: the compiler refused the model, crashed, or took too long, on every target; what refuses it on
+            one of several is in the report, as that target's `refusal`. Or no such estimator.
+        OutputError: what is to be kept, or the fixed model, cannot be written.
+    """
+    backend = vela(estimator, timeout_s)
+    targets = load_targets(target)
+    names = [each.name for each in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TargetError(f"two targets are called {twice[0]}: give each once, and profiles names of their own")
+    alone = targets[0] if len(targets) == 1 and isinstance(targets[0], Target) else None
+    if alone is None and (fix is not None or keep_tried is not None):
+        raise TargetError("remedies are tried and applied for one target at a time, and that must be an Ethos-U")
+    if fix is not None:
+        check_writable(Path(fix))
+    shelf = Shelf(Path(keep_tried)) if keep_tried is not None else None
+    why_not = "" if try_remedies and len(targets) == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
+    advising = Advising(tuple(select), tuple(ignore), why_not, try_budget_s)
+    import_rules(advising)  # while the compiler works, if it has begun already
+    graph = load(model, input_shapes or {})
+    graph, conversion = _prepare(graph, quantize, calibration, progress)
+    work = _Work(name_of(model), graph, (compatibility, performance), advising, backend, progress)
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        mlia_version=mlia.__version__,
+        model=summarize_model(work.name, graph, conversion),
+        targets=work.reports(targets, shelf),
+        notes=notes_on(graph),
+        fixed=work.fixed(alone, Path(fix)) if fix is not None and alone is not None else None,
+    )
+
+
+class _Work:
+    """One model to check on targets. The same content on the same target is checked once."""
+
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        wants: tuple[bool, bool],
+        advising: Advising,
+        backend: Vela,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._graph = graph
+        self._wants = wants
+        self._advising = advising
+        self._backend = backend
+        self._progress = progress
+        self._results: Once[tuple[str, AnyTarget], Result] = Once()
+
+    def reports(self, targets: Sequence[AnyTarget], shelf: "Shelf | None") -> tuple[TargetReport, ...]:
+        """What is said on each target; one that refuses the model takes nothing from the others."""
+        if len(targets) == 1:
+            return (self.report(targets[0], shelf),)
+        made = attempt_in_parallel(lambda entry: self.report(entry, shelf), targets, (BackendError,))
+        reports = tuple(
+            each if isinstance(each, TargetReport) else _refused(target, str(each))
+            for target, each in zip(targets, made, strict=True)
+        )
+        if all(each.refusal for each in reports):
+            whole = "; ".join(f"{each.target.name}: {each.refusal}" for each in reports)
+            raise BackendError(whole if len({each.refusal for each in reports}) > 1 else reports[0].refusal)
+        return reports
+
+    def report(self, target: AnyTarget, shelf: "Shelf | None") -> TargetReport:
+        """What the backend says of the model on a target, and what is advised."""
+        verb = "estimating" if isinstance(target, CpuTarget) else "compiling"
+        self._progress(f"{verb} {self.name} for {target.name}")
+        result = self._result(self._graph, target, self._backend)
+        keep = shelf.keep if shelf is not None else None
+        advised = advise(self._graph, target, result, self._wants, self._advising, self._again, keep, self._progress)
+        return TargetReport(summarize_target(target), (_only(result, *self._wants),), advised)
+
+    def fixed(self, target: Target, file: Path) -> Fixed | Skipped:
+        """The model with lossless remedies, written to a file; or why there is none."""
+        from mlia.pipeline.check.fix import mend  # imports numpy
+
+        result = self._result(self._graph, target, self._backend)
+        if result.compiled or self._graph.provenance.format.startswith("TOSA"):
+            return Skipped("fix", COMPILED if result.compiled else TOSA)
+        try:
+            mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
+        except (TransformError, BackendError) as error:
+            return Skipped("fix", str(error))
+        write_file(file, mended.graph.file)
+        return _fixed(mended, file)
+
+    def _again(self, graph: Graph, target: Target) -> Result:
+        """The same check for a copy, which may take as long as there is for trying."""
+        timeout_s = min(self._backend.timeout_s, self._advising.budget_s)
+        return self._result(graph, target, replace(self._backend, timeout_s=timeout_s))
+
+    def _result(self, graph: Graph, target: AnyTarget, backend: Vela) -> Result:
+        key = sha256(graph.content).hexdigest(), target
+        return self._results.get(key, lambda: checked(graph, target, backend))
+
+
+def _refused(target: AnyTarget, reason: str) -> TargetReport:
+    """What is left to say of a target that does not take the model."""
+    name = "cortex-m" if isinstance(target, CpuTarget) else Vela.name
+    result = Result(name, Skipped("compatibility", reason), Skipped("performance", reason))
+    return TargetReport(summarize_target(target), (result,), Advised((), (), (), ()), reason)
+
+
+def _fixed(mended: "Mended", file: str | Path) -> Fixed:
+    return Fixed(
+        model=summarize_model(Path(file).name, replace(mended.graph, provenance=Provenance()), None),
+        applied=mended.applied,
+        left=mended.left,
+        before=mended.before,
+        after=mended.after,
+        proof=mended.proof,
+        file=str(file),
+    )
+
+
+class Shelf:
+    """A folder in which copies that remedies made are kept; it is made when there is one.
+
+    Raises:
+        OutputError: it cannot be made, or has files already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            if folder.exists() and any(folder.iterdir()):
+                raise OutputError(f"cannot keep what is tried in {folder}: the folder is not empty")
+        except OSError as error:
+            raise OutputError(f"cannot keep what is tried in {folder}: {error.strerror}") from None
+        above = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise OutputError(f"cannot keep what is tried in {folder}: {above} is no folder that can be written")
+        self._folder = folder
+        self._numbers: Counter[str] = Counter()
+
+    def keep(self, code: str, graph: Graph | None, target: Target | None) -> str:
+        """Write what a remedy of that code made, and say under which name.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot keep what is tried in {self._folder}: {error.strerror}") from None
+        self._numbers[code] += 1
+        stem = self._folder / f"{code}-{self._numbers[code]}"
+        written = []
+        if graph is not None:
+            written.append(stem.with_suffix(".tflite"))
+            write_file(written[-1], graph.file)
+        if target is not None:
+            from mlia.targets.writing import write_profile
+
+            written.append(stem.with_suffix(".toml"))
+            write_file(written[-1], write_profile(target).encode())
+        return " ".join(map(str, written))
+
+
+def checked(graph: Graph, target: AnyTarget, backend: Vela = VELA) -> Result:
+    """What the backend of a target says of a model, with the host's part; `backend` is that of an Ethos-U.
+
+    Raises:
+        BackendError: the compiler refused the model, crashed, or took too long.
+    """
+    if isinstance(target, CpuTarget):
+        from mlia.backends.cortex_m.backend import CortexM
+
+        return CortexM().run(graph, target)
+    from mlia.backends.cortex_m.operators import cpu_costs
+    from mlia.backends.system import with_host
+
+    # Before the compiler is asked: it may have begun already, in a process of its own.
+    costs = cpu_costs(graph, target.host)
+    return with_host(backend.run(graph, target), graph, target, costs)
+
+
+def _prepare(
+    graph: Graph, quantize: bool, calibration: str | Path | None, progress: Callable[[str], None]
+) -> tuple[Graph, Conversion | None]:
+    """The graph to analyze, and what was done to get it.
+
+    A TFLite file that is not in float is taken as it is, and a model that no quantizer takes, with the reason.
+    """
+    if quantize and graph.computes_in_float:
+        from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
+
+        try:
+            return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+        except NotQuantizedError as error:
+            return graph, as_read(graph, f"kept in float: {error.reason}")
+    if calibration and quantize:
+        raise TransformError("the model is quantized already; calibration data have no use for it")
+    origin = graph.provenance
+    is_converted = origin != Provenance()
+    return graph, Conversion(origin.format, origin.route, origin.added) if is_converted else None
+
+
+def _only(result: Result, compatibility: bool, performance: bool) -> Result:
+    if not compatibility:
+        result = replace(result, compatibility=Skipped("compatibility", NOT_ASKED))
+    if not performance:
+        result = replace(result, performance=Skipped("performance", NOT_ASKED))
+    return result

@@ -1,0 +1,50 @@
+"""convert(): a float model in, an integer one out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mlia.graph.graph import Graph, InputShapes
+from mlia.pipeline.load import load, name_of
+from mlia.pipeline.made import Made
+from mlia.report import Conversion
+
+
+class Converted(Made, frozen=True):
+    """A converted model and the record of its conversion."""
+
+    conversion: Conversion
+
+
+def convert(
+    model: str | Path | Graph,
+    *,
+    quantize: bool = True,
+    activations: str = "int8",
+    calibration: str | Path | None = None,
+    per_tensor_fc: bool = False,
+    input_shapes: InputShapes | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Converted:
+    """Convert a float model to TFLite, quantized unless `quantize` is False.
+
+    Args:
+        model: path of a model in any format that mlia reads, or a Graph that was read before.
+        quantize: make an integer model, with int8 weights per channel.
+        activations: "int8" or "int16", for inputs and outputs too.
+        calibration: .npz, .npy, or folder of .npy with samples; without it, seeded noise is used.
+        per_tensor_fc: one scale for all weights of a fully connected operator.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TransformError: it is quantized already, or cannot be, or the data do not fit.
+    """
+    from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
+
+    progress(f"reading {name_of(model)}")
+    graph = load(model, input_shapes or {})
+    if not quantize:
+        return Converted(graph, as_read(graph))
+    path = Path(calibration) if calibration else None
+    return Converted(*quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress))

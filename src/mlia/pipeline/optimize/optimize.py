@@ -1,0 +1,104 @@
+"""optimize(): a model and a recipe in, a smaller and faster model out, with what it gained and what it lost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from mlia.backends.vela.backend import vela
+from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
+from mlia.errors import BackendError, TransformError
+from mlia.estimates import Estimator
+from mlia.graph.graph import Graph, InputShapes
+from mlia.pipeline.gains import SMALL
+from mlia.pipeline.optimize.candidates import Candidate, Evaluate, Optimized, Progress, Task, begin, trial_of
+from mlia.pipeline.optimize.search import search
+from mlia.pipeline.optimize.search_limits import Limits
+from mlia.pipeline.parallel import map_in_parallel
+from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
+from mlia.report import Trial
+from mlia.targets.target import AnyTarget
+from mlia.transforms.codes.aims import check_layers
+
+SUGGESTED_KEEP = 0.75
+
+
+def optimize(
+    model: str | Path | Graph,
+    target: str | AnyTarget | Sequence[str | AnyTarget],
+    recipe: Recipe | str | Path | None = None,
+    *,
+    limits: Limits | None = None,
+    calibration: str | Path | None = None,
+    evaluate: Evaluate | None = None,
+    input_shapes: InputShapes | None = None,
+    estimator: str = Estimator.CALIBRATED,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    progress: Progress = lambda text: None,
+) -> Optimized:
+    """Make a model smaller and faster by a recipe, and measure what that gained and lost.
+
+    Args:
+        model: path of a model in any format that mlia reads, or a Graph that was read before; float or integer.
+        target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
+        recipe: what to do, or the path of a TOML file that says it; None searches for one.
+        limits: what a recipe that is searched must keep.
+        calibration: .npz, .npy, or folder of .npy with samples; a fifth of them is held out and judges the result.
+            Without it, seeded noise is used.
+        evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
+            reported, and in a search it is what `max_loss` limits. It is called by one thread at a time.
+        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
+        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
+        timeout_s: how long the compiler may take, for each compilation.
+        progress: is told what is being done, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read.
+        TargetError: no such target, or an impossible one.
+        TransformError: the recipe asks for what cannot be, or a step of it cannot be done at all.
+        BackendError: the compiler refused a model, crashed, or took too long; or no such estimator.
+    """
+    if recipe is not None and not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if recipe is not None and limits is not None:
+        raise TransformError("limits are for a search: give either a recipe or limits")
+    recipe = checked(recipe) if recipe is not None else None
+    backend = vela(estimator, timeout_s)
+    task = begin(model, target, calibration, input_shapes or {}, backend, evaluate, progress)
+    if recipe is None:
+        found = search(task, limits or Limits())
+        return task.finish(
+            found.plain,
+            found.chosen,
+            trials=found.trials,
+            missed_limit=found.missed_limit,
+            notes=found.notes,
+        )
+    check_layers(recipe, task.original.graph)
+    before, after = _before_and_after(task, recipe)
+    suggestions, notes = _suggestions(task, before, after)
+    return task.finish(before, after, suggestions=suggestions, notes=notes)
+
+
+def _before_and_after(task: Task, recipe: Recipe) -> tuple[Candidate, Candidate]:
+    def make(wanted: Recipe | None) -> Candidate:
+        return task.plain() if wanted is None else task.candidate(wanted)
+
+    before, after = map_in_parallel(make, (None, recipe))
+    return before, after
+
+
+def _suggestions(task: Task, before: Candidate, after: Candidate) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
+    """What gains time where the recipe does not, because the NPU computes rather than waits: fewer channels."""
+    cycles = before.cycles, after.cycles
+    if after.recipe.channels is not None or any(old >= SMALL * new for old, new in zip(*cycles, strict=True)):
+        return (), ()
+    recipe = replace(after.recipe, channels=Channels(SUGGESTED_KEEP), finetune=None)
+    try:
+        candidate = task.candidate(recipe)
+    except (TransformError, BackendError) as error:
+        return (), (f"could not try {brief(recipe)}: {error}",)
+    faster = any(new and old > new for old, new in zip(after.cycles, candidate.cycles, strict=True))
+    if not faster:
+        return (), (f"{brief(recipe)} was tried and gains no time either",)
+    return (trial_of(candidate, None, "", False),), ()
