@@ -104,7 +104,7 @@ def test_a_written_report_is_whole_or_not_there(tmp_path: Path) -> None:
         "def write_all(file, content):\n"
         "    real(file, content[:5]); os.kill(os.getpid(), signal.SIGINT); real(file, content[5:])\n"
         "output.write_all = write_all\n"
-        "from mlia.cli.main import write_output\n"
+        "from mlia.cli.streams import write_output\n"
         "write_output('the whole report\\n', None)\n"
         "write_output('the whole report\\n', 'report.txt')\n"
     )

@@ -14,7 +14,7 @@ import mlia
 from mlia.backends.vela.process import compile_model
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Quantization, Tensor
-from mlia.graph.tflite import read_tflite, single_subgraph
+from mlia.graph.tflite import _buffer_data, read_tflite, single_subgraph
 from mlia.graph.tflite_writer import write_tflite
 from mlia.targets.profiles import load_target
 from mlia.testing import IntegerSketch
@@ -125,3 +125,9 @@ def test_a_scalar_is_written_as_one(has_rank: bool) -> None:
     written = write_tflite(graph)
     assert read_tflite(written).main.tensors[x].has_rank == has_rank
     compile_model(written, load_target("ethos-u55-128"), 120)  # Vela refuses what has no elements
+
+
+def test_data_behind_the_tables_has_a_size() -> None:
+    """The compiler takes the offset alone, and reads from there whatever the shape asks for."""
+    with pytest.raises(ModelError, match=r"Buffer\.offset says where data is, and Buffer\.size that there is none"):
+        _buffer_data({"offset": 8, "size": 0}, bytes(64))  # type: ignore[arg-type]

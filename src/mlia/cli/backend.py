@@ -2,7 +2,7 @@
 
 import argparse
 
-from mlia.cli.main import progress_line, write_output
+from mlia.cli.streams import progress_line, write_output
 
 EPILOG = """examples:
   mlia backend list

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from mlia.cli.main import warn
+from mlia.cli.streams import warn
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile

@@ -4,7 +4,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from mlia.cli.main import TARGET, progress_line, refuse_overwriting, seconds, terminal_width, write_output
+from mlia.cli.options import TARGET, seconds
+from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
 
 if TYPE_CHECKING:
     from mlia.targets.target import AnyTarget

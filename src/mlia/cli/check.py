@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import add_limit_options, judged, limits_of, refuse_unknowable
 from mlia.cli.formats import add_format_option, write_report
-from mlia.cli.main import (
-    add_model_options,
-    add_target_options,
-    can_color,
-    progress_line,
-    refuse_overwriting,
-    seconds,
-    tell_refusals,
-    terminal_width,
-)
+from mlia.cli.options import add_model_options, add_target_options, seconds
+from mlia.cli.streams import can_color, progress_line, refuse_overwriting, tell_refusals, terminal_width
 from mlia.errors import MliaError, TransformError
 
 if TYPE_CHECKING:

@@ -5,17 +5,8 @@ import math
 import sys
 
 from mlia.cli.formats import rendered
-from mlia.cli.main import (
-    TARGET,
-    add_input_shape_option,
-    can_color,
-    progress_line,
-    refuse_overwriting,
-    seconds,
-    tell_refusals,
-    terminal_width,
-    write_output,
-)
+from mlia.cli.options import TARGET, add_input_shape_option, seconds
+from mlia.cli.streams import can_color, progress_line, refuse_overwriting, tell_refusals, terminal_width, write_output
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from mlia.cli.main import add_model_options, progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.cli.options import add_model_options
+from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
   mlia convert model.keras -o model_int8.tflite

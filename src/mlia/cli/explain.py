@@ -2,7 +2,7 @@
 
 import argparse
 
-from mlia.cli.main import terminal_width, write_output
+from mlia.cli.streams import terminal_width, write_output
 
 EPILOG = """examples:
   mlia explain CMP060

@@ -6,13 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import tell_misses
-from mlia.cli.main import write_output
+from mlia.cli.streams import write_output
 
 if TYPE_CHECKING:
     from mlia.report import Report
 
-# Each is render_<word>(report) -> text, of the module mlia.render.<word>; those of NAMING take the model's path too.
-FORMATS = ("json", "html", "csv", "markdown", "github", "junit", "sarif", "model-explorer")
+# Each is render_<word>(report) -> text, of a module of mlia.render; those of NAMING take the model's path too.
+FORMATS = {
+    "json": "json", "html": "html", "csv": "check.csv", "markdown": "check.markdown", "github": "check.github",
+    "junit": "check.junit", "sarif": "check.sarif", "model-explorer": "check.model_explorer",
+}  # fmt: skip
 NAMING = ("github", "sarif")
 OVERLAYS = "model-explorer"
 
@@ -30,8 +33,7 @@ def rendered(report: object, form: str, file: str = "") -> str:
 
     `file` is where the model is, for forms that point at it.
     """
-    word = form.replace("-", "_")
-    render = getattr(import_module(f"mlia.render.{word}"), f"render_{word}")
+    render = getattr(import_module(f"mlia.render.{FORMATS[form]}"), f"render_{form.replace('-', '_')}")
     return str(render(report, file) if form in NAMING and file else render(report))
 
 

@@ -7,15 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mlia.cli.formats import rendered
-from mlia.cli.main import (
-    add_model_options,
-    add_target_options,
-    progress_line,
-    refuse_overwriting,
-    seconds,
-    terminal_width,
-    write_output,
-)
+from mlia.cli.options import add_model_options, add_target_options, seconds
+from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
   mlia optimize model.keras -t ethos-u55-256 --pruning --pruning-target 0.6 --clustering --clustering-target 16

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from mlia.cli.main import add_npu_option, progress_line, refuse_overwriting
+from mlia.cli.options import add_npu_option
+from mlia.cli.streams import progress_line, refuse_overwriting
 
 EPILOG = """examples:
   mlia run model.tflite -t ethos-u55-256 --inputs samples.npz -o outputs.npz

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mlia.cli.main import write_output
+from mlia.cli.streams import write_output
 
 EPILOG = """examples:
   mlia target list

@@ -2,7 +2,8 @@
 
 import argparse
 
-from mlia.cli.main import add_npu_option, progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.cli.options import add_npu_option
+from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
 from mlia.errors import SimulatorError
 
 EPILOG = """examples:

@@ -3,14 +3,8 @@
 import argparse
 import sys
 
-from mlia.cli.main import (
-    add_npu_option,
-    can_color,
-    progress_line,
-    refuse_overwriting,
-    terminal_width,
-    write_output,
-)
+from mlia.cli.options import add_npu_option
+from mlia.cli.streams import can_color, progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
   mlia verify model.tflite -t ethos-u55-256

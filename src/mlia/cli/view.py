@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import add_limit_options, judged, limits_of
 from mlia.cli.formats import add_format_option, rendered, write_report
-from mlia.cli.main import can_color, refuse_overwriting, terminal_width, write_output
+from mlia.cli.streams import can_color, refuse_overwriting, terminal_width, write_output
 
 if TYPE_CHECKING:
     from mlia.report import Report

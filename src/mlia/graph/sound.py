@@ -10,10 +10,9 @@ from struct import unpack_from
 
 from mlia.errors import ModelError
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
+from mlia.graph.sound_tensors import check_tensors, short_name
 
-LONGEST_NAME = 60  # letters: what is wrong stands behind it
 WIDEST = 65_535  # dilation: networks have 36; a compiler that is told of a million taps between two works without end
-_CODES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32_768, 32_767)}
 _Sizes = tuple[int | None, ...]  # None where only the run tells
 
 
@@ -31,11 +30,7 @@ def check_sound(graph: Graph) -> None:
     if graph.provenance.format.startswith("TOSA"):
         return
     for subgraph in graph.subgraphs:
-        for index, tensor in enumerate(subgraph.tensors):
-            if tensor.is_variable and tensor.is_constant:
-                named = f"tensor {index}, '{_short(tensor.name)}'"
-                raise ModelError(f"it contradicts itself: {named}, is a variable, and has the values of a constant")
-            _fit_zero_points(index, tensor)
+        check_tensors(subgraph)
         for operator in subgraph.operators:
             if operator.kind in _CHECKS:
                 _CHECKS[operator.kind](_Parts(subgraph, operator))
@@ -50,7 +45,7 @@ class _Parts:
 
     def refuse(self, what: str) -> ModelError:
         """The error, which names the operator."""
-        name, operator = _short(self._subgraph.operator_name(self.operator)), self.operator
+        name, operator = short_name(self._subgraph.operator_name(self.operator)), self.operator
         number = operator.index if not self._subgraph.index else f"{self._subgraph.index}:{operator.index}"
         return ModelError(f"it contradicts itself: operator {number}, {operator.kind} '{name}', {what}")
 
@@ -97,21 +92,6 @@ class _Parts:
         """A size of the output, or of the weights, as it is stored and as it must be."""
         if stored is not None and expected is not None and stored != expected:
             raise self.refuse(f"has {what} {stored}, but {why} {expected}")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-
-
-def _fit_zero_points(index: int, tensor: Tensor) -> None:
-    """A zero point is a stored integer, so the type must have it."""
-    if tensor.quantization is None or tensor.dtype not in _CODES or not tensor.quantization.zero_point:
-        return
-    low, high = _CODES[tensor.dtype]
-    for value in (min(tensor.quantization.zero_point), max(tensor.quantization.zero_point)):
-        if not low <= value <= high:
-            named = f"tensor {index}, '{_short(tensor.name)}'"
-            raise ModelError(f"it contradicts itself: {named}, is {tensor.dtype} and has the zero point {value}")
 
 
 def _sizes(tensor: Tensor) -> _Sizes:

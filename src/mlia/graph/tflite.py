@@ -71,6 +71,8 @@ def _buffer_data(buffer: Table, content: bytes) -> memoryview:
     if offset <= 1:
         data: memoryview = buffer["data"]
         return data
+    if not size:
+        raise ModelError("the file is damaged: Buffer.offset says where data is, and Buffer.size that there is none")
     if offset + size > len(content):
         raise ModelError("the file is damaged: Buffer.offset lies outside of it")
     return memoryview(content)[offset : offset + size]

@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from mlia.errors import ModelError
+from mlia.graph.formats.converter_child import first_line
 from mlia.graph.formats.converter_proof import prove
 from mlia.graph.graph import Graph, Signature
 from mlia.graph.tflite import read_tflite
@@ -72,3 +73,9 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         ModelError, match="what the converter made of it computes something else than the model: output 'y'"
     ):
         prove(graph, tmp_path, "the converter")
+
+
+def test_what_a_library_says_to_its_programmers_is_not_passed_on() -> None:
+    assert first_line(ValueError("the program has no inputs\nmore")) == "the program has no inputs"
+    for error in (TypeError("__init__() missing 1 required positional argument"), KeyError("'x'"), AttributeError("a")):
+        assert first_line(error) == "its own code fails on what the file says"
