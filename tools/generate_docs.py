@@ -1,6 +1,7 @@
 """Write the parts of docs/ that follow from the code; with --check, only say whether they are current."""
 
 import argparse
+import ast
 import sys
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from mlia.simulator.differences import FAMILIES, KNOWN
 from mlia.targets.profiles import load_target, target_names
 from mlia.targets.target import AnyTarget, CpuTarget
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS, SOURCE = ROOT / "docs", ROOT / "src/mlia"
+ROOMS, ROOMS_END = "<!-- rooms -->", "<!-- /rooms -->"
 
 
 def _title(target: AnyTarget) -> str:
@@ -83,11 +86,35 @@ def differences_page() -> str:
     )
 
 
+def architecture_page() -> str:
+    """The page as it is, with the list of rooms and of what stands beside them made of their first sentences."""
+    page = (DOCS / "architecture.md").read_text()
+    head, _, rest = page.partition(ROOMS)
+    tail = rest.partition(ROOMS_END)[2]
+    return f"{head}{ROOMS}\n{_rooms()}{ROOMS_END}{tail}"
+
+
+def _rooms() -> str:
+    found = {
+        f"{path.parent.relative_to(SOURCE)}/": path for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE
+    }
+    beside = {path.name: path for path in SOURCE.glob("*.py") if not path.name.startswith("__")}
+    lines = [f"| `{name}` | {_first_sentence(path)} |" for name, path in sorted(found.items())]
+    lines += [f"| `{name}` | {_first_sentence(path)} |" for name, path in sorted(beside.items())]
+    return "\n".join(["", "| `src/mlia/` | what is in it |", "|---|---|", *lines, "", ""])
+
+
+def _first_sentence(path: Path) -> str:
+    told = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+    return " ".join(told.split()).replace("|", "\\|")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not current")
     only_checks = parser.parse_args().check
     pages = {
+        "architecture.md": architecture_page(),
         "known-differences.md": differences_page(),
         **rule_pages(),
         "report.schema.json": render_schema("check"),

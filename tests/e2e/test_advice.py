@@ -9,7 +9,7 @@ import mlia
 from mlia.advice import Attempt
 from mlia.figures import Figures
 from mlia.graph.tflite import read_tflite
-from mlia.pipeline.gains import figures_of
+from mlia.pipeline.figures import figures_of
 from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.render.json import render_json
 from mlia.results import Compatibility, Performance

@@ -1,0 +1,1 @@
+"""Who is asked: the compiler, the models of time, the simulator."""

@@ -53,7 +53,7 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
     performance, compatibility = result.performance, result.compatibility
     if not isinstance(performance, Performance) or not isinstance(compatibility, Compatibility):
         return result
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         return replace(result, performance=replace(performance, system=Skipped("system", "TOSA has no CPU kernels")))
     on_cpu = {
         OperatorId(placement.subgraph, placement.index)

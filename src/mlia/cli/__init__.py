@@ -1,0 +1,1 @@
+"""Arguments in, exit code out: a file for each verb, and what they share."""

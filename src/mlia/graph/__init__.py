@@ -1,0 +1,1 @@
+"""What the model is: frozen data, read from TFLite and written to it."""

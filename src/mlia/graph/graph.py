@@ -10,6 +10,8 @@ InputShapes: TypeAlias = Mapping[str, tuple[int, ...]]  # by the input's name; "
 ACTING = ("WHILE", "IF", "CALL", "CALL_ONCE", "ASSIGN_VARIABLE", "VAR_HANDLE", "CUSTOM")
 OptionValue: TypeAlias = "bool | int | float | str | tuple[int | float, ...] | None"
 
+COMPILED_OPERATOR = "ethos-u"  # the custom code that Vela gives what it compiled
+
 
 class Quantization(Struct, frozen=True):
     """Affine quantization: real = scale * (stored - zero_point), per tensor or along `axis`."""
@@ -152,6 +154,16 @@ class Graph(Struct, frozen=True):
     @property
     def main(self) -> Subgraph:
         return self.subgraphs[0]
+
+    @property
+    def is_tosa(self) -> bool:
+        """Whether the operators are TOSA's, which have the same names in part, and other inputs."""
+        return self.provenance.format.startswith("TOSA")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model is what Vela makes, rather than what it takes."""
+        return any(each.custom_code == COMPILED_OPERATOR for subgraph in self.subgraphs for each in subgraph.operators)
 
     def called_subgraphs(self) -> tuple[Subgraph, ...]:
         """The subgraphs that may run: the main one, those of signatures, and all that these call."""

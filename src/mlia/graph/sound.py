@@ -27,7 +27,7 @@ def check_sound(graph: Graph) -> None:
     Raises:
         ModelError: names the operator and what of it contradicts.
     """
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         return
     for subgraph in graph.subgraphs:
         check_tensors(subgraph)

@@ -1,0 +1,1 @@
+"""The verbs: from a model and targets to a report."""

@@ -1,0 +1,1 @@
+"""How reports are shown: text, JSON, HTML and the forms of other tools."""

@@ -1,0 +1,1 @@
+"""What is advised: a class for each offense, whose docstring is its page."""

@@ -1,0 +1,1 @@
+"""How a model is changed: quantized, rewritten, cut, compressed, trained."""

@@ -5,11 +5,10 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from mlia.backends.addresses import refuse_arena, refuse_unaddressable
 from mlia.backends.cortex_m.arena import arena_use
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_costs, loops_told, source_of, with_share
-from mlia.backends.vela.backend import COMPILED, is_compiled
+from mlia.backends.refusals import ALREADY_COMPILED, refuse_arena, refuse_unaddressable
 from mlia.graph.graph import Graph
 from mlia.graph.loops import subgraph_runs
 from mlia.results import (
@@ -77,9 +76,9 @@ class CortexM(Struct, frozen=True):
 
 def _obstacle(graph: Graph) -> str:
     """Why a model cannot be looked at; empty when it can."""
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         return "TensorFlow Lite Micro runs no TOSA models; give the model that it was made from"
-    return COMPILED if is_compiled(graph) else ""
+    return ALREADY_COMPILED if graph.is_compiled else ""
 
 
 def _further(graph: Graph, runs: Mapping[int, int | None]) -> list[str]:

@@ -14,8 +14,7 @@ from mlia.backends.simulator.session import (
     size_bytes,
     streams_of,
 )
-from mlia.backends.vela.stream import COMPILED_OPERATOR
-from mlia.graph.graph import Graph, Operator, Subgraph
+from mlia.graph.graph import COMPILED_OPERATOR, Graph, Operator, Subgraph
 from mlia.graph.tflite import read_tflite
 from mlia.simulator.hazards import Hazard, find_hazards, written_by
 from mlia.simulator.intervals import NOTHING, interval, minus, union

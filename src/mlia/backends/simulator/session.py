@@ -11,9 +11,8 @@ import numpy
 from msgspec import Struct
 
 from mlia.backends.simulator.kernels import Choice, Kernels, Step
-from mlia.backends.vela.stream import COMPILED_OPERATOR
 from mlia.errors import SimulatorError
-from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
+from mlia.graph.graph import COMPILED_OPERATOR, Graph, Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite
 from mlia.simulator.machine import Machine
 from mlia.simulator.memory import Memory

@@ -1,0 +1,1 @@
+"""Arm's compiler: asked in a child process, and its tables read."""

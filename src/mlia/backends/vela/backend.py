@@ -6,10 +6,10 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.backends.addresses import refuse_unaddressable
 from mlia.backends.cortex_m.arena import arena_use
 from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.ethos_u.features import StepFeatures, features_of
+from mlia.backends.refusals import ALREADY_COMPILED, refuse_unaddressable
 from mlia.backends.vela.costs import Program, not_called, performance_of, timed
 from mlia.backends.vela.output import (
     CompiledStep,
@@ -20,7 +20,7 @@ from mlia.backends.vela.output import (
     tensor_lives,
 )
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_model, forget
-from mlia.backends.vela.stream import COMPILED_OPERATOR, compiled_for, lost_outputs
+from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import BackendError, BackendUnavailable
 from mlia.estimates import Estimator
 from mlia.graph.cost import macs
@@ -30,7 +30,6 @@ from mlia.graph.tflite_writer import with_plain_names
 from mlia.results import Compatibility, Constraint, Origin, Placement, Result, Skipped, Source, Unit
 from mlia.targets.target import Target, installed_version
 
-COMPILED = "the model is already compiled by Vela; give the model it was compiled from"
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")
 
 
@@ -59,14 +58,14 @@ class Vela(Struct, frozen=True):
             BackendError: Vela is not installed, refused the model, crashed or took too long.
         """
         source = Source(Origin.ESTIMATED, "Vela", installed_version())
-        if is_compiled(graph):
-            reason = COMPILED
+        if graph.is_compiled:
+            reason = ALREADY_COMPILED
             return Result(
                 self.name, Skipped("compatibility", reason), Skipped("performance", reason), compiled_for(graph)
             )
         whole, programs = self.compiled(graph, target)
         # What is made of TOSA has its outputs in another order, and TensorFlow Lite Micro does not run it.
-        made = None if graph.provenance.format.startswith("TOSA") else read_tflite(whole.model)
+        made = None if graph.is_tosa else read_tflite(whole.model)
         lost = lost_outputs(graph, made) if made is not None else ()  # it drops some, and says nothing of it (Vela 5.2)
         arena = arena_use(made, load_core(target.host.core)) if made is not None else None
         compatibility = _compatibility(programs, source, lost)
@@ -94,7 +93,7 @@ class Vela(Struct, frozen=True):
         try:
             return compile_model(graph.content, target, self.timeout_s)
         except BackendError as error:
-            if not graph.provenance.format.startswith("TOSA"):
+            if not graph.is_tosa:
                 raise
             hint = "a TOSA model is compiled whole or not at all, and Ethos-U85 takes most operators"
             raise BackendError(f"{error}; {hint}", error.log) from None
@@ -130,13 +129,6 @@ def vela(estimator: str, timeout_s: float) -> Vela:
     if estimator not in [*Estimator]:
         raise BackendError(f"no estimator '{estimator}': choose from {', '.join(Estimator)}")
     return Vela(timeout_s, Estimator(estimator))
-
-
-def is_compiled(graph: Graph) -> bool:
-    """Whether the model is what the compiler makes, rather than what it takes."""
-    return any(
-        operator.custom_code == COMPILED_OPERATOR for subgraph in graph.subgraphs for operator in subgraph.operators
-    )
 
 
 def _has_plain_names(graph: Graph) -> bool:

@@ -7,10 +7,9 @@ followed by two words, the NPU's CONFIG and ID registers (Arm Ethos-U TRM, and V
 from struct import iter_unpack
 
 from mlia.errors import ModelError
-from mlia.graph.graph import Graph, Subgraph
+from mlia.graph.graph import COMPILED_OPERATOR, Graph, Subgraph
 from mlia.results import Compiled
 
-COMPILED_OPERATOR = "ethos-u"  # the custom code that Vela gives what it compiled
 FOURCC = (b"COP1", b"COP2")
 OPTIMIZER_CONFIG = 1
 _PRODUCTS = {0: "ethos-u55", 1: "ethos-u65", 2: "ethos-u85"}

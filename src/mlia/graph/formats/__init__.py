@@ -1,0 +1,1 @@
+"""Other formats: Keras, SavedModel, ONNX, PyTorch and TOSA -> Graph, and the converters' environments."""

@@ -1,0 +1,1 @@
+"""`mlia calibrate`: measured runs -> coefficients of a target's own."""

@@ -14,7 +14,8 @@ from mlia.accuracy import FittedParameter, FittedRun, Refinement
 from mlia.backends.ethos_u.coefficients import load_coefficients, memories_of
 from mlia.backends.ethos_u.coverage import kinds_of
 from mlia.backends.ethos_u.features import StepFeatures
-from mlia.backends.vela.backend import COMPILED, Vela, is_compiled
+from mlia.backends.refusals import ALREADY_COMPILED
+from mlia.backends.vela.backend import Vela
 from mlia.backends.vela.costs import called_once
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import MeasurementError, TargetError
@@ -149,8 +150,8 @@ def calibrate(
 
 def _compiled(model: str, target: Target, timeout_s: float) -> _Program:
     graph = load(model, {})
-    if is_compiled(graph):
-        raise MeasurementError(f"{model}: {COMPILED}")
+    if graph.is_compiled:
+        raise MeasurementError(f"{model}: {ALREADY_COMPILED}")
     if graph.computes_in_float:
         raise MeasurementError(
             f"{model} computes in float, and weights decide how long it takes: give what ran, in int8"

@@ -1,0 +1,1 @@
+"""`mlia check`: placement and cost, rules asked, remedies tried, fixes applied and proven."""

@@ -12,7 +12,7 @@ from mlia.advice import Advice, Advised, Attempt, Safety
 from mlia.errors import BackendError, BackendTimeout, ModelError, TargetError, TransformError
 from mlia.figures import Figures
 from mlia.graph.graph import Graph
-from mlia.pipeline.gains import figures_of
+from mlia.pipeline.figures import figures_of
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.results import NOT_ASKED, Compatibility, CpuCompatibility, CpuPerformance, Performance, Result, Skipped
 from mlia.rules.catalog import COMPILED, WHEREVER_IT_RUNS, chosen, load_rule
@@ -103,7 +103,7 @@ def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | N
 
 def _not_for(code: str, graph: Graph, target: AnyTarget, result: Result) -> str:
     """Why a rule is not about this target or model at all, told from its code; empty when it may be."""
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         return TOSA
     if isinstance(result.compatibility, Skipped):
         return "" if code == COMPILED else result.compatibility.reason

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.advice import Advised
-from mlia.backends.vela.backend import COMPILED, Vela, vela
+from mlia.backends.refusals import ALREADY_COMPILED
+from mlia.backends.vela.backend import Vela, vela
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, NotQuantizedError, OutputError, TargetError, TransformError
 from mlia.estimates import Estimator
@@ -164,8 +165,8 @@ class _Work:
         from mlia.pipeline.check.fix import mend  # imports numpy
 
         result = self._result(self._graph, target, self._backend)
-        if result.compiled or self._graph.provenance.format.startswith("TOSA"):
-            return Skipped("fix", COMPILED if result.compiled else TOSA)
+        if result.compiled or self._graph.is_tosa:
+            return Skipped("fix", ALREADY_COMPILED if result.compiled else TOSA)
         try:
             mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
         except (TransformError, BackendError) as error:

@@ -1,0 +1,1 @@
+"""`mlia compare`: operators matched, figures side by side, what to believe of the difference."""

@@ -1,0 +1,1 @@
+"""`mlia optimize`: a recipe applied, or recipes searched within limits."""

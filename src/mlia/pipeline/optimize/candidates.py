@@ -10,14 +10,16 @@ from msgspec import Struct
 
 import mlia
 from mlia.backends.cortex_m.operators import cpu_costs
+from mlia.backends.refusals import ALREADY_COMPILED
 from mlia.backends.system import with_host
-from mlia.backends.vela.backend import COMPILED, Vela, is_compiled
+from mlia.backends.vela.backend import Vela
 from mlia.errors import TargetError, TransformError
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.gains import explain, figures_of
+from mlia.pipeline.figures import figures_of
 from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.pipeline.made import Made
+from mlia.pipeline.optimize.gains import explain
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Recipe, brief
 from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
@@ -224,10 +226,10 @@ def begin(
         targets.append(entry)
     progress(f"reading {name_of(model)}")
     graph = load(model, input_shapes)
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         raise TransformError("a TOSA model cannot be optimized; give the model that it was made from")
-    if is_compiled(graph):
-        raise TransformError(COMPILED)
+    if graph.is_compiled:
+        raise TransformError(ALREADY_COMPILED)
     if not any(tensor.dtype in TAKEN for tensor in graph.main.tensors):
         raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
     samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)

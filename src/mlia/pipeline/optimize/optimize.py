@@ -10,8 +10,8 @@ from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, TransformError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.gains import SMALL
 from mlia.pipeline.optimize.candidates import Candidate, Evaluate, Optimized, Progress, Task, begin, trial_of
+from mlia.pipeline.optimize.gains import SMALL
 from mlia.pipeline.optimize.search import search
 from mlia.pipeline.optimize.search_limits import Limits
 from mlia.pipeline.parallel import map_in_parallel

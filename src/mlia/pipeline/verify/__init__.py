@@ -1,0 +1,1 @@
+"""`mlia verify`, `run` and `trace`: what the compiler made, executed and explained."""

@@ -9,12 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.addresses import refuse_unaddressable
-from mlia.backends.vela.backend import is_compiled
+from mlia.backends.refusals import refuse_unaddressable
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_model
-from mlia.backends.vela.stream import COMPILED_OPERATOR, compiled_for, lost_outputs
+from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import TargetError, TransformError
-from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.graph import COMPILED_OPERATOR, Graph, InputShapes
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION
@@ -223,14 +222,14 @@ def prepare(
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
     given, name = load(model, input_shapes or {}), name_of(model)
     graph = given
-    if is_compiled(graph):
+    if graph.is_compiled:
         if must_fit:
             for danger in _wrong_npu(compiled_for(graph), place):
                 raise TargetError(danger.what)
         return Prepared(name, graph, place, graph, None, ())
     if place is None:
         raise TargetError("the model is not compiled yet: name the target to compile it for (-t)")
-    if graph.provenance.format.startswith("TOSA"):
+    if graph.is_tosa:
         raise TransformError("LiteRT cannot run a TOSA model, so there is nothing to compare with")
     refuse_unaddressable(graph, place)
     if graph.computes_in_float:

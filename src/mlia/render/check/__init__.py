@@ -1,0 +1,1 @@
+"""A check's report: for terminals, tables, pull requests and CI."""

@@ -1,0 +1,1 @@
+"""A comparison: the same parts as text and as Markdown."""

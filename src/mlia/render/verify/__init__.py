@@ -1,0 +1,1 @@
+"""A verification, and the listing of a command stream."""

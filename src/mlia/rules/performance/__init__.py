@@ -1,0 +1,1 @@
+"""What takes time that it need not take."""

@@ -1,0 +1,1 @@
+"""Fewer channels: which go together, which are missed least, and what makes up for them."""

@@ -1,0 +1,1 @@
+"""What rules try: small changes of a graph, most of them lossless."""

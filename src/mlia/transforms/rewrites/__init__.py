@@ -1,0 +1,1 @@
+"""Equivalent graphs, and the proof that they are."""

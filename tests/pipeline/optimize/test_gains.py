@@ -5,7 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 import mlia
-from mlia.pipeline.gains import explain, figures_of
+from mlia.pipeline.figures import figures_of
+from mlia.pipeline.optimize.gains import explain
 from mlia.results import Performance
 
 

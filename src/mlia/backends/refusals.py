@@ -1,10 +1,11 @@
-"""What is too large for the addresses of a target, refused before anybody works on it."""
+"""What is refused before anybody works on it: what is compiled already, or too large for a target's addresses."""
 
 from mlia.errors import BackendError
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.targets.target import ADDRESS_SPACE_BYTES, AnyTarget, CpuTarget
 
+ALREADY_COMPILED = "the model is already compiled by Vela; give the model it was compiled from"
 CORTEX_M_SPACE_BYTES = 1 << 32  # of every Cortex-M (Armv6-M to Armv8-M architecture reference manuals)
 
 
