@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mlia.rules
 import mlia.transforms.remedies
 from mlia.errors import RuleError
-from mlia.rules.catalog import CODES, all_rules, chosen, find_rule
+from mlia.rules.catalog import ABOUT, CODES, About, all_rules, chosen, find_rule
 from mlia.rules.rule import CompiledRule, ConstraintRule, CpuRule, NpuRule, Rule
 
 SECTIONS = ["Why it matters", "How it is found", "What to do", "Limits", "Source"]
@@ -30,6 +30,12 @@ def test_every_rule_of_every_file_is_in_the_catalog() -> None:
     files = [path for path in Path(mlia.rules.__path__[0]).rglob("*.py") if "\nRULES" in path.read_text()]
     codes = [code for path in files for code in re.findall(r'^    code = "(\w+)"$', path.read_text(), re.MULTILINE)]
     assert sorted(codes) == list(CODES)
+
+
+@pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.code)
+def test_what_a_rule_is_about_is_what_it_is_asked_of(rule: type[Rule]) -> None:
+    kind = NpuRule if ABOUT[rule.code] in (About.NPU, About.REFUSED) else CpuRule
+    assert issubclass(rule, CompiledRule if ABOUT[rule.code] == About.COMPILED else kind)
 
 
 @pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.code)

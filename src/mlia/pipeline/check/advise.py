@@ -15,7 +15,7 @@ from mlia.graph.graph import Graph
 from mlia.pipeline.figures import figures_of
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.results import NOT_ASKED, Compatibility, CpuCompatibility, CpuPerformance, Performance, Result, Skipped
-from mlia.rules.catalog import COMPILED, WHEREVER_IT_RUNS, chosen, load_rule
+from mlia.rules.catalog import ABOUT, About, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 
@@ -70,7 +70,7 @@ def ask_rules(
     skipped: list[Skipped] = []
     case = _case(graph, target, result)
     for code in codes:
-        said = _not_for(code, graph, target, result) or _said(code, case, target, result, wants)
+        said = _why_not_applicable(code, graph, target, result) or _ask(code, case, target, result, wants)
         if isinstance(said, str):
             skipped.append(Skipped(code, said))
         elif said:
@@ -87,7 +87,7 @@ def import_rules(options: Advising) -> None:
         RuleError: a beginning in `options` that no code has.
     """
     for code in chosen(options.select, options.ignore):
-        if not code.startswith(("CMP", "CPU")):
+        if ABOUT[code] == About.NPU:
             load_rule(code)
 
 
@@ -101,22 +101,22 @@ def _case(graph: Graph, target: AnyTarget, result: Result) -> Case | CpuCase | N
     return None
 
 
-def _not_for(code: str, graph: Graph, target: AnyTarget, result: Result) -> str:
-    """Why a rule is not about this target or model at all, told from its code; empty when it may be."""
+def _why_not_applicable(code: str, graph: Graph, target: AnyTarget, result: Result) -> str:
+    """Why a rule is not about this target or model at all; empty when it may be."""
     if graph.is_tosa:
         return TOSA
     if isinstance(result.compatibility, Skipped):
-        return "" if code == COMPILED else result.compatibility.reason
-    if code.startswith("CPU"):
+        return "" if ABOUT[code] == About.COMPILED else result.compatibility.reason
+    if ABOUT[code] == About.CPU:
         return "" if isinstance(target, CpuTarget) else "for a Cortex-M alone"
     return "for an Ethos-U" if isinstance(target, CpuTarget) else ""
 
 
-def _said(
+def _ask(
     code: str, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
 ) -> list[Asked] | str:
     """What a rule finds, or why it was not asked."""
-    if _cannot_speak(code, case):
+    if _has_nothing_to_check(code, case):
         return []
     rule = load_rule(code)()
     if isinstance(rule, NpuRule) and isinstance(case, Case):
@@ -133,11 +133,12 @@ def _said(
     return said if isinstance(said, str) else [Asked(rule, finding) for finding in said]
 
 
-def _cannot_speak(code: str, case: Case | CpuCase | None) -> bool:
-    """Whether nothing is left to say: compatibility is mostly about operators on the CPU, and there are none."""
-    if not code.startswith("CMP") or not isinstance(case, Case) or code in WHEREVER_IT_RUNS:
+def _has_nothing_to_check(code: str, case: Case | CpuCase | None) -> bool:
+    """Whether what the rule is about is not there: then it passes, and need not be imported."""
+    if not isinstance(case, Case):
         return False
-    return code == COMPILED or not case.compatibility.cpu_operators
+    is_refused = ABOUT[code] == About.REFUSED
+    return ABOUT[code] == About.COMPILED or (is_refused and not case.compatibility.cpu_operators)
 
 
 class Made(Struct, frozen=True):
