@@ -1,4 +1,4 @@
-"""Fit how long kernels take on Cortex-M cores, and write src/mlia/backends/cortex_m/cores/*.toml.
+"""Fit how long kernels take on Cortex-M cores, and write src/mlia/targets/cores/*.toml.
 
     python tools/fit_cortex_m.py MEASUREMENTS MODELS [--output FOLDER]
 
@@ -25,10 +25,10 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mlia.backends.cortex_m.cores import CORES, Core
 from mlia.backends.cortex_m.work import TERMS, count_work
 from mlia.graph.graph import Subgraph
 from mlia.graph.tflite import read_tflite
+from mlia.targets.cores import CORES, Core
 
 VERSION = "2026-11-21"
 STACK = "TFLM + CMSIS-NN"
@@ -69,6 +69,7 @@ CORE_OF_BOARD = {
     "NUCLEO-L4R5ZI": "cortex-m4", "nRF5340-DK": "cortex-m33", "EK-RA6M4": "cortex-m33", "EK-RA8D1": "cortex-m85",
     "Apollo510": "cortex-m55",
 }  # fmt: skip
+WITH_DATA_CACHE = ("cortex-m7", "cortex-m55", "cortex-m85")  # in all chips that are sold with them
 EXTENSIONS = {"cortex-m4": "DSP", "cortex-m33": "DSP", "cortex-m55": "MVE", "cortex-m85": "MVE"}
 # Cortex-M55, Ambiq Apollo510, TFLM with a fork of CMSIS-NN; from the documentation of AmbiqAI/helia-profiler. The
 # network twice: weights in TCM, and in MRAM. The operators add up to the latter, so weights were in MRAM there too.
@@ -165,6 +166,7 @@ def blank(name: str) -> Core:
     """A core without figures: enough to know which kernels it runs."""
     extension = EXTENSIONS.get(name, "DSP" if name == "cortex-m7" else "none")
     fields = {"name": name, "extension": extension, "has_fpu": extension != "none", "cycles": {}}
+    fields["has_data_cache"] = name in WITH_DATA_CACHE
     text = {"stack": STACK, "version": VERSION, "sources": (), "note": ""}
     band = {"fitted_low": 1.0, "fitted_high": 1.0, "prior_low": 1 / PRIOR_BAND, "prior_high": PRIOR_BAND}
     return msgspec.convert({**fields, **text, **band}, Core)
@@ -384,7 +386,7 @@ def as_toml(core: Core) -> str:
     ]
     for field in ("name", "extension", "stack", "version", "note"):
         lines.append(f'{field} = "{getattr(core, field)}"')
-    lines.insert(3, f"has_fpu = {str(core.has_fpu).lower()}")
+    lines[3:3] = [f"{field} = {str(getattr(core, field)).lower()}" for field in ("has_fpu", "has_data_cache")]
     lines += ["sources = [", *(f'    "{source}",' for source in core.sources), "]"]
     for field in ("fitted_low", "fitted_high", "prior_low", "prior_high"):
         lines.append(f"{field} = {getattr(core, field):.3f}")

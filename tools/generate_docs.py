@@ -5,12 +5,12 @@ import ast
 import sys
 from pathlib import Path
 
-from mlia.backends.cortex_m.cores import describe_core
 from mlia.render.json import render_schema
 from mlia.render.rules import markdown_page
 from mlia.render.targets import render_target, render_target_list
 from mlia.rules.catalog import all_rules
 from mlia.simulator.differences import FAMILIES, KNOWN
+from mlia.targets.cores import describe_core
 from mlia.targets.profiles import load_target, target_names
 from mlia.targets.target import AnyTarget, CpuTarget
 

@@ -12,10 +12,11 @@ from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.simulator.operation import Compute, WeightFormat
 from mlia.simulator.weights import decode_weights
-from mlia.targets.profiles import CORES, target_names
+from mlia.targets.cores import core_names
+from mlia.targets.profiles import target_names
 from tests.simulator.filters import FilterSketch, compiled_filters, deep_filters, many_filters, one_filter
 
-NPUS = [name for name in target_names() if name not in CORES]
+NPUS = [name for name in target_names() if name not in core_names()]
 _KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 

@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from mlia.errors import TargetError
-from mlia.targets.profiles import CORES, load_target, target_names
+from mlia.targets.cores import core_names
+from mlia.targets.profiles import load_target, target_names
 from mlia.targets.target import LEGAL_MACS, CpuTarget, Target, VelaIni, installed_path, read_vela_ini, write_vela_ini
 
 WRITTEN_OUT = """
@@ -54,12 +55,12 @@ def npu_target(name: str) -> Target:
 
 def test_there_is_a_profile_for_every_ethos_u_and_every_core() -> None:
     npus = [f"{family}-{macs}" for family, choices in LEGAL_MACS.items() for macs in choices]
-    assert target_names() == [*npus, *CORES]
+    assert target_names() == [*npus, *core_names()]
     for name in npus:
         target = npu_target(name)
         assert target.name == name
         assert target.npu.clock_mhz == target.system_config.clock_mhz
-    for name in CORES:
+    for name in core_names():
         alone = load_target(name)
         assert isinstance(alone, CpuTarget)
         assert (alone.name, alone.host.core) == (name, name)

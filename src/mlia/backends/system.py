@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_time, loops_told, source_of, with_share
 from mlia.graph.graph import Graph, Subgraph, Tensor
 from mlia.graph.loops import subgraph_runs
@@ -26,6 +25,7 @@ from mlia.results import (
     SystemTime,
     Unit,
 )
+from mlia.targets.cores import load_core
 from mlia.targets.target import Processor, Target
 
 # Starting the NPU once, in cycles of the host, with its band. No measurement is published: Arm's driver
@@ -37,7 +37,6 @@ INVOCATION_CYCLES = (5_000, 2_000, 12_000)
 LINE_CYCLES = (8, 4, 30)
 LINE_BYTES = 32
 ASSUMED = Source(Origin.ESTIMATED, "constants that are assumed", "2026-11-21")
-WITH_CACHE = ("cortex-m7", "cortex-m55", "cortex-m85")
 NO_BAND = "Vela gives no band of its own: what stands in brackets leaves out how far it may be off"
 NOTE = (
     "hand-over: starting the NPU and looking after the host's data cache, by constants that are assumed and not"
@@ -156,7 +155,7 @@ def _handover(placements: tuple[Placement, ...], main: Subgraph, host: Processor
             segments.setdefault(placement.segment, set()).add(placement.index)
         elif placement.processor != Unit.CPU:
             passing.add(placement.index)
-    lines = _lines(main, list(segments.values()), passing) if host.core in WITH_CACHE else 0
+    lines = _lines(main, list(segments.values()), passing) if load_core(host.core).has_data_cache else 0
     cycles, low, high = (
         len(segments) * invocation + lines * line
         for invocation, line in zip(INVOCATION_CYCLES, LINE_CYCLES, strict=True)

@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.name:
         arguments.parser.error("show needs the name of a target")
-    from mlia.backends.cortex_m.cores import describe_core
     from mlia.backends.ethos_u.coefficients import coefficients_for
+    from mlia.targets.cores import describe_core
     from mlia.targets.target import Target
 
     target = load_target(arguments.name)

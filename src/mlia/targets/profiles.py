@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mlia.errors import TargetError
 from mlia.input import TEXT_BYTES, read_file
 from mlia.targets.coefficients import Coefficients, check_coefficients
+from mlia.targets.cores import core_names
 from mlia.targets.target import (
     AXI_PORT_BYTES,
     FLASH,
@@ -46,15 +47,10 @@ class NpuTable(msgspec.Struct, forbid_unknown_fields=True):
     clock_mhz: float
 
 
-CoreName: TypeAlias = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85"]
-
-CORES: tuple[str, ...] = get_args(CoreName)
-
-
 class HostTable(msgspec.Struct, forbid_unknown_fields=True):
     """[host]"""
 
-    core: CoreName
+    core: str
     clock_mhz: float
 
 
@@ -125,9 +121,9 @@ VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "of
 def target_names() -> list[str]:
     """The names of the built-in profiles: NPUs by family and MACs, then Cortex-M cores from the smallest."""
     names = [name.removesuffix(".toml") for name in os.listdir(BUILT_IN) if name.endswith(".toml")]
-    npus = [name for name in names if name not in CORES]
+    npus = [name for name in names if name not in core_names()]
     ordered = sorted(npus, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
-    return [*ordered, *(core for core in CORES if core in names)]
+    return [*ordered, *(core for core in core_names() if core in names)]
 
 
 def is_path(name: str) -> bool:
@@ -189,6 +185,8 @@ def _did_you_mean(name: str) -> str:
 def _target(profile: Profile, path: str) -> AnyTarget:
     host = Processor(profile.host.core, profile.host.clock_mhz)
     name, description = profile.name or os.path.basename(path).removesuffix(".toml"), profile.description
+    if host.core not in core_names():
+        raise TargetError(f"no core '{host.core}'; there are {', '.join(core_names())}")
     if not 0.1 <= host.clock_mhz <= 100_000:
         raise TargetError(f"the host's clock of {host.clock_mhz:g} MHz is not possible")
     if profile.npu is None:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.cortex_m.cores import NAMES, Core, load_core
 from mlia.backends.cortex_m.costs import CpuCycles, cycles_of
 from mlia.backends.cortex_m.coverage import ACTIVATION_INPUT, SUPPORTED, WEIGHT_TYPES
 from mlia.backends.cortex_m.work import TERMS, count_work
@@ -15,11 +14,12 @@ from mlia.graph.builder import GraphBuilder
 from mlia.graph.graph import Graph, OptionValue, Quantization, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
+from mlia.targets.cores import Core, core_names, load_core
 from mlia.testing import Sketch, quantize_synthetically
 
 Q = Quantization((0.1,), (0,))
-CORES = {name: load_core(name) for name in NAMES}
-EACH_CORE = pytest.mark.parametrize("core", CORES.values(), ids=NAMES)
+CORES = {name: load_core(name) for name in core_names()}
+EACH_CORE = pytest.mark.parametrize("core", CORES.values(), ids=core_names())
 
 
 def one(
@@ -115,7 +115,7 @@ def test_without_an_fpu_float_is_far_slower(core: Core) -> None:
 
 
 def test_elu_in_the_network_is_slower_than_relu_that_is_fused() -> None:
-    for name in NAMES:
+    for name in core_names():
         assert cycles(read_tflite(network("ELU")), CORES[name]) > cycles(read_tflite(network()), CORES[name])
 
 
@@ -191,14 +191,14 @@ SIZES = st.integers(1, 40)
 SHAPES = st.tuples(SIZES, SIZES, SIZES, st.integers(1, 5))
 
 
-@given(SHAPES, SHAPES, st.sampled_from(["int8", "int16", "float32"]), st.sampled_from(NAMES))
+@given(SHAPES, SHAPES, st.sampled_from(["int8", "int16", "float32"]), st.sampled_from(core_names()))
 def test_a_larger_convolution_never_costs_less(a: tuple[int, ...], b: tuple[int, ...], dtype: str, name: str) -> None:
     small, large = (tuple(pick(x, y) for x, y in zip(a, b, strict=True)) for pick in (min, max))
     core = CORES[name]
     assert 0 < cycles(convolution(*small, dtype=dtype), core) <= cycles(convolution(*large, dtype=dtype), core)
 
 
-@given(SHAPES, SHAPES, st.sampled_from(["int8", "int16", "float32"]), st.sampled_from(NAMES))
+@given(SHAPES, SHAPES, st.sampled_from(["int8", "int16", "float32"]), st.sampled_from(core_names()))
 def test_a_larger_depthwise_or_dense_never_costs_less(
     a: tuple[int, ...], b: tuple[int, ...], dtype: str, name: str
 ) -> None:
@@ -208,7 +208,9 @@ def test_a_larger_depthwise_or_dense_never_costs_less(
     assert 0 < cycles(dense(p, q, r, dtype), core) <= cycles(dense(p2, q2, r2, dtype), core)
 
 
-@given(st.sampled_from(sorted(set(SUPPORTED) - set(WEIGHT_TYPES))), SIZES, SIZES, st.sampled_from(NAMES), st.data())
+@given(
+    st.sampled_from(sorted(set(SUPPORTED) - set(WEIGHT_TYPES))), SIZES, SIZES, st.sampled_from(core_names()), st.data()
+)
 def test_every_operator_costs_something_and_grows(kind: str, a: int, b: int, name: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(SUPPORTED[kind]))
     costs = []
@@ -228,7 +230,7 @@ ODD_SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)
     st.sampled_from(sorted(SUPPORTED)),
     st.lists(st.tuples(ODD_SHAPES, st.sampled_from(["int8", "float32", "int4"])), min_size=1, max_size=6),
     ODD_SHAPES,
-    st.sampled_from(NAMES),
+    st.sampled_from(core_names()),
 )
 def test_shapes_that_make_no_sense_break_nothing(
     kind: str, inputs: list[tuple[tuple[int, ...], str]], out: tuple[int, ...], name: str

@@ -9,7 +9,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from mlia.backends.cortex_m.cores import CORES, NAMES, Core, load_core
+from mlia.targets.cores import CORES, Core, core_names, load_core
 
 TOOL = Path(__file__).parents[3] / "tools/fit_cortex_m.py"
 
@@ -125,5 +125,5 @@ def test_the_cores_that_ship_are_the_fit(
     measurements, models = inputs
     monkeypatch.setattr(sys, "argv", ["fit", str(measurements), str(models), "--output", str(tmp_path)])
     assert tool.main() == 0
-    for name in NAMES:
+    for name in core_names():
         assert (tmp_path / f"{name}.toml").read_text() == (Path(CORES) / f"{name}.toml").read_text()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mlia.backends.cortex_m.cores import NAMES, load_core
 from mlia.backends.cortex_m.costs import cycles_of
 from mlia.backends.cortex_m.coverage import ACCELERATED, CUSTOM, SUPPORTED, WEIGHT_TYPES
 from mlia.backends.cortex_m.kernels import Kernel, kernel_of
@@ -13,6 +12,7 @@ from mlia.graph.graph import Graph, Operator, OptionValue, Quantization, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_schema import ENUMS
 from mlia.graph.tflite_writer import write_tflite
+from mlia.targets.cores import core_names, load_core
 from mlia.testing import Sketch, quantize_synthetically
 
 Q = Quantization((0.1,), (0,))
@@ -57,7 +57,7 @@ def test_an_unknown_core_is_an_error_that_lists_those_that_are_known() -> None:
         load_core("cortex-m3")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", core_names())
 def test_each_core_says_where_its_figures_are_from(name: str) -> None:
     core = load_core(name)
     assert core.name == name

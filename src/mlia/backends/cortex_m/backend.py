@@ -6,7 +6,6 @@ from typing import ClassVar
 from msgspec import Struct
 
 from mlia.backends.cortex_m.arena import arena_use
-from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.cortex_m.operators import added, cpu_costs, loops_told, source_of, with_share
 from mlia.backends.refusals import ALREADY_COMPILED, refuse_arena, refuse_unaddressable
 from mlia.graph.graph import Graph
@@ -17,6 +16,7 @@ from mlia.results import (
     Result,
     Skipped,
 )
+from mlia.targets.cores import load_core
 from mlia.targets.target import CpuTarget
 
 NOT_COUNTED = "not in the total are the subgraphs {}: how often they run is not known"

@@ -8,11 +8,11 @@ import math
 
 from msgspec import Struct
 
-from mlia.backends.cortex_m.cores import Core
 from mlia.backends.cortex_m.kernels import activation, kernel_of, weights
 from mlia.backends.cortex_m.work import count_work
 from mlia.graph.graph import Operator, Subgraph
 from mlia.results import Kernel
+from mlia.targets.cores import Core
 
 # Kernels whose coefficients were fitted to measurements; all others are reasoned from their loops.
 FITTED = ("CONV_2D", "DEPTHWISE_CONV_2D")

@@ -1,6 +1,5 @@
 """Which kernel of TFLite Micro runs an operator on a core, and why that one."""
 
-from mlia.backends.cortex_m.cores import Core
 from mlia.backends.cortex_m.coverage import (
     ACCELERATED,
     ACTIVATION_INPUT,
@@ -11,6 +10,7 @@ from mlia.backends.cortex_m.coverage import (
 )
 from mlia.graph.graph import Operator, Subgraph, Tensor
 from mlia.results import Kernel
+from mlia.targets.cores import Core
 
 _INSTRUCTIONS = {"MVE": "MVE", "DSP": "DSP", "none": "plain C"}
 _SPOKEN = {

@@ -7,7 +7,6 @@ operator grows: what a kernel handles in steps is rounded up to whole ones.
 import math
 from collections.abc import Mapping
 
-from mlia.backends.cortex_m.cores import Core
 from mlia.backends.cortex_m.custom_work import custom_work
 from mlia.backends.cortex_m.kernels import activation, is_batched, kernel_of
 from mlia.backends.cortex_m.matrix_work import Work, convolution_work, depthwise_work, matrix_work, vector_work
@@ -15,6 +14,7 @@ from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS
 from mlia.results import Kernel
+from mlia.targets.cores import Core
 
 # What is counted, and what one unit of it is.
 TERMS: Mapping[str, str] = {

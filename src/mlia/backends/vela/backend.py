@@ -7,7 +7,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.backends.cortex_m.arena import arena_use
-from mlia.backends.cortex_m.cores import load_core
 from mlia.backends.ethos_u.features import StepFeatures, features_of
 from mlia.backends.refusals import ALREADY_COMPILED, refuse_unaddressable
 from mlia.backends.vela.costs import Program, not_called, performance_of, timed
@@ -28,6 +27,7 @@ from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite, single_subgraph
 from mlia.graph.tflite_writer import with_plain_names
 from mlia.results import Compatibility, Constraint, Origin, Placement, Result, Skipped, Source, Unit
+from mlia.targets.cores import load_core
 from mlia.targets.target import Target, installed_version
 
 NO_REASON = Constraint("Vela leaves it to the CPU and prints no reason")

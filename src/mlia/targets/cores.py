@@ -10,19 +10,27 @@ from msgspec import Struct
 from mlia.errors import TargetError
 
 CORES = os.path.join(os.path.dirname(__file__), "cores")
-NAMES = ("cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85")
+
+
+@cache
+def core_names() -> tuple[str, ...]:
+    """The cores that there are figures of, by their numbers; a file of its own for each."""
+    names = [name.removesuffix(".toml") for name in os.listdir(CORES) if name.endswith(".toml")]
+    return tuple(sorted(names, key=lambda name: (int("".join(filter(str.isdigit, name)) or 0), name)))
 
 
 class Core(Struct, frozen=True, forbid_unknown_fields=True):
     """A Cortex-M core and the software that runs networks on it.
 
-    `cycles` is how long one unit of each kind of work takes, by the names in costs.TERMS. The true figure is expected
-    between low and high times the estimate: `fitted` for what was measured, `prior` for what was reasoned only.
+    With a data cache the host cleans it for the NPU. `cycles` is how long one unit of each kind of work takes, by the
+    names in costs.TERMS. The true figure is expected between low and high times the estimate: `fitted` for what was
+    measured, `prior` for what was reasoned only.
     """
 
     name: str
     extension: Literal["MVE", "DSP", "none"]
     has_fpu: bool
+    has_data_cache: bool
     stack: str
     version: str
     sources: tuple[str, ...]
@@ -41,8 +49,8 @@ def load_core(name: str) -> Core:
     Raises:
         TargetError: there is none.
     """
-    if name not in NAMES:
-        raise TargetError(f"no figures for a core named '{name}'; there are {', '.join(NAMES)}")
+    if name not in core_names():
+        raise TargetError(f"no figures for a core named '{name}'; there are {', '.join(core_names())}")
     with open(os.path.join(CORES, f"{name}.toml"), "rb") as file:
         return msgspec.toml.decode(file.read(), type=Core)
 
