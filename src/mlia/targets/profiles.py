@@ -119,11 +119,16 @@ VELA_KIND = {"sram": "Sram", "dram": "Dram", "on_chip_flash": "OnChipFlash", "of
 
 
 def target_names() -> list[str]:
-    """The names of the built-in profiles: NPUs by family and MACs, then Cortex-M cores from the smallest."""
+    """The names of the built-in profiles: by family and MACs, then Cortex-M cores from the smallest."""
     names = [name.removesuffix(".toml") for name in os.listdir(BUILT_IN) if name.endswith(".toml")]
     npus = [name for name in names if name not in core_names()]
-    ordered = sorted(npus, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
-    return [*ordered, *(core for core in core_names() if core in names)]
+    return [*sorted(npus, key=_by_number), *(core for core in core_names() if core in names)]
+
+
+def _by_number(name: str) -> tuple[str, int, str]:
+    """Names that end in a number by that, after what they begin with."""
+    begin, _, end = name.rpartition("-")
+    return (begin, int(end), "") if end.isdigit() else (name, -1, "")
 
 
 def is_path(name: str) -> bool:
