@@ -14,7 +14,7 @@ from mlia.errors import MeasurementError, MliaError, ReportError, TargetError, T
 from mlia.input import LOG_BYTES, REPORT_BYTES, TEXT_BYTES, read_file
 from mlia.pipeline.budgets import load_budget
 from mlia.pipeline.calibrate.measured_runs import cycles_of_log
-from mlia.pipeline.saved import load_saved
+from mlia.pipeline.saved import view
 from mlia.recipe import load_recipe
 from mlia.targets.profiles import load_target
 from mlia.targets.target import read_vela_ini
@@ -25,7 +25,7 @@ READERS: list[tuple[Callable[[str], object], int, type[MliaError]]] = [
     (load_target, TEXT_BYTES, TargetError),
     (read_vela_ini, TEXT_BYTES, TargetError),
     (cycles_of_log, LOG_BYTES, MeasurementError),
-    (load_saved, REPORT_BYTES, ReportError),
+    (view, REPORT_BYTES, ReportError),
 ]
 
 

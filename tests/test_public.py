@@ -22,7 +22,7 @@ def test_version_is_the_distribution_s() -> None:
 
 def test_check_from_python() -> None:
     report = mlia.check(SAMPLE, mlia.load_target("ethos-u55-256"))
-    assert isinstance(report, mlia.Report)
+    assert isinstance(report, mlia.CheckReport)
     told: list[str] = []
     again = mlia.check(str(SAMPLE), "ethos-u55-256", progress=told.append)
     assert again == report

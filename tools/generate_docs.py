@@ -5,7 +5,7 @@ import ast
 import sys
 from pathlib import Path
 
-from mlia.render.json import render_schema
+from mlia.render.json import SCHEMAS, render_schema
 from mlia.render.rules import markdown_page
 from mlia.render.targets import render_target, render_target_list
 from mlia.rules.catalog import all_rules
@@ -117,12 +117,7 @@ def main() -> int:
         "architecture.md": architecture_page(),
         "known-differences.md": differences_page(),
         **rule_pages(),
-        "report.schema.json": render_schema("check"),
-        "optimization.schema.json": render_schema("optimize"),
-        "verification.schema.json": render_schema("verify"),
-        "accuracy.schema.json": render_schema("accuracy"),
-        "refinement.schema.json": render_schema("calibrate"),
-        "difference.schema.json": render_schema("compare"),
+        **{f"{verb}.schema.json": render_schema(verb) for verb in SCHEMAS},
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -2,7 +2,9 @@
 
 TYPE_CHECKING = False  # typing's own would cost the import of typing, in which no interrupt is caught yet
 if TYPE_CHECKING:
-    from mlia.difference import Difference
+    from mlia import rules, targets
+    from mlia.accuracy import AccuracyReport, CalibrateReport
+    from mlia.difference import CompareReport
     from mlia.errors import (
         BackendError,
         BackendUnavailable,
@@ -18,41 +20,45 @@ if TYPE_CHECKING:
     )
     from mlia.graph.formats.torch import read_module
     from mlia.graph.load import load_model
-    from mlia.pipeline.calibrate.calibrate import Refined, calibrate
+    from mlia.pipeline.calibrate.calibrate import CalibratedTarget, calibrate
     from mlia.pipeline.check.check import check
     from mlia.pipeline.compare.compare import compare
-    from mlia.pipeline.convert import Converted, convert
-    from mlia.pipeline.optimize.candidates import Optimized
+    from mlia.pipeline.convert import ConvertedModel, convert
+    from mlia.pipeline.optimize.candidates import OptimizedModel
     from mlia.pipeline.optimize.optimize import optimize
     from mlia.pipeline.optimize.search_limits import Limits
-    from mlia.pipeline.verify.verify import simulate, verify
+    from mlia.pipeline.saved import view
+    from mlia.pipeline.verify.verify import run, verify
     from mlia.recipe import Recipe
-    from mlia.report import Optimization, Report
+    from mlia.report import CheckReport, ConvertReport, OptimizeReport
     from mlia.targets.profiles import load_target
-    from mlia.verification import Verification
+    from mlia.verification import VerifyReport
 
 __version__ = "0.1.0"
 __all__ = [
+    "AccuracyReport",
     "BackendError",
     "BackendUnavailable",
-    "Converted",
-    "Difference",
+    "CalibrateReport",
+    "CalibratedTarget",
+    "CheckReport",
+    "CompareReport",
+    "ConvertReport",
+    "ConvertedModel",
     "Limits",
     "MeasurementError",
     "MliaError",
     "ModelError",
-    "Optimization",
-    "Optimized",
+    "OptimizeReport",
+    "OptimizedModel",
     "OutputError",
     "Recipe",
-    "Refined",
-    "Report",
     "ReportError",
     "RuleError",
     "SimulatorError",
     "TargetError",
     "TransformError",
-    "Verification",
+    "VerifyReport",
     "calibrate",
     "check",
     "compare",
@@ -61,30 +67,37 @@ __all__ = [
     "load_target",
     "optimize",
     "read_module",
-    "simulate",
+    "rules",
+    "run",
+    "targets",
     "verify",
+    "view",
 ]
 
 _HOMES = {
     "calibrate": "mlia.pipeline.calibrate.calibrate",
-    "Refined": "mlia.pipeline.calibrate.calibrate",
+    "CalibratedTarget": "mlia.pipeline.calibrate.calibrate",
     "check": "mlia.pipeline.check.check",
     "compare": "mlia.pipeline.compare.compare",
-    "Difference": "mlia.difference",
     "convert": "mlia.pipeline.convert",
-    "Converted": "mlia.pipeline.convert",
+    "ConvertedModel": "mlia.pipeline.convert",
+    "run": "mlia.pipeline.verify.verify",
+    "verify": "mlia.pipeline.verify.verify",
+    "optimize": "mlia.pipeline.optimize.optimize",
+    "OptimizedModel": "mlia.pipeline.optimize.candidates",
+    "view": "mlia.pipeline.saved",
     "load_model": "mlia.graph.load",
     "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",
-    "Report": "mlia.report",
-    "optimize": "mlia.pipeline.optimize.optimize",
-    "Optimized": "mlia.pipeline.optimize.candidates",
-    "Optimization": "mlia.report",
     "Limits": "mlia.pipeline.optimize.search_limits",
     "Recipe": "mlia.recipe",
-    "simulate": "mlia.pipeline.verify.verify",
-    "verify": "mlia.pipeline.verify.verify",
-    "Verification": "mlia.verification",
+    "CheckReport": "mlia.report",
+    "ConvertReport": "mlia.report",
+    "OptimizeReport": "mlia.report",
+    "CompareReport": "mlia.difference",
+    "VerifyReport": "mlia.verification",
+    "AccuracyReport": "mlia.accuracy",
+    "CalibrateReport": "mlia.accuracy",
 }
 
 
@@ -94,6 +107,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'mlia' has no attribute '{name}'")
     from importlib import import_module
 
+    if name in ("rules", "targets"):  # packages that can be called
+        return import_module(f"mlia.{name}")
     return getattr(import_module(_HOMES.get(name, "mlia.errors")), name)
 
 

@@ -1,7 +1,8 @@
-"""Accuracy: how far estimates are from published measurements. The only thing that its renderer sees."""
+"""AccuracyReport: how far estimates are from published measurements. The only thing that its renderer sees."""
 
 from msgspec import Struct
 
+from mlia.faces import Face
 from mlia.targets.coefficients import Coefficients
 
 
@@ -66,7 +67,7 @@ class Unmeasured(Struct, frozen=True):
     what: tuple[str, ...]
 
 
-class Accuracy(Struct, frozen=True):
+class AccuracyReport(Face, frozen=True):
     """The answer to `mlia accuracy`; `left_out` says which measurements are in no row, and why."""
 
     schema_version: str
@@ -102,7 +103,7 @@ class FittedParameter(Struct, frozen=True):
     fitted: float
 
 
-class Refinement(Struct, frozen=True):
+class CalibrateReport(Face, frozen=True):
     """The answer to `mlia calibrate`. Errors are mean absolute ones over the runs, in percent.
 
     `unseen_percent` is what to expect of a model that was not measured: the error of each model by a fit to the others,

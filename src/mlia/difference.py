@@ -1,10 +1,11 @@
-"""Difference: two models, or two reports of checks, side by side. The only thing its renderers see."""
+"""CompareReport: two models, or two reports of checks, side by side. The only thing its renderers see."""
 
 from enum import StrEnum
 
 from msgspec import Struct
 
 from mlia.estimates import Calibration
+from mlia.faces import Face
 from mlia.report import Budget, ModelSummary, TargetSummary
 from mlia.results import Bound, Skipped, Source, Unit
 
@@ -148,7 +149,7 @@ class TargetDifference(Struct, frozen=True):
         return next((total for total in self.totals if total.figure == self.figure), None)
 
 
-class Difference(Struct, frozen=True):
+class CompareReport(Face, frozen=True):
     """The answer to one `mlia compare`.
 
     `missing_targets` are those that only one side has, each with the side that lacks it; `refused_targets` those on

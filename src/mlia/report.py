@@ -1,9 +1,10 @@
-"""Report: everything that one run learned. The only thing that a renderer sees."""
+"""CheckReport: everything that one run learned. The only thing that a renderer sees."""
 
 from msgspec import Struct
 
 from mlia.advice import Advised, Severity
 from mlia.estimates import Calibration
+from mlia.faces import Face
 from mlia.fidelity import Fidelity
 from mlia.figures import Figures
 from mlia.recipe import Recipe
@@ -154,7 +155,7 @@ class Budget(Struct, frozen=True):
     blamed: tuple[Blamed, ...]
 
 
-class Report(Struct, frozen=True):
+class CheckReport(Face, frozen=True):
     """The answer to one `mlia check`."""
 
     schema_version: str
@@ -212,7 +213,7 @@ class Trial(Struct, frozen=True):
     is_chosen: bool
 
 
-class Optimization(Struct, frozen=True):
+class OptimizeReport(Face, frozen=True):
     """The answer to one `mlia optimize`. `fidelity_before` is that of plain quantization.
 
     It is None when the model was quantized already: then that model is what `fidelity_after` compares with.
@@ -241,7 +242,17 @@ class Optimization(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def worst_severity(report: Report) -> Severity | None:
+class ConvertReport(Face, frozen=True):
+    """The answer to one `mlia convert`: the model that was made, and what was done to the user's model."""
+
+    schema_version: str
+    mlia_version: str
+    converted: ModelSummary
+    conversion: Conversion
+    notes: tuple[str, ...]
+
+
+def worst_severity(report: CheckReport) -> Severity | None:
     """The severity of the gravest advice; None when there is none."""
     found = {advice.severity for entry in report.targets for advice in entry.advised.advice}
     return next((severity for severity in (Severity.WARNING, Severity.NOTE) if severity in found), None)

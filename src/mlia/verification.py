@@ -1,9 +1,10 @@
-"""Verification: what executing a compiled model showed, tensor by tensor. The only thing its renderer sees."""
+"""VerifyReport: what executing a compiled model showed, tensor by tensor. The only thing its renderer sees."""
 
 from enum import StrEnum
 
 from msgspec import Struct
 
+from mlia.faces import Face
 from mlia.report import ModelSummary, TargetSummary
 from mlia.results import Compiled, OperatorId, Skipped, Source
 
@@ -53,7 +54,7 @@ class Danger(Struct, frozen=True):
     certain: bool = True
 
 
-class Verification(Struct, frozen=True):
+class VerifyReport(Face, frozen=True):
     """The answer to one `mlia verify`. `outputs` and `operators` are empty where there is no model to compare with.
 
     `target` is None for a compiled model that no target was named for; `compiled` says what it was compiled for.

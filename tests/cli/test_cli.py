@@ -239,7 +239,7 @@ def test_target_list_and_show() -> None:
 
 
 def test_schema_is_the_published_one() -> None:
-    assert mlia("schema").stdout == (ROOT / "docs/report.schema.json").read_text()
+    assert mlia("schema").stdout == (ROOT / "docs/check.schema.json").read_text()
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -134,4 +134,4 @@ def test_reports_out_of_pipes(saved: tuple[Path, Path]) -> None:
 
 
 def test_the_schema_is_the_published_one() -> None:
-    assert mlia("schema", "compare").stdout == (ROOT / "docs/difference.schema.json").read_text()
+    assert mlia("schema", "compare").stdout == (ROOT / "docs/compare.schema.json").read_text()

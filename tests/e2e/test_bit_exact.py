@@ -7,7 +7,7 @@ from conftest import ROOT, SAMPLE, SHARED, wake_words
 
 import mlia
 from mlia.targets.profiles import target_names
-from mlia.verification import Outcome, Verification
+from mlia.verification import Outcome, VerifyReport
 
 NPUS = [name for name in target_names() if name.startswith("ethos")]
 MODELS = [
@@ -23,7 +23,7 @@ MODELS = [
 ]
 
 
-def verified(model: Path, target: str) -> Verification:
+def verified(model: Path, target: str) -> VerifyReport:
     if not model.exists():
         pytest.skip("the folder of further models is not there")
     return mlia.verify(model, target)

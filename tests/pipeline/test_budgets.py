@@ -9,28 +9,28 @@ import mlia
 from mlia.errors import TargetError
 from mlia.lives import is_there, peak_time, used_bytes
 from mlia.pipeline.budgets import Allowed, BudgetFile, load_budget, unasked, with_budgets
-from mlia.report import Budget, Report
+from mlia.report import Budget, CheckReport
 from mlia.results import CpuPerformance, Performance
 
 OFF_THE_NPU = ROOT / "examples/off_the_npu.tflite"
 
 
 @pytest.fixture(scope="module")
-def whole() -> Report:
+def whole() -> CheckReport:
     return mlia.check(SAMPLE, "ethos-u55-256", try_remedies=False)
 
 
 @pytest.fixture(scope="module")
-def split() -> Report:
+def split() -> CheckReport:
     return mlia.check(OFF_THE_NPU, ["ethos-u55-128", "cortex-m55"], try_remedies=False)
 
 
-def only(report: Report, **allowed: float) -> Budget:
+def only(report: CheckReport, **allowed: float) -> Budget:
     (budget,) = with_budgets(report, BudgetFile(**allowed)).budgets
     return budget
 
 
-def test_a_limit_is_kept_to_the_very_figure(whole: Report) -> None:
+def test_a_limit_is_kept_to_the_very_figure(whole: CheckReport) -> None:
     performance = whole.targets[0].results[0].performance
     assert isinstance(performance, Performance)
     assert performance.memory is not None
@@ -40,7 +40,7 @@ def test_a_limit_is_kept_to_the_very_figure(whole: Report) -> None:
     assert only(whole, min_npu_percent=100).is_kept
 
 
-def test_the_slowest_are_blamed_for_time(whole: Report, split: Report) -> None:
+def test_the_slowest_are_blamed_for_time(whole: CheckReport, split: CheckReport) -> None:
     budget = only(whole, max_latency_ms=0.01)
     assert budget.blamed[0].name == "conv_1"
     assert [each.value for each in budget.blamed] == sorted((each.value for each in budget.blamed), reverse=True)
@@ -48,7 +48,7 @@ def test_the_slowest_are_blamed_for_time(whole: Report, split: Report) -> None:
     assert npu.blamed[0].kind == "TRANSPOSE_CONV"  # on the CPU
 
 
-def test_what_is_off_the_npu_is_blamed_for_its_share(split: Report) -> None:
+def test_what_is_off_the_npu_is_blamed_for_its_share(split: CheckReport) -> None:
     npu, cpu = with_budgets(split, BudgetFile(min_npu_percent=90)).budgets
     assert {each.kind for each in npu.blamed} == {"TRANSPOSE_CONV", "MEAN"}
     assert npu.value == pytest.approx(100 - sum(each.value for each in npu.blamed))
@@ -57,7 +57,7 @@ def test_what_is_off_the_npu_is_blamed_for_its_share(split: Report) -> None:
     assert none.is_kept
 
 
-def test_tensors_at_the_peak_are_blamed_for_memory(whole: Report) -> None:
+def test_tensors_at_the_peak_are_blamed_for_memory(whole: CheckReport) -> None:
     budget = only(whole, max_sram_kib=1)
     performance = whole.targets[0].results[0].performance
     assert isinstance(performance, Performance)
@@ -70,7 +70,7 @@ def test_tensors_at_the_peak_are_blamed_for_memory(whole: Report) -> None:
     assert all(sizes.get(each.name) == each.value for each in budget.blamed)
 
 
-def test_weights_are_blamed_for_flash(whole: Report, split: Report) -> None:
+def test_weights_are_blamed_for_flash(whole: CheckReport, split: CheckReport) -> None:
     assert only(whole, max_flash_kib=1).blamed[0].kind == "CONV_2D"
     _, cpu = with_budgets(split, BudgetFile(max_flash_kib=1)).budgets
     performance = split.targets[1].results[0].performance
@@ -84,7 +84,7 @@ def test_what_is_not_known_is_a_miss() -> None:
     assert (budget.is_kept, budget.value, budget.reason) == (False, None, "not asked for")
 
 
-def test_a_file_has_limits_for_all_and_for_one(split: Report, tmp_path: Path) -> None:
+def test_a_file_has_limits_for_all_and_for_one(split: CheckReport, tmp_path: Path) -> None:
     file = tmp_path / "budget.toml"
     file.write_text("max_latency_ms = 5\n[targets.cortex-m55]\nmax_latency_ms = 9\nmax_sram_kib = 50\n")
     npu, slow, arena = with_budgets(split, load_budget(str(file))).budgets
@@ -95,7 +95,7 @@ def test_a_file_has_limits_for_all_and_for_one(split: Report, tmp_path: Path) ->
     ]
 
 
-def test_limits_of_a_target_that_is_not_asked_for_judge_nothing(split: Report) -> None:
+def test_limits_of_a_target_that_is_not_asked_for_judge_nothing(split: CheckReport) -> None:
     file = BudgetFile(targets={"cortex-m7": Allowed(max_sram_kib=1)})
     assert with_budgets(split, file).budgets == ()
     assert unasked(split, file) == ["cortex-m7"]
@@ -120,7 +120,7 @@ def test_what_is_no_budget_is_refused(text: str, message: str, tmp_path: Path) -
         load_budget(str(tmp_path / "budget.toml"))
 
 
-def test_a_regression_is_against_a_baseline(whole: Report, split: Report) -> None:
+def test_a_regression_is_against_a_baseline(whole: CheckReport, split: CheckReport) -> None:
     (same,) = with_budgets(whole, BudgetFile(max_regression_percent=0), whole).budgets
     assert (same.figure, same.value, same.is_kept) == ("regression_percent", 0, True)
     own = mlia.check(SAMPLE, "ethos-u55-256", estimator="vela", try_remedies=False)

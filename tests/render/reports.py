@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sample import CPU_ENTRY, NOTHING_ADVISED, RESULT, SAMPLE_REPORT, SECOND, TARGET
 from sample import CPU_REPORT as CPU_ALONE
 
-from mlia.report import Report, TargetReport
+from mlia.report import CheckReport, TargetReport
 from mlia.results import NOT_ASKED, Skipped
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -18,14 +18,14 @@ CPU_REPORT = replace(CPU_ALONE, budgets=())
 SEVERAL = replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.targets, SECOND, CPU_ENTRY))
 
 
-def skipped(reason: str) -> Report:
+def skipped(reason: str) -> CheckReport:
     """A report in which nothing was learned."""
     parts = (Skipped("compatibility", reason), Skipped("performance", reason))
     result = replace(RESULT, compatibility=parts[0], performance=parts[1])
     return replace(SAMPLE_REPORT, targets=(TargetReport(TARGET, (result,), NOTHING_ADVISED),), budgets=(), fixed=None)
 
 
-def refused(reason: str) -> Report:
+def refused(reason: str) -> CheckReport:
     """A report of three targets, the second of which does not take the model."""
     (entry,) = skipped(reason).targets
     there = replace(entry, target=replace(TARGET, name="ethos-u85-256"), refusal=reason)
@@ -66,10 +66,10 @@ names = NAMES.map("".join)
 _NAMED = ("name", "evidence", "remedy", "reason", "what", "note")
 
 
-def with_name(report: Report, name: str) -> Report:
+def with_name(report: CheckReport, name: str) -> CheckReport:
     """The same report with this text wherever the model or its user chose one, and in what quotes it."""
     named = _renamed(msgspec.to_builtins(report), name)
-    found = msgspec.convert(named, Report)
+    found = msgspec.convert(named, CheckReport)
     targets = tuple(
         replace(entry, target=replace(entry.target, name=each.target.name))
         for entry, each in zip(found.targets, report.targets, strict=True)

@@ -8,11 +8,11 @@ from mlia.figures import Figures
 from mlia.report import (
     Blamed,
     Budget,
+    CheckReport,
     Fixed,
     MemorySummary,
     ModelSummary,
     OperatorSummary,
-    Report,
     TargetReport,
     TargetSummary,
     TensorSummary,
@@ -299,7 +299,7 @@ FIXED = Fixed(
     proof="outputs identical on 3 random inputs and 4 at the edges",
     file="better.tflite",
 )
-SAMPLE_REPORT = Report(
+SAMPLE_REPORT = CheckReport(
     schema_version="1.0",
     mlia_version="0.1.0",
     model=ModelSummary(

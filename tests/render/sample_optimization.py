@@ -6,7 +6,7 @@ from sample import CALIBRATION, SAMPLE_REPORT, TARGET, TIMED
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.figures import Figures
 from mlia.recipe import Channels, Clustering, Layer, Pruning, Recipe, brief
-from mlia.report import Comparison, Conversion, Evaluation, Optimization, Trial
+from mlia.report import Comparison, Conversion, Evaluation, OptimizeReport, Trial
 from mlia.results import Change, Skipped
 
 RECIPE = Recipe(pruning=Pruning(0.6), clustering=Clustering(16), layers=(Layer("dense", pruning=False),))
@@ -42,7 +42,7 @@ def trial(recipe: Recipe, cycles: int, error: float, objection: str = "", is_cho
     )
 
 
-SAMPLE_OPTIMIZATION = Optimization(
+SAMPLE_OPTIMIZATION = OptimizeReport(
     schema_version="1.0",
     mlia_version="0.1.0",
     model=replace(SAMPLE_REPORT.model, conversion=Conversion("Keras HDF5", "read by mlia", ())),

@@ -23,7 +23,7 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_line_has_every_column_and_ends_as_the_rfc_says(report: mlia.Report) -> None:
+def test_every_line_has_every_column_and_ends_as_the_rfc_says(report: mlia.CheckReport) -> None:
     text = render_csv(report)
     assert text == render_csv(report)
     assert text.endswith("\r\n")

@@ -1,4 +1,4 @@
-"""Golden files of a Difference. Rewrite them with `UPDATE_GOLDEN=1 pytest tests/render`, then read the diff."""
+"""Golden files of a CompareReport. Rewrite them with `UPDATE_GOLDEN=1 pytest tests/render`, then read the diff."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from mlia.render.compare.markdown import code, render_difference_markdown, words
 from mlia.render.compare.parts import change_text, percent_text, verdict_text
 from mlia.render.compare.terminal import render_difference
 from mlia.render.json import json_schema, render_json, render_schema
-from mlia.report import Report, TargetReport
+from mlia.report import CheckReport, TargetReport
 from mlia.results import Compatibility, Performance, SystemTime
 
 GOLDEN = Path(__file__).parent / "golden"
 ALONE = TargetReport(replace(TARGET, name="cortex-m55", npu=None, macs_per_cycle=None), (CPU_RESULT,), NOTHING_ADVISED)
 
 
-def _after() -> Report:
+def _after() -> CheckReport:
     """The sample with one operator on the NPU now, one with another kind, one gone and one new."""
     (entry,) = SAMPLE_REPORT.targets
     (result,) = entry.results
@@ -77,7 +77,7 @@ def test_golden(name: str, text: str) -> None:
 
 
 def test_the_published_schema_is_current_and_followed() -> None:
-    assert (ROOT / "docs/difference.schema.json").read_text() == render_schema("compare")
+    assert (ROOT / "docs/compare.schema.json").read_text() == render_schema("compare")
     for found in (FOUND, BACK):
         jsonschema.validate(json.loads(render_json(found)), json_schema("compare"))
 

@@ -31,7 +31,7 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_line_is_a_command(report: mlia.Report) -> None:
+def test_every_line_is_a_command(report: mlia.CheckReport) -> None:
     commands(render_github(report))
     assert render_github(report) == render_github(report)
 

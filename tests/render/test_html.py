@@ -34,7 +34,7 @@ def chain(length: int, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, CPU_REPORT], ids=["one", "several", "cortex-m"])
-def test_a_page_needs_nothing_else_and_is_the_same_twice(report: mlia.Report) -> None:
+def test_a_page_needs_nothing_else_and_is_the_same_twice(report: mlia.CheckReport) -> None:
     page = render_html(report)
     assert page == render_html(report)
     assert page.startswith("<!DOCTYPE html>")
@@ -53,7 +53,7 @@ def test_what_the_report_says_is_on_the_page() -> None:
 
 
 @pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, replace(SAMPLE_OPTIMIZATION, trials=(), suggestions=())])
-def test_an_optimization_has_a_page_too(report: mlia.Optimization) -> None:
+def test_an_optimization_has_a_page_too(report: mlia.OptimizeReport) -> None:
     page = render_html(report)
     assert page == render_html(report)
     assert not re.search(r"(?:src|href)=\"(?!#)|https?://", page)

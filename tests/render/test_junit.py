@@ -19,7 +19,7 @@ from mlia.report import Budget
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parent / "junit.xsd"))
 
 
-def parsed(report: mlia.Report) -> Element:
+def parsed(report: mlia.CheckReport) -> Element:
     """The document, which follows the schema and counts right."""
     root = ElementTree.fromstring(render_junit(report).encode())
     SCHEMA.validate(root)
@@ -41,7 +41,7 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_report_follows_the_schema(report: mlia.Report) -> None:
+def test_every_report_follows_the_schema(report: mlia.CheckReport) -> None:
     root = parsed(report)
     assert [suite.get("name") for suite in root] == [entry.target.name for entry in report.targets]
     assert render_junit(report) == render_junit(report)

@@ -38,7 +38,7 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_row_has_every_cell(report: mlia.Report) -> None:
+def test_every_row_has_every_cell(report: mlia.CheckReport) -> None:
     text = render_markdown(report)
     assert text == render_markdown(report)
     assert text.count("<details>") == text.count("</details>")

@@ -77,7 +77,7 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", [report for report in REPORTS if report.targets])
-def test_every_overlay_is_node_data(report: mlia.Report) -> None:
+def test_every_overlay_is_node_data(report: mlia.CheckReport) -> None:
     found = model_explorer_overlays(report)
     assert found == model_explorer_overlays(report)
     assert len(found) == sum(not entry.refusal for entry in report.targets) * len(OVERLAYS)

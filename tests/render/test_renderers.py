@@ -68,7 +68,7 @@ def test_golden(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("report", [SAMPLE_OPTIMIZATION, INT8_OPTIMIZATION])
-def test_json_of_an_optimization_follows_the_schema(report: mlia.Optimization) -> None:
+def test_json_of_an_optimization_follows_the_schema(report: mlia.OptimizeReport) -> None:
     jsonschema.validate(json.loads(render_json(report)), json_schema("optimize"))
 
 
@@ -79,7 +79,7 @@ def test_no_line_of_an_optimization_is_wider(width: int) -> None:
 
 
 @pytest.mark.parametrize("report", [SAMPLE_REPORT, SIDE_BY_SIDE, COMPILED_REPORT, CPU_REPORT])
-def test_json_follows_the_schema(report: mlia.Report) -> None:
+def test_json_follows_the_schema(report: mlia.CheckReport) -> None:
     jsonschema.validate(json.loads(render_json(report)), json_schema("check"))
 
 

@@ -87,13 +87,13 @@ def test_golden() -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_report_follows_what_is_asked_for(report: mlia.Report) -> None:
+def test_every_report_follows_what_is_asked_for(report: mlia.CheckReport) -> None:
     run(render_sarif(report))
     assert render_sarif(report) == render_sarif(report)
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_report_follows_the_published_schema(report: mlia.Report) -> None:
+def test_every_report_follows_the_published_schema(report: mlia.CheckReport) -> None:
     schema = json.loads(Path(__file__).with_name("sarif-2.1.0.schema.json").read_text())
     jsonschema.validate(json.loads(render_sarif(report)), schema)
 

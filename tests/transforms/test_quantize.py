@@ -201,7 +201,7 @@ def test_convert_from_python(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=data, labels=np.zeros(20))
     converted = mlia.convert(source, calibration=tmp_path / "data.npz")
     converted.save(target)
-    conversion = converted.conversion
+    conversion = converted.report.conversion
     assert conversion.calibration == "data.npz (16 samples, 4 more held out)"
     assert conversion.fidelity is not None
     assert not conversion.fidelity.is_synthetic

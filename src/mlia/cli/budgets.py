@@ -7,7 +7,7 @@ from mlia.cli.streams import warn
 
 if TYPE_CHECKING:
     from mlia.pipeline.budgets import BudgetFile
-    from mlia.report import Report
+    from mlia.report import CheckReport
 
 SILENT = ("csv", "model-explorer")  # forms in which a miss has no place
 OPTIONS = {
@@ -28,7 +28,7 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--baseline", metavar="REPORT", help="a JSON report of `mlia check` to compare with")
 
 
-def limits_of(arguments: argparse.Namespace) -> "tuple[BudgetFile, Report | None] | None":
+def limits_of(arguments: argparse.Namespace) -> "tuple[BudgetFile, CheckReport | None] | None":
     """The limits that were set, options above the file, and the baseline; None without any.
 
     Raises:
@@ -66,7 +66,7 @@ def refuse_unknowable(file: "BudgetFile", arguments: argparse.Namespace) -> None
         arguments.parser.error("--min-npu-percent goes with --compatibility")
 
 
-def judged(report: "Report", file: "BudgetFile", baseline: "Report | None") -> "Report":
+def judged(report: "CheckReport", file: "BudgetFile", baseline: "CheckReport | None") -> "CheckReport":
     """The report with each limit, kept or missed. Limits of targets that it is not about are named on stderr."""
     from mlia.pipeline.budgets import unasked, with_budgets
 
@@ -76,7 +76,7 @@ def judged(report: "Report", file: "BudgetFile", baseline: "Report | None") -> "
     return with_budgets(report, file, baseline)
 
 
-def tell_misses(report: "Report", form: str) -> None:
+def tell_misses(report: "CheckReport", form: str) -> None:
     """Name missed limits on stderr where the form has no place for them."""
     if form not in SILENT:
         return

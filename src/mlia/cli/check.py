@@ -14,7 +14,7 @@ from mlia.cli.streams import can_color, progress_line, refuse_overwriting, tell_
 from mlia.errors import MliaError, TransformError
 
 if TYPE_CHECKING:
-    from mlia.report import Report
+    from mlia.report import CheckReport
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
@@ -156,7 +156,7 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if worst_severity(report) in failing or any(not each.is_kept for each in report.budgets) else 0
 
 
-def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
+def _terminal(report: "CheckReport", arguments: argparse.Namespace) -> str:
     from mlia.render.check.terminal import TerminalStyle, render_terminal
 
     style = TerminalStyle(

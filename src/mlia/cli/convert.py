@@ -60,6 +60,6 @@ def _convert(arguments: argparse.Namespace) -> int:
     converted.save(arguments.output)
     size_bytes = len(converted.graph.content)
     width = max(terminal_width(), 80)
-    text = render_conversion(converted.conversion, arguments.output, size_bytes, width, arguments.verbose)
+    text = render_conversion(converted.report.conversion, arguments.output, size_bytes, width, arguments.verbose)
     write_output(text, None)
     return 0

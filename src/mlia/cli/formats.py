@@ -9,7 +9,7 @@ from mlia.cli.budgets import tell_misses
 from mlia.cli.streams import write_output
 
 if TYPE_CHECKING:
-    from mlia.report import Report
+    from mlia.report import CheckReport
 
 # Each is render_<word>(report) -> text, of a module of mlia.render; those of NAMING take the model's path too.
 FORMATS = {
@@ -37,7 +37,9 @@ def rendered(report: object, form: str, file: str = "") -> str:
     return str(render(report, file) if form in NAMING and file else render(report))
 
 
-def write_report(report: "Report", arguments: argparse.Namespace, terminal: Callable[[], str], file: str = "") -> None:
+def write_report(
+    report: "CheckReport", arguments: argparse.Namespace, terminal: Callable[[], str], file: str = ""
+) -> None:
     """Write a check's report in the form that was asked for; `terminal` makes the text for people."""
     if arguments.format == OVERLAYS and arguments.output:
         _write_overlays(report, arguments.output)
@@ -47,7 +49,7 @@ def write_report(report: "Report", arguments: argparse.Namespace, terminal: Call
     tell_misses(report, arguments.format)
 
 
-def _write_overlays(report: "Report", folder: str) -> None:
+def _write_overlays(report: "CheckReport", folder: str) -> None:
     """A file for each overlay of each target, "<target>.<overlay>.json".
 
     Raises:

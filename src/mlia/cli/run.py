@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(arguments.model, arguments.output)
     refuse_overwriting(arguments.inputs, arguments.output, "the inputs")
     check_writable(arguments.output)
-    from mlia.pipeline.verify.verify import simulate
+    from mlia.pipeline.verify.verify import run as compute
 
     with progress_line() as progress:
-        outputs = simulate(
+        outputs = compute(
             arguments.model,
             arguments.target,
             arguments.inputs,

@@ -5,8 +5,8 @@ import argparse
 from mlia.cli.streams import write_output
 
 EPILOG = """example:
-  mlia schema -o report.schema.json
-  mlia schema optimize -o optimization.schema.json
+  mlia schema -o check.schema.json
+  mlia schema optimize -o optimize.schema.json
 """
 
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    verbs = ("check", "optimize", "verify", "accuracy", "calibrate", "compare")
+    verbs = ("check", "compare", "optimize", "convert", "verify", "accuracy", "calibrate")
     parser.add_argument("of", choices=verbs, nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 

@@ -5,19 +5,20 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import add_limit_options, judged, limits_of
-from mlia.cli.formats import add_format_option, rendered, write_report
+from mlia.cli.formats import add_format_option, write_report
 from mlia.cli.streams import can_color, refuse_overwriting, terminal_width, write_output
 
 if TYPE_CHECKING:
-    from mlia.report import Report
+    from mlia.report import CheckReport
 
 EPILOG = """examples:
   mlia view report.json
   mlia view report.json --format html -o report.html
   mlia view report.json --budget budget.toml --format junit -o limits.xml
 
-A report is what --format json of check, compare, optimize, verify, accuracy or calibrate has written; all forms are for
-check's, terminal and json for all, html for optimize's and compare's as well, markdown for compare's.
+A report is what --format json of check, compare, optimize, verify, accuracy or calibrate has written, or save() of any
+report in Python. All forms are for check's; terminal and json for all, html for optimize's and compare's as well,
+markdown for compare's.
 exit codes: 0 fine; 1 a limit missed, where limits are set here; 2 could not run
 """
 
@@ -34,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, render, write; returns the exit code."""
     refuse_overwriting(arguments.report, arguments.output, "the report")
-    from mlia.difference import Difference
-    from mlia.pipeline.saved import load_saved
-    from mlia.report import Optimization, Report
+    from mlia.pipeline.saved import view
+    from mlia.render.faces import forms_of
+    from mlia.report import CheckReport
 
     limits = limits_of(arguments)
-    found = load_saved(arguments.report)
-    if isinstance(found, Report):
+    found = view(arguments.report)
+    if isinstance(found, CheckReport):
         if limits is not None:
             found = judged(found, *limits)
         report = found
@@ -48,14 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
         return int(limits is not None and any(not each.is_kept for each in found.budgets))
     if limits is not None:
         arguments.parser.error("limits are for reports of `mlia check`")
-    forms = {Optimization: ("html",), Difference: ("html", "markdown")}.get(type(found), ())
-    if arguments.format not in ("terminal", "json", *forms):
+    if arguments.format not in ("terminal", *forms_of(found)):
         arguments.parser.error(f"{arguments.format} is for reports of `mlia check`")
     write_output(_other(found, arguments), arguments.output)
     return 0
 
 
-def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
+def _terminal(report: "CheckReport", arguments: argparse.Namespace) -> str:
     from mlia.render.check.terminal import TerminalStyle, render_terminal
 
     color = can_color(sys.stdout) and not arguments.output
@@ -64,33 +64,37 @@ def _terminal(report: "Report", arguments: argparse.Namespace) -> str:
 
 def _other(found: object, arguments: argparse.Namespace) -> str:
     """A report of another verb than check, as that verb shows it."""
-    from mlia.accuracy import Accuracy, Refinement
-    from mlia.difference import Difference
-    from mlia.report import Optimization
-    from mlia.verification import Verification
+    from mlia.accuracy import AccuracyReport, CalibrateReport
+    from mlia.difference import CompareReport
+    from mlia.render.faces import in_form
+    from mlia.report import ConvertReport, OptimizeReport
+    from mlia.verification import VerifyReport
 
     width = max(terminal_width(), 80)
-    if isinstance(found, Difference) and arguments.format in ("terminal", "markdown"):
-        from mlia.render.compare.markdown import render_difference_markdown
+    if arguments.format != "terminal":
+        return in_form(found, arguments.format)
+    if isinstance(found, CompareReport):
         from mlia.render.compare.terminal import render_difference
 
-        is_text = arguments.format == "terminal"
-        return render_difference(found, width, False, False) if is_text else render_difference_markdown(found)
-    if arguments.format != "terminal":
-        return rendered(found, arguments.format)
-    if isinstance(found, Optimization):
+        return render_difference(found, width, False, False)
+    if isinstance(found, ConvertReport):
+        from mlia.render.convert import render_conversion
+
+        made = found.converted
+        return render_conversion(found.conversion, made.name, made.size_bytes, width, False)
+    if isinstance(found, OptimizeReport):
         from mlia.render.optimize import render_optimization
 
         return render_optimization(found, found.optimized.name, "", width, False)
-    if isinstance(found, Verification):
+    if isinstance(found, VerifyReport):
         from mlia.render.verify.terminal import render_verification
 
         return render_verification(found, width, False, False)
-    if isinstance(found, Refinement):
+    if isinstance(found, CalibrateReport):
         from mlia.render.calibrate import render_refinement
 
         return render_refinement(found, width)
-    assert isinstance(found, Accuracy), "every kind of report has a renderer"
+    assert isinstance(found, AccuracyReport), "every kind of report has a renderer"
     from mlia.render.accuracy import render_accuracy
 
     return render_accuracy(found, width, False)

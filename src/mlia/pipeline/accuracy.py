@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from msgspec import convert
 
 import mlia
-from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary, FamilyAccuracy, Unmeasured
+from mlia.accuracy import AccuracyReport, AccuracyRow, ErrorSummary, FamilyAccuracy, Unmeasured
 from mlia.backends.ethos_u.coefficients import load_coefficients
 from mlia.backends.ethos_u.measurements import ledger, measurements
 from mlia.report import SCHEMA_VERSION
 from mlia.targets.target import LEGAL_MACS
 
 
-def accuracy() -> Accuracy:
+def accuracy() -> AccuracyReport:
     """How far Vela's estimate and the calibrated one are from each measurement, and in sum for each family."""
     rows = tuple(convert(row, AccuracyRow, from_attributes=True) for row in ledger())
     groups = dict.fromkeys((row.family, row.kind) for row in sorted(rows, key=lambda row: row.family))
@@ -23,7 +23,7 @@ def accuracy() -> Accuracy:
         vela = summarized([row.vela_percent for row in of_these])
         ours = summarized([row.calibrated_percent for row in of_these])
         families.append(FamilyAccuracy(family, kind, len(of_these), vela, ours))
-    return Accuracy(
+    return AccuracyReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         families=tuple(families),

@@ -10,7 +10,7 @@ from msgspec.structs import asdict, replace
 from mlia.errors import TargetError
 from mlia.input import TEXT_BYTES, read_file
 from mlia.lives import is_there, peak_time
-from mlia.report import Blamed, Budget, OperatorSummary, Report, TargetReport
+from mlia.report import Blamed, Budget, CheckReport, OperatorSummary, TargetReport
 from mlia.results import (
     ONCE,
     Compatibility,
@@ -89,7 +89,7 @@ def _check_allowed(allowed: Allowed) -> None:
         raise TargetError(f"min_npu_percent is {allowed.min_npu_percent:g}; there are 100 percent")
 
 
-def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = None) -> Report:
+def with_budgets(report: CheckReport, file: BudgetFile, baseline: CheckReport | None = None) -> CheckReport:
     """The report with each limit, kept or missed, for each of its targets.
 
     Raises:
@@ -119,7 +119,7 @@ def with_budgets(report: Report, file: BudgetFile, baseline: Report | None = Non
     return replace(report, budgets=(*kept, *budgets))
 
 
-def unasked(report: Report, file: BudgetFile) -> list[str]:
+def unasked(report: CheckReport, file: BudgetFile) -> list[str]:
     """The targets that the file has limits for and the report is not about."""
     names = {entry.target.name for entry in report.targets}
     return [name for name in file.targets if name not in names]

@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import mlia
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.load import load, name_of
+from mlia.pipeline.load import load, name_of, notes_on, summarize_model
 from mlia.pipeline.made import Made
-from mlia.report import Conversion
+from mlia.report import SCHEMA_VERSION, ConvertReport
 
 
-class Converted(Made, frozen=True):
-    """A converted model and the record of its conversion."""
+class ConvertedModel(Made, frozen=True):
+    """A converted model and the report of it."""
 
-    conversion: Conversion
+    report: ConvertReport
 
 
 def convert(
@@ -24,7 +25,7 @@ def convert(
     per_tensor_fc: bool = False,
     input_shapes: InputShapes | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> Converted:
+) -> ConvertedModel:
     """Convert a float model to TFLite, quantized unless `quantize` is False.
 
     Args:
@@ -44,7 +45,11 @@ def convert(
 
     progress(f"reading {name_of(model)}")
     graph = load(model, input_shapes or {})
-    if not quantize:
-        return Converted(graph, as_read(graph))
-    path = Path(calibration) if calibration else None
-    return Converted(*quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress))
+    notes = notes_on(graph)
+    if quantize:
+        path = Path(calibration) if calibration else None
+        graph, conversion = quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress)
+    else:
+        conversion = as_read(graph)
+    converted = summarize_model(name_of(model), graph, None)
+    return ConvertedModel(graph, ConvertReport(SCHEMA_VERSION, mlia.__version__, converted, conversion, notes))

@@ -3,29 +3,33 @@
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
-from mlia.accuracy import Accuracy, Refinement
-from mlia.difference import Difference
+from mlia.accuracy import AccuracyReport, CalibrateReport
+from mlia.difference import CompareReport
 from mlia.errors import ModelError, ReportError
+from mlia.faces import Face
 from mlia.input import REPORT_BYTES, read_file
-from mlia.report import SCHEMA_VERSION, Optimization, Report
-from mlia.verification import Verification
+from mlia.report import SCHEMA_VERSION, CheckReport, ConvertReport, OptimizeReport
+from mlia.verification import VerifyReport
 
 WRITE = "--format json of a verb writes one"
 # A field that the kinds before it do not have tells which it is.
-KINDS: dict[str, type[Struct]] = {
-    "missing_targets": Difference,
-    "targets": Report,
-    "comparisons": Optimization,
-    "reference": Verification,
-    "families": Accuracy,
-    "coefficients": Refinement,
+KINDS: dict[str, type[Face]] = {
+    "missing_targets": CompareReport,
+    "targets": CheckReport,
+    "comparisons": OptimizeReport,
+    "reference": VerifyReport,
+    "families": AccuracyReport,
+    "coefficients": CalibrateReport,
+    "converted": ConvertReport,
 }
 
 
-def load_saved(path: str) -> Struct:
-    """A report of any verb, by its JSON.
+def view(path: str | Path) -> Face:
+    """A saved report of any verb, as the value that it was.
+
+    Args:
+        path: a file that a report's save() or `--format json` has written.
 
     Raises:
         ReportError: it cannot be read, is no report, or is one of another version.
@@ -33,10 +37,10 @@ def load_saved(path: str) -> Struct:
     try:
         return _decoded(path, read_file(path, REPORT_BYTES))
     except OSError as error:
-        raise ReportError(f"cannot read the report {path}: {error.strerror}") from None
+        raise ReportError(f"cannot read the report {path}: {error.strerror or error}") from None
 
 
-def _decoded(path: str | Path, content: bytes) -> Struct:
+def _decoded(path: str | Path, content: bytes) -> Face:
     """The same from what was read; `path` is named in what goes wrong.
 
     Raises:
@@ -63,21 +67,21 @@ def _decoded(path: str | Path, content: bytes) -> Struct:
         raise ReportError(f"cannot read the report {path}: it is nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ReportError(f"{path} is a damaged report: {error}") from None
-    if isinstance(found, Report) and (reason := _why_damaged(found)):
+    if isinstance(found, CheckReport) and (reason := _why_damaged(found)):
         raise ReportError(f"{path} is a damaged report: {reason}")
     return found
 
 
-def load_report(path: str) -> Report:
+def load_report(path: str) -> CheckReport:
     """The report that a file holds.
 
     Raises:
         ReportError: it is no report of a check that this version reads.
     """
-    return _checked(path, load_saved(path))
+    return _checked(path, view(path))
 
 
-def read_report(path: str | Path) -> Report | None:
+def read_report(path: str | Path) -> CheckReport | None:
     """The report that a file holds, or None where it is no JSON, and so may be a model.
 
     What the file is tells its content, never its name.
@@ -104,15 +108,15 @@ def read_report(path: str | Path) -> Report | None:
     return _checked(path, _decoded(path, content))
 
 
-def _checked(path: str | Path, report: object) -> Report:
-    if not isinstance(report, Report):
+def _checked(path: str | Path, report: object) -> CheckReport:
+    if not isinstance(report, CheckReport):
         raise ReportError(f"{path} is the report of another verb; {WRITE}")
     if report.model.operators and not report.model.graph:
         raise ReportError(f"the report {path} does not list the operators, as old ones did not; check the model again")
     return report
 
 
-def _why_damaged(report: Report) -> str:
+def _why_damaged(report: CheckReport) -> str:
     """What of a report cannot be, though every field is of its kind; empty where all can."""
     if not report.targets or any(len(entry.results) != 1 for entry in report.targets):
         return "it does not have one result for each of its targets"

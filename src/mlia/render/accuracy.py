@@ -1,8 +1,8 @@
-"""Accuracy -> text: errors by family, and every measurement."""
+"""AccuracyReport -> text: errors by family, and every measurement."""
 
 from collections.abc import Sequence
 
-from mlia.accuracy import Accuracy, AccuracyRow, ErrorSummary
+from mlia.accuracy import AccuracyReport, AccuracyRow, ErrorSummary
 from mlia.render.text import Column, Page, count
 
 ROWS_WIDTH = 116  # what a measurement is of is not shortened
@@ -19,7 +19,7 @@ _ROWS = (
 )
 
 
-def render_accuracy(found: Accuracy, width: int, all_rows: bool) -> str:
+def render_accuracy(found: AccuracyReport, width: int, all_rows: bool) -> str:
     """The ledger as text, ending with a newline."""
     page = Page(max(width, ROWS_WIDTH) if all_rows else width, color=False)
     page.title("How far estimates of NPU cycles are from published measurements, in percent")

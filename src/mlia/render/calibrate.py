@@ -1,6 +1,6 @@
-"""Refinement -> text: what was measured beside the estimates, before and after."""
+"""CalibrateReport -> text: what was measured beside the estimates, before and after."""
 
-from mlia.accuracy import FittedRun, Refinement
+from mlia.accuracy import CalibrateReport, FittedRun
 from mlia.render.evidence import band_text
 from mlia.render.text import LABEL, Column, Page, count, plural
 
@@ -18,7 +18,7 @@ _RUNS = (
 )
 
 
-def render_refinement(found: Refinement, width: int) -> str:
+def render_refinement(found: CalibrateReport, width: int) -> str:
     """The refinement as text, ending with a newline."""
     page = Page(width, color=False)
     page.title(f"{found.target}: {plural(len(found.runs), 'run')} of {plural(found.models, 'model')} measured")
@@ -31,7 +31,7 @@ def render_refinement(found: Refinement, width: int) -> str:
     return page.text
 
 
-def _lines(found: Refinement) -> list[tuple[str, str]]:
+def _lines(found: CalibrateReport) -> list[tuple[str, str]]:
     changed = [
         f"{each.name} {each.shipped:g} -> {each.fitted:g}" for each in found.parameters if each.shipped != each.fitted
     ]
@@ -48,7 +48,7 @@ def _lines(found: Refinement) -> list[tuple[str, str]]:
     ]
 
 
-def _unseen(found: Refinement) -> str:
+def _unseen(found: CalibrateReport) -> str:
     if found.models == 1:
         return "by those as well, for there is no other model"
     return "by those as well" if found.is_kept else "each model by a fit to the others"

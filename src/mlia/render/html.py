@@ -1,4 +1,4 @@
-"""Report -> one HTML file that needs nothing else: no network, no other file."""
+"""CheckReport -> one HTML file that needs nothing else: no network, no other file."""
 
 import os
 from functools import cache
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlia.difference import Difference
+from mlia.difference import CompareReport
 from mlia.recipe import describe
 from mlia.render.check.budgets import limit_text
 from mlia.render.compare.parts import (
@@ -27,7 +27,7 @@ from mlia.render.web.changes import changes_of
 from mlia.render.web.drawing import draw
 from mlia.render.web.pictures import trade_off_of
 from mlia.render.web.views import TargetView, view_of
-from mlia.report import Optimization, Report, TensorSummary
+from mlia.report import CheckReport, OptimizeReport, TensorSummary
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 TEMPLATES = os.path.join(os.path.dirname(__file__), "web", "templates")
 
 
-def render_html(report: Report | Optimization | Difference) -> str:
+def render_html(report: CheckReport | OptimizeReport | CompareReport) -> str:
     """The report as a page, ending with a newline. The same report gives the same page."""
-    if isinstance(report, Difference):
+    if isinstance(report, CompareReport):
         return _difference(report)
-    return _optimization(report) if isinstance(report, Optimization) else _report(report)
+    return _optimization(report) if isinstance(report, OptimizeReport) else _report(report)
 
 
-def _report(report: Report) -> str:
+def _report(report: CheckReport) -> str:
     views = [view_of(entry) for entry in report.targets]
     return _template("report.html.j2").render(
         report=report,
@@ -58,7 +58,7 @@ def _report(report: Report) -> str:
     )
 
 
-def _optimization(report: Optimization) -> str:
+def _optimization(report: OptimizeReport) -> str:
     targets = [
         (comparison, figure_rows(comparison.before, comparison.after, comparison.calibration is not None), trade_off)
         for comparison, trade_off in zip(
@@ -80,7 +80,7 @@ def _optimization(report: Optimization) -> str:
     )
 
 
-def _difference(report: Difference) -> str:
+def _difference(report: CompareReport) -> str:
     targets = [
         (entry, verdict_text(entry), total_rows(entry), [(each, operator_rows(entry, each)) for each in groups(entry)])
         for entry in report.targets

@@ -1,22 +1,24 @@
-"""Report -> JSON, and the JSON Schema that it follows."""
+"""CheckReport -> JSON, and the JSON Schema that it follows."""
 
 from typing import Any
 
 import msgspec
 
-from mlia.accuracy import Accuracy, Refinement
-from mlia.difference import Difference
-from mlia.report import SCHEMA_VERSION, Optimization, Report
-from mlia.verification import Verification
+from mlia.accuracy import AccuracyReport, CalibrateReport
+from mlia.difference import CompareReport
+from mlia.faces import Face
+from mlia.report import SCHEMA_VERSION, CheckReport, ConvertReport, OptimizeReport
+from mlia.verification import VerifyReport
 
 # What has a schema, by the verb whose --format json follows it.
 SCHEMAS = {
-    "check": ("mlia-report", Report),
-    "optimize": ("mlia-optimization", Optimization),
-    "verify": ("mlia-verification", Verification),
-    "accuracy": ("mlia-accuracy", Accuracy),
-    "calibrate": ("mlia-refinement", Refinement),
-    "compare": ("mlia-difference", Difference),
+    "check": ("mlia-check", CheckReport),
+    "optimize": ("mlia-optimize", OptimizeReport),
+    "verify": ("mlia-verify", VerifyReport),
+    "accuracy": ("mlia-accuracy", AccuracyReport),
+    "calibrate": ("mlia-calibrate", CalibrateReport),
+    "compare": ("mlia-compare", CompareReport),
+    "convert": ("mlia-convert", ConvertReport),
 }
 
 
@@ -27,7 +29,7 @@ _UNSEEN = {
 }  # fmt: skip
 
 
-def render_json(report: Report | Optimization | Verification | Accuracy | Refinement | Difference) -> str:
+def render_json(report: Face) -> str:
     """The report as indented JSON, ending with a newline. The same report gives the same bytes."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
     return text.translate(_UNSEEN) + "\n"

@@ -20,7 +20,7 @@ from mlia.render.text import (
     plural,
     source_text,
 )
-from mlia.report import Comparison, Optimization, Trial
+from mlia.report import Comparison, OptimizeReport, Trial
 from mlia.results import Change, Skipped
 
 ABOUT = 1.005  # cycles that close are the same to a reader
@@ -42,7 +42,7 @@ _TRIALS = (
 )
 
 
-def render_optimization(report: Optimization, path: str, recipe_path: str, width: int, verbose: bool) -> str:
+def render_optimization(report: OptimizeReport, path: str, recipe_path: str, width: int, verbose: bool) -> str:
     """The report of `mlia optimize`."""
     page = Page(width, color=False)
     page.title(f"{report.model.name} -> {path}: {kibibytes(report.optimized.size_bytes)} KiB")
@@ -106,7 +106,7 @@ def _listed(what: Sequence[str]) -> str:
     return ", ".join(short)
 
 
-def _show_comparison(page: Page, comparison: Comparison, report: Optimization) -> None:
+def _show_comparison(page: Page, comparison: Comparison, report: OptimizeReport) -> None:
     target, before, after = comparison.target, comparison.before, comparison.after
     band = f", {band_text(comparison.calibration)}" if comparison.calibration else ""
     page.heading(f"Target {target.name} ({source_text(comparison.source)}{band})")
@@ -158,7 +158,7 @@ def figure_rows(before: Figures, after: Figures, is_calibrated: bool) -> list[tu
     return [each for each in rows if each is not None]
 
 
-def _show_fidelity(page: Page, report: Optimization) -> None:
+def _show_fidelity(page: Page, report: OptimizeReport) -> None:
     before, after = report.fidelity_before, report.fidelity_after
     original = "the float model" if before is not None else "the model that was given"
     marked = ", synthetic calibration" if after.is_synthetic else ""
@@ -203,7 +203,7 @@ def _sqnr(each: TensorFidelity) -> str:
     return NOTHING if each.sqnr_db is None else f"{each.sqnr_db:.1f}"
 
 
-def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
+def _show_trials(page: Page, report: OptimizeReport, verbose: bool) -> None:
     """The trade-off: of all that was tried, what nothing else beats in speed and size and closeness."""
     target = report.comparisons[0].target.name
     trials = report.trials if verbose else [trial for trial in report.trials if _is_worth_showing(trial, report.trials)]
@@ -217,7 +217,7 @@ def _show_trials(page: Page, report: Optimization, verbose: bool) -> None:
     page.paragraph("> is the chosen one, x breaks a limit.")
 
 
-def _show_suggestions(page: Page, report: Optimization) -> None:
+def _show_suggestions(page: Page, report: OptimizeReport) -> None:
     page.heading(f"Tried as well on {report.comparisons[0].target.name}, because the recipe gains no time")
     plain = report.comparisons[0].before
     _show_trial_rows(page, report.suggestions, plain.total_cycles)

@@ -1,8 +1,5 @@
-"""What a target is: an NPU, the memories it reaches, where things are placed, and its host processor.
-
-Memories and their use are what Vela calls a system configuration and a memory mode; vela.ini, the file in
-which it keeps them, is read and written here.
-"""
+"""What a target is: an NPU, the memories it reaches, where things are placed, and its host processor; and vela.ini, the
+file in which Vela keeps memories and their use as a system configuration and a memory mode."""
 
 import os
 from configparser import ConfigParser
@@ -126,6 +123,10 @@ class Target(Struct, frozen=True):
     strategy: str = STRATEGIES[0]
     coefficients: Coefficients | None = None
 
+    def __str__(self) -> str:
+        what = f"{self.npu.name}, {self.npu.macs_per_cycle} MACs per cycle at {self.npu.clock_mhz:g} MHz"
+        return f"{self.name}: {what}, {self.memory_mode.name}, host {self.host.name}"
+
     @property
     def constants_memory(self) -> Memory:
         return self._port(self.memory_mode.constants)
@@ -154,6 +155,9 @@ class CpuTarget(Struct, frozen=True):
     name: str
     description: str
     host: Processor
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.host.name} alone at {self.host.clock_mhz:g} MHz"
 
 
 AnyTarget: TypeAlias = Target | CpuTarget
@@ -377,9 +381,8 @@ def write_vela_ini(system_config: SystemConfig, memory_mode: MemoryMode) -> str:
         ]
         limits = {"max_reads": memory.max_reads, "max_writes": memory.max_writes}
         lines += [f"{memory.kind}_{key}={limit}" for key, limit in limits.items() if limit is not None]
-    lines.append(f"[{MODE}{memory_mode.name}]")
     areas = {"const": memory_mode.constants, "arena": memory_mode.arena, "cache": memory_mode.cache}
-    lines += [f"{area}_mem_area={port.capitalize()}" for area, port in areas.items()]
+    lines += [f"[{MODE}{memory_mode.name}]", *(f"{area}_mem_area={port.capitalize()}" for area, port in areas.items())]
     if memory_mode.cache_limit_bytes is not None:
         lines.append(f"arena_cache_size={memory_mode.cache_limit_bytes}")
     return "\n".join(lines) + "\n"

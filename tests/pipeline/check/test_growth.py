@@ -15,7 +15,7 @@ from mlia.render.check.markdown import render_markdown
 from mlia.render.check.terminal import TerminalStyle, render_terminal
 from mlia.render.html import render_html
 from mlia.render.json import render_json
-from mlia.report import Report
+from mlia.report import CheckReport
 from mlia.testing import IntegerSketch
 
 OURS = str(Path(mlia.__file__).parent)
@@ -47,7 +47,7 @@ def calls(operators: int, target: str) -> int:
     return count
 
 
-def rendered(report: Report) -> None:
+def rendered(report: CheckReport) -> None:
     render_terminal(report, TerminalStyle(width=80, color=False, all_operators=True, steps=True))
     render_json(report)
     render_markdown(report)

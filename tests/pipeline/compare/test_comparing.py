@@ -7,11 +7,11 @@ from conftest import ROOT, SAMPLE
 from msgspec.structs import replace
 
 import mlia
-from mlia.difference import Difference, Match, OperatorDifference, TargetDifference, Verdict
+from mlia.difference import CompareReport, Match, OperatorDifference, TargetDifference, Verdict
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.report import Report, TargetReport
+from mlia.report import CheckReport, TargetReport
 from mlia.results import Performance, Skipped, Unit
 from mlia.testing import IntegerSketch
 
@@ -38,12 +38,12 @@ def network(
     return read_tflite(write_tflite(net.graph([x])))
 
 
-def only(found: Difference) -> TargetDifference:
+def only(found: CompareReport) -> TargetDifference:
     (entry,) = found.targets
     return entry
 
 
-def matches(found: Difference) -> list[str]:
+def matches(found: CompareReport) -> list[str]:
     return [
         f"{each.match} {(each.after or each.before).name}" for each in only(found).operators if each.match != "same"
     ]
@@ -53,18 +53,18 @@ def value(entry: TargetDifference, figure: str) -> float | None:
     return next(total.difference for total in entry.totals if total.figure == figure)
 
 
-def performance(report: Report) -> Performance:
+def performance(report: CheckReport) -> Performance:
     found = report.targets[0].results[0].performance
     assert isinstance(found, Performance)
     return found
 
 
 @pytest.fixture(scope="module")
-def reports() -> tuple[Report, Report]:
+def reports() -> tuple[CheckReport, CheckReport]:
     return mlia.check(network(), U55, try_remedies=False), mlia.check(network(middle=48), U55, try_remedies=False)
 
 
-def test_a_report_is_like_itself(reports: tuple[Report, Report]) -> None:
+def test_a_report_is_like_itself(reports: tuple[CheckReport, CheckReport]) -> None:
     entry = only(mlia.compare(reports[0], reports[0], max_regression_percent=0))
     assert entry.verdict == Verdict.EQUAL
     assert {each.match for each in entry.operators} == {Match.SAME}
@@ -74,7 +74,7 @@ def test_a_report_is_like_itself(reports: tuple[Report, Report]) -> None:
     assert entry.explanation == ""
 
 
-def test_changing_the_sides_changes_the_sign(reports: tuple[Report, Report]) -> None:
+def test_changing_the_sides_changes_the_sign(reports: tuple[CheckReport, CheckReport]) -> None:
     there, back = (only(mlia.compare(*pair)) for pair in (reports, reports[::-1]))
     assert (there.verdict, back.verdict) == (Verdict.SLOWER, Verdict.FASTER)
     for one, other in zip(there.totals, back.totals, strict=True):
@@ -89,7 +89,7 @@ def test_changing_the_sides_changes_the_sign(reports: tuple[Report, Report]) -> 
     assert there.common_percent == back.common_percent
 
 
-def test_totals_are_those_of_the_check(reports: tuple[Report, Report]) -> None:
+def test_totals_are_those_of_the_check(reports: tuple[CheckReport, CheckReport]) -> None:
     entry = only(mlia.compare(*reports))
     totals = {total.figure: total for total in entry.totals}
     for report, side in zip(reports, ("before", "after"), strict=True):
@@ -140,7 +140,7 @@ def test_what_falls_off_the_npu_has_moved_and_is_to_blame() -> None:
     assert not mlia.compare(off_npu, on_npu, U55, max_regression_percent=0).is_over_budget
 
 
-def test_only_what_one_side_has_is_told_and_missed(reports: tuple[Report, Report]) -> None:
+def test_only_what_one_side_has_is_told_and_missed(reports: tuple[CheckReport, CheckReport]) -> None:
     more = mlia.check(network(middle=48), [U55, "cortex-m4"])
     found = mlia.compare(reports[0], more, max_regression_percent=1000)
     assert [entry.target.name for entry in found.targets] == [U55]
@@ -159,17 +159,17 @@ def test_a_cortex_m_alone_is_compared() -> None:
     assert not any(each.is_moved for each in entry.operators)
 
 
-def with_performance(report: Report, performance: object, **target: object) -> Report:
+def with_performance(report: CheckReport, performance: object, **target: object) -> CheckReport:
     (entry,) = report.targets
     result = replace(entry.results[0], performance=performance)
     return replace(report, targets=(TargetReport(replace(entry.target, **target), (result,), entry.advised),))
 
 
-def without_system(report: Report) -> Report:
+def without_system(report: CheckReport) -> CheckReport:
     return with_performance(report, replace(performance(report), system=Skipped("system", "no kernel")))
 
 
-def test_cycles_count_where_no_latency_is_known(reports: tuple[Report, Report]) -> None:
+def test_cycles_count_where_no_latency_is_known(reports: tuple[CheckReport, CheckReport]) -> None:
     both = mlia.compare(*map(without_system, reports), max_regression_percent=5)
     assert only(both).figure == "inference_cycles"
     assert both.budgets[0].value == pytest.approx(only(both).percent)
@@ -189,7 +189,7 @@ def test_cycles_do_not_hide_what_fell_off_the_npu() -> None:
     assert "1 more of the operators are on the CPU" in budget.reason
 
 
-def test_a_report_without_times_is_compared_as_far_as_it_goes(reports: tuple[Report, Report]) -> None:
+def test_a_report_without_times_is_compared_as_far_as_it_goes(reports: tuple[CheckReport, CheckReport]) -> None:
     placed = with_performance(reports[1], Skipped("performance", "not asked for"))
     entry = only(mlia.compare(reports[0], placed))
     assert entry.verdict == Verdict.UNKNOWN
@@ -198,7 +198,7 @@ def test_a_report_without_times_is_compared_as_far_as_it_goes(reports: tuple[Rep
     assert {each.after.processor for each in entry.operators} == {Unit.NPU}
 
 
-def test_what_is_not_estimated_alike_is_said(reports: tuple[Report, Report]) -> None:
+def test_what_is_not_estimated_alike_is_said(reports: tuple[CheckReport, CheckReport]) -> None:
     vela = mlia.check(network(), U55, estimator="vela", try_remedies=False)
     entry = only(mlia.compare(reports[0], vela))
     assert "not estimated alike" in entry.explanation
@@ -211,7 +211,7 @@ def test_what_is_not_estimated_alike_is_said(reports: tuple[Report, Report]) -> 
     assert only(mlia.compare(vela, network(), U55)).verdict == Verdict.EQUAL
 
 
-def test_bands_that_overlap_and_errors_that_cancel(reports: tuple[Report, Report]) -> None:
+def test_bands_that_overlap_and_errors_that_cancel(reports: tuple[CheckReport, CheckReport]) -> None:
     entry = only(mlia.compare(network(), network(seed=1), U55))
     assert {each.match for each in entry.operators} == {Match.SAME}
     assert entry.is_within_bands
@@ -220,7 +220,7 @@ def test_bands_that_overlap_and_errors_that_cancel(reports: tuple[Report, Report
     assert "bands do not touch" in only(mlia.compare(network(), network(middle=128), U55)).explanation
 
 
-def test_what_cannot_be_compared(reports: tuple[Report, Report], tmp_path: Path) -> None:
+def test_what_cannot_be_compared(reports: tuple[CheckReport, CheckReport], tmp_path: Path) -> None:
     with pytest.raises(mlia.TargetError, match="name one with -t"):
         mlia.compare(SAMPLE, reports[0])
     with pytest.raises(mlia.TargetError, match="no report is about ethos-u85-256"):

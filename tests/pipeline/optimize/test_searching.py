@@ -17,7 +17,7 @@ from mlia.errors import TransformError
 from mlia.pipeline.optimize import candidates as task
 from mlia.pipeline.optimize.candidates import Candidate, Task
 from mlia.recipe import Clustering, Recipe
-from mlia.report import Optimization
+from mlia.report import OptimizeReport
 
 FLOAT = ROOT / "examples/ds_cnn_small_float.tflite"
 BUDGET_S = 30.0  # by the clock below: some 15 recipes
@@ -37,7 +37,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def chosen_of(report: Optimization) -> tuple[int | None, ...]:
+def chosen_of(report: OptimizeReport) -> tuple[int | None, ...]:
     (chosen,) = (trial for trial in report.trials if trial.is_chosen)
     assert chosen.recipe == report.recipe
     assert not chosen.objection

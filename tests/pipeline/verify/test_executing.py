@@ -9,10 +9,9 @@ from conftest import SAMPLE, wake_words
 from msgspec.structs import replace
 
 import mlia
-from mlia.backends.simulator import comparison
 from mlia.backends.simulator.comparison import Difference
 from mlia.backends.simulator.kernels import Kernels
-from mlia.backends.simulator.session import READ_ONLY, Session, Watch, streams_of
+from mlia.backends.simulator.session import READ_ONLY, Session, Watch, comparison, streams_of
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -38,11 +37,11 @@ def noise(count: int, shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize("target", ["ethos-u55-256", "ethos-u65-512", "ethos-u85-512"])
 def test_simulate_gives_what_the_reference_gives(target: str, tmp_path: Path) -> None:
     samples = noise(3, (1, 49, 10, 1))
-    found = mlia.simulate(SAMPLE, target, {"mfcc": samples})
+    found = mlia.run(SAMPLE, target, {"mfcc": samples})
     assert list(found) == ["labels"]
     assert (found["labels"] == reference(SAMPLE.read_bytes(), samples)).all()
     np.savez(tmp_path / "in.npz", mfcc=samples)
-    assert (mlia.simulate(SAMPLE, target, tmp_path / "in.npz")["labels"] == found["labels"]).all()
+    assert (mlia.run(SAMPLE, target, tmp_path / "in.npz")["labels"] == found["labels"]).all()
 
 
 def test_real_numbers_are_quantized() -> None:
@@ -51,7 +50,7 @@ def test_real_numbers_are_quantized() -> None:
     assert quantization is not None
     codes = noise(1, (1, 49, 10, 1))
     real = (codes.astype(np.float64) - quantization.zero_point[0]) * quantization.scale[0]
-    found = [mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": values})["labels"] for values in (codes, real)]
+    found = [mlia.run(SAMPLE, "ethos-u55-128", {"mfcc": values})["labels"] for values in (codes, real)]
     assert (found[0] == found[1]).all()
 
 
@@ -59,7 +58,7 @@ def test_a_compiled_model_is_simulated_as_it_is(tmp_path: Path) -> None:
     compiled = tmp_path / "compiled.tflite"
     compiled.write_bytes(bytes(prepare(SAMPLE, "ethos-u55-64").compiled.content))
     samples = noise(2, (1, 49, 10, 1))
-    assert (mlia.simulate(compiled, None, {"mfcc": samples})["labels"] == reference(SAMPLE.read_bytes(), samples)).all()
+    assert (mlia.run(compiled, None, {"mfcc": samples})["labels"] == reference(SAMPLE.read_bytes(), samples)).all()
 
 
 def test_host_and_npu_take_turns() -> None:
@@ -76,7 +75,7 @@ def test_host_and_npu_take_turns() -> None:
     assert found.outputs[0].outcome == Outcome.EXACT
     samples = noise(2, (1, 12, 12, 8))
     assert (
-        mlia.simulate(read_tflite(content), "ethos-u55-128", {"in": samples})["two"] == reference(content, samples)
+        mlia.run(read_tflite(content), "ethos-u55-128", {"in": samples})["two"] == reference(content, samples)
     ).all()
 
 
@@ -121,9 +120,9 @@ def test_what_cannot_be_executed(model: Path, target: str | None, error: type[Ex
 
 def test_inputs_that_do_not_fit() -> None:
     with pytest.raises(mlia.TransformError, match="no array for the input"):
-        mlia.simulate(SAMPLE, "ethos-u55-128", {"a": noise(1, (1, 2)), "b": noise(1, (1, 2))})
+        mlia.run(SAMPLE, "ethos-u55-128", {"a": noise(1, (1, 2)), "b": noise(1, (1, 2))})
     with pytest.raises(mlia.TransformError, match="samples of shape"):
-        mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": noise(1, (1, 2))})
+        mlia.run(SAMPLE, "ethos-u55-128", {"mfcc": noise(1, (1, 2))})
 
 
 def with_data(content: bytes, place: int, change: Callable[[bytearray], object]) -> bytes:

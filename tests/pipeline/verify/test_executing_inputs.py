@@ -84,12 +84,12 @@ def two_inputs(name: str) -> bytes:
 def test_inputs_of_equal_names_take_an_array_each() -> None:
     graph = read_tflite(two_inputs("out"))
     first, second = np.random.default_rng(0).integers(-128, 128, (2, 1, 1, 4, 4, 8)).astype(np.int8)
-    found = mlia.simulate(graph, "ethos-u55-128", {"in": first, "in_1": second})
+    found = mlia.run(graph, "ethos-u55-128", {"in": first, "in_1": second})
     assert list(found) == ["out", "out_1", "file"]
-    turned = mlia.simulate(graph, "ethos-u55-128", {"in": second, "in_1": first})
+    turned = mlia.run(graph, "ethos-u55-128", {"in": second, "in_1": first})
     assert not (found["out"] == turned["out"]).all()
     with pytest.raises(mlia.TransformError, match="no array for the input 'in_1'"):
-        mlia.simulate(graph, "ethos-u55-128", {"in": first, "other": second})
+        mlia.run(graph, "ethos-u55-128", {"in": first, "other": second})
 
 
 def open_model(shape: tuple[int, ...], signature: tuple[int, ...]) -> bytes:
@@ -122,7 +122,7 @@ def test_open_sizes_that_are_stored_otherwise(
     assert [(each.outcome, each.elements) for each in found.outputs] == [(Outcome.EXACT, 5 * math.prod(given_shape))]
     assert any("is dynamic" in note for note in found.notes)
     samples = np.zeros((2, *given_shape), np.int8)
-    assert mlia.simulate(path, "ethos-u55-128", {"in": samples})["out"].shape == (2, *given_shape)
+    assert mlia.run(path, "ethos-u55-128", {"in": samples})["out"].shape == (2, *given_shape)
     wider = mlia.verify(path, "ethos-u55-128", samples=1, input_shapes={"in": shape})
     assert wider.outputs[0].elements == 5 * math.prod(shape)
 
@@ -163,7 +163,7 @@ def test_inputs_too_large_to_make_up() -> None:
 
 def test_codes_out_of_range_are_refused_before_they_are_executed() -> None:
     with pytest.raises(mlia.TransformError, match="codes from 200 to 200 for 'mfcc', which is int8"):
-        mlia.simulate(SAMPLE, "ethos-u55-128", {"mfcc": np.full((1, 1, 49, 10, 1), 200)})
+        mlia.run(SAMPLE, "ethos-u55-128", {"mfcc": np.full((1, 1, 49, 10, 1), 200)})
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])

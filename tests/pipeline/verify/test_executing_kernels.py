@@ -13,7 +13,7 @@ from mlia.render.verify.terminal import render_verification
 from mlia.testing import IntegerSketch
 from mlia.transforms.forms import in_plain_form
 from mlia.transforms.noise import Noise, index_sizes
-from mlia.verification import Outcome, Verification
+from mlia.verification import Outcome, VerifyReport
 
 TARGET = "ethos-u55-128"
 
@@ -22,7 +22,7 @@ def read(net: IntegerSketch, *outputs: int) -> Graph:
     return read_tflite(write_tflite(net.graph(list(outputs))))
 
 
-def outcomes(found: Verification) -> list[Outcome]:
+def outcomes(found: VerifyReport) -> list[Outcome]:
     return [check.outcome for check in found.operators]
 
 

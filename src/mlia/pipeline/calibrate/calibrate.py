@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 import mlia
-from mlia.accuracy import FittedParameter, FittedRun, Refinement
+from mlia.accuracy import CalibrateReport, FittedParameter, FittedRun
 from mlia.backends.ethos_u.coefficients import load_coefficients, memories_of
 from mlia.backends.ethos_u.coverage import kinds_of
 from mlia.backends.ethos_u.features import StepFeatures
@@ -46,13 +46,21 @@ FAR, ALIKE = 0.1, 0.05  # of all estimates from what was measured, and of one fr
 BEYOND = 10  # times the estimate: no memory is so slow, and what was measured is something else
 
 
-class Refined(Struct, frozen=True):
+class CalibratedTarget(Struct, frozen=True):
     """A target with coefficients that were fitted to its own runs, and what that brought."""
 
     target: Target
-    report: Refinement
+    report: CalibrateReport
 
-    def save(self, path: str, profile: str | None = None) -> Refinement:
+    def __str__(self) -> str:
+        """The verdict of the report."""
+        return str(self.report)
+
+    def _repr_html_(self) -> str:
+        """The verdict of the report, as a notebook shows it."""
+        return self.report._repr_html_()
+
+    def save(self, path: str, profile: str | None = None) -> CalibrateReport:
         """Write the profile, and tell where; `profile` is one to take everything else from, as it is written.
 
         Raises:
@@ -102,7 +110,7 @@ def calibrate(
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
-) -> Refined:
+) -> CalibratedTarget:
     """Refine how long a target's NPU is thought to take, by runs that were measured on it.
 
     The fit starts from what ships for the family, whatever the target had: the same runs give the same coefficients,
@@ -145,7 +153,7 @@ def calibrate(
     coefficients = _coefficients(place, runs, fits, {kind for program in compiled for kind in program.kinds})
     check_coefficients(coefficients, place.npu.family)
     refined = replace(place, coefficients=coefficients)
-    return Refined(refined, _report(refined, coefficients, given, runs, fits))
+    return CalibratedTarget(refined, _report(refined, coefficients, given, runs, fits))
 
 
 def _compiled(model: str, target: Target, timeout_s: float) -> _Program:
@@ -240,12 +248,12 @@ def _coefficients(target: Target, runs: "Sequence[Run]", fits: _Fits, kinds: Col
 
 def _report(
     target: Target, found: Coefficients, given: Sequence[MeasuredRun], runs: "Sequence[Run]", fits: _Fits
-) -> Refinement:
+) -> CalibrateReport:
     from mlia.backends.ethos_u.fitting import mean_error_percent
 
     columns = zip(given, runs, fits.vela, fits.shipped, fits.unseen, fits.after, strict=True)
     old, new = asdict(fits.start), asdict(fits.physics)
-    return Refinement(
+    return CalibrateReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         target=target.name,

@@ -1,4 +1,4 @@
-"""check(): a model and targets in, a Report out."""
+"""check(): a model and targets in, a CheckReport out."""
 
 import os
 from collections import Counter
@@ -29,7 +29,7 @@ from mlia.pipeline.check.advise import (
 )
 from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
 from mlia.pipeline.parallel import attempt_in_parallel
-from mlia.report import SCHEMA_VERSION, Conversion, Fixed, Report, TargetReport
+from mlia.report import SCHEMA_VERSION, CheckReport, Conversion, Fixed, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
@@ -59,7 +59,7 @@ def check(
     estimator: str = Estimator.CALIBRATED,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
-) -> Report:
+) -> CheckReport:
     """Ask which operators of a model run on the NPU, what each costs, and what to change.
 
     Args:
@@ -107,7 +107,7 @@ def check(
     graph = load(model, input_shapes or {})
     graph, conversion = _prepare(graph, quantize, calibration, progress)
     work = _Work(name_of(model), graph, (compatibility, performance), advising, backend, progress)
-    return Report(
+    return CheckReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         model=summarize_model(work.name, graph, conversion),

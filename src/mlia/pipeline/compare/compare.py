@@ -1,4 +1,4 @@
-"""compare(): two models, or reports of checks, in, a Difference out."""
+"""compare(): two models, or reports of checks, in, a CompareReport out."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlia
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
-from mlia.difference import Difference, Side
+from mlia.difference import CompareReport, Side
 from mlia.errors import MliaError, ModelError, TargetError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes
@@ -17,15 +17,15 @@ from mlia.pipeline.compare.regressions import budgets
 from mlia.pipeline.compare.verdict import compare_target
 from mlia.pipeline.load import name_of
 from mlia.pipeline.saved import read_report
-from mlia.report import SCHEMA_VERSION, Report, TargetReport
+from mlia.report import SCHEMA_VERSION, CheckReport, TargetReport
 from mlia.results import Performance, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget
 
 
 def compare(
-    before: str | Path | Graph | Report,
-    after: str | Path | Graph | Report,
+    before: str | Path | Graph | CheckReport,
+    after: str | Path | Graph | CheckReport,
     target: str | AnyTarget | Sequence[str | AnyTarget] | None = None,
     *,
     max_regression_percent: float | None = None,
@@ -35,11 +35,11 @@ def compare(
     estimator: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
-) -> Difference:
+) -> CompareReport:
     """Tell what changed from one model to another: which operators, and what they and the whole cost on each target.
 
     Args:
-        before: path of a model in any format that mlia reads, or of a JSON report of a check; or a Graph or Report.
+        before: path of a model in any format that mlia reads, or of the JSON of a check; or a Graph or CheckReport.
         after: the same, for what it is compared with.
         target: name of a built-in target, path of a TOML profile, or a Target or CpuTarget; or several of them. Needed
             for models; of two reports, only these targets.
@@ -63,16 +63,16 @@ def compare(
     if max_regression_percent is not None and not 0 <= max_regression_percent < math.inf:
         raise MliaError(f"the limit of the regression is 0 % or more; {max_regression_percent:g} is not")
     _refuse_the_same(before, after)
-    given = [each if isinstance(each, Graph | Report) else read_report(each) or each for each in (before, after)]
-    saved = [each for each in given if isinstance(each, Report)]
+    given = [each if isinstance(each, Graph | CheckReport) else read_report(each) or each for each in (before, after)]
+    saved = [each for each in given if isinstance(each, CheckReport)]
     if len(saved) == 2 and (not quantize or calibration or input_shapes or estimator):
         raise ModelError("both are reports: options of quantizing and estimating are for models")
     targets = load_targets(target) if target is not None else []
     _check_names(targets, saved)
     estimator = estimator or _estimator_of(saved)
 
-    def made(each: str | Path | Graph | Report) -> Report:
-        if isinstance(each, Report):
+    def made(each: str | Path | Graph | CheckReport) -> CheckReport:
+        if isinstance(each, CheckReport):
             return each
         return check(
             each,
@@ -104,7 +104,7 @@ def _refuse_the_same(before: object, after: object) -> None:
             raise ModelError(f"{before} and {after} are the same file; there is nothing to compare")
 
 
-def _check_names(targets: Sequence[AnyTarget], saved: Sequence[Report]) -> None:
+def _check_names(targets: Sequence[AnyTarget], saved: Sequence[CheckReport]) -> None:
     """Refuse targets that are needed and missing, or that no report knows, before anything is compiled."""
     if not targets and len(saved) < 2:
         raise TargetError("a model is compared on a target: name one with -t")
@@ -119,11 +119,11 @@ def _check_names(targets: Sequence[AnyTarget], saved: Sequence[Report]) -> None:
         raise TargetError(f"no report is about {', '.join(unknown)}, but about {', '.join(dict.fromkeys(known))}")
 
 
-def _names(report: Report) -> list[str]:
+def _names(report: CheckReport) -> list[str]:
     return [entry.target.name for entry in report.targets]
 
 
-def _estimator_of(saved: Sequence[Report]) -> str:
+def _estimator_of(saved: Sequence[CheckReport]) -> str:
     """Who estimated the time in a report, so that a model beside it is estimated alike."""
     for report in saved:
         for entry in report.targets:
@@ -133,17 +133,21 @@ def _estimator_of(saved: Sequence[Report]) -> str:
     return Estimator.CALIBRATED
 
 
-def _side(named: str | Path | Graph | Report, report: Report, is_report: bool) -> Side:
+def _side(named: str | Path | Graph | CheckReport, report: CheckReport, is_report: bool) -> Side:
     given = (
-        report.model.name if isinstance(named, Report) else name_of(named) if isinstance(named, Graph) else str(named)
+        report.model.name
+        if isinstance(named, CheckReport)
+        else name_of(named)
+        if isinstance(named, Graph)
+        else str(named)
     )
     printable = given.encode(errors="replace").decode()  # a file name need not be text
     return Side(printable, is_report, report.mlia_version, report.model, report.notes)
 
 
 def _difference(
-    before: tuple[Side, Report], after: tuple[Side, Report], asked: Sequence[AnyTarget], limit: float | None
-) -> Difference:
+    before: tuple[Side, CheckReport], after: tuple[Side, CheckReport], asked: Sequence[AnyTarget], limit: float | None
+) -> CompareReport:
     left, right = (_entries(report, asked) for _, report in (before, after))
     refused = tuple(
         Skipped(name, f"{side.given}: {entry.refusal}")
@@ -167,7 +171,7 @@ def _difference(
         *(Skipped(name, f"{after[0].given} says nothing of it") for name in left if name not in {*right, *names}),
         *(Skipped(name, f"{before[0].given} says nothing of it") for name in right if name not in {*left, *names}),
     )
-    return Difference(
+    return CompareReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         before=before[0],
@@ -180,7 +184,7 @@ def _difference(
     )
 
 
-def _entries(report: Report, asked: Sequence[AnyTarget]) -> dict[str, TargetReport]:
+def _entries(report: CheckReport, asked: Sequence[AnyTarget]) -> dict[str, TargetReport]:
     """What a report says of each target, by name; only of those that were asked for."""
     names = [target.name for target in asked] or _names(report)
     found = {entry.target.name: entry for entry in report.targets}

@@ -1,7 +1,7 @@
 """The figures of a whole model on a target, before and after."""
 
 from mlia.difference import Amount, Total
-from mlia.report import Report, TargetReport
+from mlia.report import CheckReport, TargetReport
 from mlia.results import NOT_ASKED, Compatibility, CpuPerformance, CpuTime, Performance, Skipped, SystemTime
 
 # In the order in which they are shown.
@@ -18,7 +18,7 @@ NO_MACS = "the model has no multiply-accumulates"
 NOT_THERE = "this target has no such figure"
 
 
-def totals(before: tuple[Report, TargetReport], after: tuple[Report, TargetReport]) -> tuple[Total, ...]:
+def totals(before: tuple[CheckReport, TargetReport], after: tuple[CheckReport, TargetReport]) -> tuple[Total, ...]:
     """All figures that at least one side has, or would have if they were known."""
     left, right = _amounts(*before), _amounts(*after)
     found = {*left, *right}
@@ -58,7 +58,7 @@ def _total(figure: str, before: Amount, after: Amount) -> Total:
     return Total(figure, before, after, changed, percent_of(changed, before.value))
 
 
-def _amounts(report: Report, entry: TargetReport) -> dict[str, Amount]:
+def _amounts(report: CheckReport, entry: TargetReport) -> dict[str, Amount]:
     result = entry.results[0]
     found: dict[str, Amount] = {}
     if isinstance(result.compatibility, Compatibility):

@@ -6,14 +6,14 @@ from mlia.difference import Amount, Rests, TargetDifference, Total, Verdict
 from mlia.pipeline.compare.match import Matched
 from mlia.pipeline.compare.operators import common_percent, compare_operators
 from mlia.pipeline.compare.totals import totals
-from mlia.report import MemorySummary, Report, TargetReport, TargetSummary
+from mlia.report import CheckReport, MemorySummary, TargetReport, TargetSummary
 from mlia.results import CpuPerformance, Performance
 
 LATENCY, CYCLES = "latency_ms", "inference_cycles"
 
 
 def compare_target(
-    matched: Sequence[Matched], before: tuple[Report, TargetReport], after: tuple[Report, TargetReport]
+    matched: Sequence[Matched], before: tuple[CheckReport, TargetReport], after: tuple[CheckReport, TargetReport]
 ) -> TargetDifference:
     """The figures of both sides on one target, and the verdict."""
     figures = totals(before, after)

@@ -22,7 +22,7 @@ from mlia.pipeline.made import Made
 from mlia.pipeline.optimize.gains import explain
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Recipe, brief
-from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, Optimization, Trial
+from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, OptimizeReport, Trial
 from mlia.results import Change, Compatibility, Performance, Skipped
 from mlia.targets.profiles import load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
@@ -38,10 +38,10 @@ TAKEN = ("float32", "float16", "int8", "int16")
 NOISE = "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you deploy"
 
 
-class Optimized(Made, frozen=True):
+class OptimizedModel(Made, frozen=True):
     """The optimized model, and the report of what it gained and lost."""
 
-    report: Optimization
+    report: OptimizeReport
 
 
 class Cost(Struct, frozen=True):
@@ -149,12 +149,12 @@ class Task:
         suggestions: tuple[Trial, ...] = (),
         missed_limit: str = "",
         notes: tuple[str, ...] = (),
-    ) -> Optimized:
+    ) -> OptimizedModel:
         """The result, with the difference told."""
         scores = [self.score(each.graph) for each in (before, after)]
         evaluation = Evaluation(scores[0], scores[1]) if scores[0] is not None and scores[1] is not None else None
         conversion = as_read(self.original.graph)
-        report = Optimization(
+        report = OptimizeReport(
             schema_version=SCHEMA_VERSION,
             mlia_version=mlia.__version__,
             model=summarize_model(self.name, before.graph, conversion),
@@ -176,7 +176,7 @@ class Task:
             missed_limit=missed_limit,
             notes=(*notes, *notes_on(self.original.graph), *self._notes(after.recipe)),
         )
-        return Optimized(after.graph, report)
+        return OptimizedModel(after.graph, report)
 
     def _notes(self, recipe: Recipe) -> tuple[str, ...]:
         notes = []

@@ -10,7 +10,15 @@ from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, TransformError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.optimize.candidates import Candidate, Evaluate, Optimized, Progress, Task, begin, trial_of
+from mlia.pipeline.optimize.candidates import (
+    Candidate,
+    Evaluate,
+    OptimizedModel,
+    Progress,
+    Task,
+    begin,
+    trial_of,
+)
 from mlia.pipeline.optimize.gains import SMALL
 from mlia.pipeline.optimize.search import search
 from mlia.pipeline.optimize.search_limits import Limits
@@ -35,7 +43,7 @@ def optimize(
     estimator: str = Estimator.CALIBRATED,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress = lambda text: None,
-) -> Optimized:
+) -> OptimizedModel:
     """Make a model smaller and faster by a recipe, and measure what that gained and lost.
 
     Args:

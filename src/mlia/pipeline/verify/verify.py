@@ -1,4 +1,4 @@
-"""verify() and simulate(): a model as the NPU will compute it, in our simulator."""
+"""verify() and run(): a model as the NPU will compute it, in our simulator."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from mlia.report import SCHEMA_VERSION
 from mlia.results import Compiled, Origin, Skipped, Source
 from mlia.targets.profiles import load_target
 from mlia.targets.target import CpuTarget, Target, installed_version
-from mlia.verification import Danger, TensorCheck, Verification
+from mlia.verification import Danger, TensorCheck, VerifyReport
 
 if TYPE_CHECKING:
     from mlia.backends.simulator.comparison import Compared
@@ -59,7 +59,7 @@ def verify(
     input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
-) -> Verification:
+) -> VerifyReport:
     """Execute what the compiler makes of a model, and compare it with LiteRT's reference kernels bit by bit.
 
     Args:
@@ -88,13 +88,13 @@ def verify(
     return _told(prepared, described, _executed(prepared, given))
 
 
-def _told(prepared: Prepared, described: str, compared: "Compared | None") -> Verification:
+def _told(prepared: Prepared, described: str, compared: "Compared | None") -> VerifyReport:
     """All that is found of a model; `described` are the samples in words."""
     compiled = compiled_for(prepared.compiled)
     if prepared.original is not None:  # the file does not name its compiler, and we know it
         compiled = tuple(replace(each, compiler=f"Vela {installed_version()}") for each in compiled)
     outputs, operators = _checks(prepared, compared)
-    return Verification(
+    return VerifyReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
         model=summarize_model(prepared.name, prepared.graph, None),
@@ -131,7 +131,7 @@ def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared
     return surviving(compared)
 
 
-def simulate(
+def run(
     model: str | Path | Graph,
     target: str | Target | None,
     inputs: Mapping[str, Any] | str | Path,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mlia.advice import Advice, Advised, Attempt
 from mlia.figures import Figures
 from mlia.render.text import LABEL, NOTHING, Page, identity, kibibytes, milliseconds, plural
-from mlia.report import Fixed, Report
+from mlia.report import CheckReport, Fixed
 from mlia.results import OperatorId, Skipped
 
 SHOWN, LINES_SHOWN = 5, 41  # so that advice fits on one screen, with what is left out
@@ -41,7 +41,7 @@ def _fitting(page: Page, advice: Sequence[Advice]) -> Sequence[Advice]:
     return advice
 
 
-def advice_by_target(report: Report) -> dict[Advice, list[str]]:
+def advice_by_target(report: CheckReport) -> dict[Advice, list[str]]:
     """The same advice for several targets once, without what was tried, each with the targets it is for."""
     found: dict[Advice, list[str]] = {}
     for entry in report.targets:

@@ -1,4 +1,4 @@
-"""Report -> CSV (RFC 4180), one row per target and operator, for spreadsheets and scripts."""
+"""CheckReport -> CSV (RFC 4180), one row per target and operator, for spreadsheets and scripts."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from mlia.render.check.advice import codes_by_operator
 from mlia.render.text import printable
-from mlia.report import OperatorSummary, Report, TargetReport
+from mlia.report import CheckReport, OperatorSummary, TargetReport
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
@@ -34,7 +34,7 @@ Cell = str | int | float | None
 Row = dict[str, Cell]
 
 
-def render_csv(report: Report) -> str:
+def render_csv(report: CheckReport) -> str:
     """The report as CSV with a header row; lines end with CR LF, cells are empty where nothing is known.
 
     Cycles, and `cycles_percent` of them, are of the processor that runs the operator. Control characters in
@@ -44,11 +44,16 @@ def render_csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
+    for row in operator_rows(report):
+        writer.writerow([_cell(row.get(column)) for column in COLUMNS])
+    return text.getvalue()
+
+
+def operator_rows(report: CheckReport) -> Iterator[Row]:
+    """A row for each target and operator: values by COLUMNS, as they are; what is not known is left out."""
     for entry in report.targets:
         for result in entry.results:
-            for row in _rows(entry, result, report.model.graph):
-                writer.writerow([_cell(row.get(column)) for column in COLUMNS])
-    return text.getvalue()
+            yield from _rows(entry, result, report.model.graph)
 
 
 def _rows(entry: TargetReport, result: Result, graph: tuple[OperatorSummary, ...]) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from mlia.advice import Advice, Attempt, Severity
 from mlia.render.check.advice import difference
 from mlia.render.evidence import band_text
 from mlia.render.text import NOTHING, count, identity, kibibytes, milliseconds, percent, plural, source_text
-from mlia.report import Blamed, Budget, Report, TargetReport
+from mlia.report import Blamed, Budget, CheckReport, TargetReport
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
@@ -60,7 +60,7 @@ class Headline(Struct, frozen=True):
     refusal: str = ""
 
 
-def grouped_advice(report: Report) -> list[Grouped]:
+def grouped_advice(report: CheckReport) -> list[Grouped]:
     """All advice, warnings first, the same for several targets once."""
     found: dict[tuple[object, ...], tuple[Advice, list[str]]] = {}
     for entry in report.targets:

@@ -1,4 +1,4 @@
-"""Report -> workflow commands of GitHub Actions, which annotate a run and its pull request."""
+"""CheckReport -> workflow commands of GitHub Actions, which annotate a run and its pull request."""
 
 from mlia.advice import Severity
 from mlia.render.check.findings import (
@@ -13,12 +13,12 @@ from mlia.render.check.findings import (
     where_text,
 )
 from mlia.render.text import printable
-from mlia.report import Budget, Report
+from mlia.report import Budget, CheckReport
 
 _COMMANDS = {Severity.WARNING: "warning", Severity.NOTE: "notice"}
 
 
-def render_github(report: Report, file: str = "") -> str:
+def render_github(report: CheckReport, file: str = "") -> str:
     """One `::error`, `::warning` or `::notice` command per finding, each on a line of its own.
 
     Errors are targets that could not be checked and limits that are missed; warnings and notices are advice by its

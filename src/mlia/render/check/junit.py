@@ -1,4 +1,4 @@
-"""Report -> JUnit XML, which GitLab, Jenkins and most other CI servers show as tests."""
+"""CheckReport -> JUnit XML, which GitLab, Jenkins and most other CI servers show as tests."""
 
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -16,12 +16,12 @@ from mlia.render.check.findings import (
     where_text,
 )
 from mlia.render.text import printable
-from mlia.report import Budget, Report, TargetReport
+from mlia.report import Budget, CheckReport, TargetReport
 
 _COUNTED = ("failure", "error", "skipped")
 
 
-def render_junit(report: Report) -> str:
+def render_junit(report: CheckReport) -> str:
     """The report as JUnit XML: a test suite per target.
 
     Only what somebody asked for can fail, because a red build that nobody asked for is soon ignored:
@@ -45,7 +45,7 @@ def render_junit(report: Report) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _add_suite(root: Element, report: Report, entry: TargetReport, number: int) -> None:
+def _add_suite(root: Element, report: CheckReport, entry: TargetReport, number: int) -> None:
     name = printable(entry.target.name)
     suite = SubElement(root, "testsuite", name=name, id=str(number), package="mlia", hostname="localhost")
     properties = SubElement(suite, "properties")
@@ -78,7 +78,7 @@ def _add_suite(root: Element, report: Report, entry: TargetReport, number: int) 
     suite.set("time", "0")
 
 
-def _add_estimate(suite: Element, report: Report, entry: TargetReport, names: set[str]) -> None:
+def _add_estimate(suite: Element, report: CheckReport, entry: TargetReport, names: set[str]) -> None:
     """The headline figures; skipped when no result has any, an error when the model could not be checked."""
     case = _case(suite, report, entry, "estimate", names)
     figures = [headline(entry, result) for result in entry.results]
@@ -105,7 +105,7 @@ def _add_budget(case: Element, budget: Budget, advice: Sequence[Advice]) -> None
     SubElement(case, kind, type=f"{type_}.{printable(budget.figure)}", message=printable(text)).text = _lines(lines)
 
 
-def _case(suite: Element, report: Report, entry: TargetReport, name: str, names: set[str]) -> Element:
+def _case(suite: Element, report: CheckReport, entry: TargetReport, name: str, names: set[str]) -> Element:
     """A test case with a name of its own: servers compare runs by names."""
     unique, number = printable(name), 1
     while unique in names:

@@ -1,4 +1,4 @@
-"""Report -> GitHub-flavored Markdown, for a pull request's comment or a job's summary."""
+"""CheckReport -> GitHub-flavored Markdown, for a pull request's comment or a job's summary."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ from mlia.render.text import (
     printable,
     shorten,
 )
-from mlia.report import Blamed, Budget, Report, TargetReport
+from mlia.report import Blamed, Budget, CheckReport, TargetReport
 from mlia.results import CpuCost, CpuPerformance, OperatorCost, Performance, Result
 
 SLOWEST_SHOWN = 10
@@ -41,7 +41,7 @@ _LINKS = re.compile(r"(?<=:)//|(?<=[wW]{3})\.")
 _MENTIONS = re.compile(r"[@#]")
 
 
-def render_markdown(report: Report) -> str:
+def render_markdown(report: CheckReport) -> str:
     """The report as Markdown: headline figures, limits, advice, and the slowest operators of each target folded away.
 
     Names and texts are escaped: they neither end a cell nor call anybody. What would make a comment too long for
@@ -86,7 +86,7 @@ def _table(headings: Sequence[str], aligned: str, rows: Iterable[Sequence[str]])
     return [*(f"| {' | '.join(cells)} |" for cells in (headings, rules, *rows)), ""]
 
 
-def _figures(report: Report) -> list[str]:
+def _figures(report: CheckReport) -> list[str]:
     """One line a target, by whom that is estimated, and why a time is not known."""
     model = report.model
     lines = [f"### {code(model.name)}: {kibibytes(model.size_bytes)} KiB, {plural(model.operators, 'operator')}", ""]
@@ -123,7 +123,7 @@ def _figures(report: Report) -> list[str]:
     return lines
 
 
-def _limits(report: Report) -> list[str]:
+def _limits(report: CheckReport) -> list[str]:
     if not report.budgets:
         return []
     missed = sum(not budget.is_kept for budget in report.budgets)
@@ -151,7 +151,7 @@ def _blamed(blamed: Blamed, figure: str) -> str:
     return f"{number} {prose(blamed.kind)} {code(blamed.name)}: {prose(share)}"
 
 
-def _advice(report: Report) -> list[str]:
+def _advice(report: CheckReport) -> list[str]:
     groups = grouped_advice(report)
     if not groups:
         return ["#### No advice", ""]

@@ -1,4 +1,4 @@
-"""Report -> node data for Google's Model Explorer, which colors the model's graph with it.
+"""CheckReport -> node data for Google's Model Explorer, which colors the model's graph with it.
 
 What was found in ai-edge-model-explorer 0.1.34: a file of node data is one overlay, of one graph or of several by their
 names. A key is the name of a tensor that a node makes, or else the id of a node. Names are what both of its readers of
@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from mlia.render.text import printable
-from mlia.report import OperatorSummary, Report, TargetReport
+from mlia.report import CheckReport, OperatorSummary, TargetReport
 from mlia.results import (
     Compatibility,
     CpuCompatibility,
@@ -64,7 +64,7 @@ class Overlay(Struct, frozen=True):
     style: Mapping[str, object]
 
 
-def render_model_explorer(report: Report, overlay: str = "latency", target: str = "") -> str:
+def render_model_explorer(report: CheckReport, overlay: str = "latency", target: str = "") -> str:
     """One overlay of one target as node data; of the first target that was checked where none is named.
 
     Overlays are latency (NPU and Cortex-M in ms), cycles, share (of the cycles of the processor, in percent),
@@ -80,7 +80,7 @@ def render_model_explorer(report: Report, overlay: str = "latency", target: str 
     return _render(report, entry, chosen)
 
 
-def model_explorer_overlays(report: Report) -> dict[str, str]:
+def model_explorer_overlays(report: CheckReport) -> dict[str, str]:
     """Every overlay of every checked target, by "<target>.<overlay>": files of their own, to be opened together."""
     return {
         f"{entry.target.name}.{overlay.name}": _render(report, entry, overlay)
@@ -110,7 +110,7 @@ def node_keys(graph: tuple[OperatorSummary, ...], subgraph: int) -> dict[int, st
     return keys
 
 
-def _render(report: Report, entry: TargetReport, overlay: Overlay) -> str:
+def _render(report: CheckReport, entry: TargetReport, overlay: Overlay) -> str:
     known = _known(entry)
     subgraphs = sorted({each.subgraph for each in report.model.graph}) or [0]
     data = {}

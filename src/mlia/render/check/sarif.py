@@ -1,4 +1,4 @@
-"""Report -> SARIF 2.1.0, the format that GitHub code scanning and editors read."""
+"""CheckReport -> SARIF 2.1.0, the format that GitHub code scanning and editors read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from mlia.render.check.findings import (
     tried_text,
 )
 from mlia.render.text import identity, printable
-from mlia.report import Budget, Report
+from mlia.report import Budget, CheckReport
 from mlia.results import OperatorId
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -31,7 +31,7 @@ _SEVERITIES = {"error": "error", "warning": "warning", "note": "recommendation"}
 Json = dict[str, Any]
 
 
-def render_sarif(report: Report, file: str = "") -> str:
+def render_sarif(report: CheckReport, file: str = "") -> str:
     """The report as SARIF: a rule for each code of advice, a result for each advice and each limit that is missed.
 
     Limits have the rules BUDGET/<figure> and the level error; those that are kept are no results. Operators are
@@ -60,7 +60,7 @@ def render_sarif(report: Report, file: str = "") -> str:
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
 
 
-def _artifact(report: Report, uri: str) -> Json:
+def _artifact(report: CheckReport, uri: str) -> Json:
     """The user's file. Size and hash are of the file that was analyzed, which a conversion made."""
     artifact: Json = {"location": {"uri": uri}, "roles": ["analysisTarget"]}
     if report.model.conversion is None:
@@ -156,7 +156,7 @@ def _logical(operator: OperatorId, kind: str, name: str) -> Json:
     return {**location, "kind": _clean(kind)} if kind else location
 
 
-def _notifications(report: Report) -> list[Json]:
+def _notifications(report: CheckReport) -> list[Json]:
     """What the report says of itself: headline figures, what was skipped, and notes. Errors are what was refused."""
     said = [(entry, headline_text(headline(entry, result))) for entry in report.targets for result in entry.results]
     levels = {text: "error" if entry.refusal else "note" for entry, text in said}

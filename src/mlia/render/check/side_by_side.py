@@ -5,7 +5,7 @@ from mlia.render.check.advice import advice_by_target, show_alike
 from mlia.render.check.terminal import show_compiled
 from mlia.render.evidence import band_text
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
-from mlia.report import Report, TargetReport
+from mlia.report import CheckReport, TargetReport
 from mlia.results import Compatibility, CpuPerformance, Performance, Result, Skipped, SystemTime
 
 COLUMNS = (
@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 
-def show_side_by_side(page: Page, report: Report) -> None:
+def show_side_by_side(page: Page, report: CheckReport) -> None:
     """Add the comparison to a page."""
     page.heading("Side by side")
     page.table(COLUMNS, [_row(entry, result) for entry in report.targets for result in entry.results])
@@ -62,7 +62,7 @@ def show_side_by_side(page: Page, report: Report) -> None:
     )
 
 
-def _unlike(report: Report) -> dict[str, list[str]]:
+def _unlike(report: CheckReport) -> dict[str, list[str]]:
     """What nothing was measured of, and the targets on which the model has it."""
     found: dict[str, list[str]] = {}
     for entry in report.targets:

@@ -1,4 +1,4 @@
-"""Report -> text for a terminal, from 80 columns up."""
+"""CheckReport -> text for a terminal, from 80 columns up."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from mlia.render.text import (
     plural,
     source_text,
 )
-from mlia.report import ModelSummary, Report, TargetReport, TargetSummary, TensorSummary
+from mlia.report import CheckReport, ModelSummary, TargetReport, TargetSummary, TensorSummary
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
@@ -60,7 +60,7 @@ class TerminalStyle(Struct, frozen=True):
     all_advice: bool = False
 
 
-def render_terminal(report: Report, style: TerminalStyle) -> str:
+def render_terminal(report: CheckReport, style: TerminalStyle) -> str:
     """The report as text, ending with a newline."""
     page = Page(style.width, style.color)
     _show_model(page, report.model, report.notes)

@@ -1,8 +1,8 @@
-"""Difference -> Markdown, as a comment on a pull request shows it."""
+"""CompareReport -> Markdown, as a comment on a pull request shows it."""
 
 from collections.abc import Sequence
 
-from mlia.difference import Difference, TargetDifference
+from mlia.difference import CompareReport, TargetDifference
 from mlia.render.compare.parts import (
     Group,
     budget_text,
@@ -27,7 +27,7 @@ _OPERATORS = ("#", "now", "operator", "name", "runs on", "ms", "now", "change", 
 _TO_THE_RIGHT = frozenset({0, 1, 5, 6, 7, 8, 9})
 
 
-def render_difference_markdown(found: Difference) -> str:
+def render_difference_markdown(found: CompareReport) -> str:
     """The difference as GitHub's Markdown, ending with a newline."""
     before, after = map(code, names_of(found))
     lines = [f"### {before} → {after}: {words(headline(found))}", ""]
@@ -56,7 +56,7 @@ def code(text: str) -> str:
     return f"`{printable(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`" if text.strip() else "(unnamed)"
 
 
-def _budgets(found: Difference) -> list[str]:
+def _budgets(found: CompareReport) -> list[str]:
     if not found.budgets:
         return []
     lines = ["", "**Limit of the regression**", ""]

@@ -1,4 +1,4 @@
-"""What every renderer of a Difference says, as text: figures with their change, and operators in groups."""
+"""What every renderer of a CompareReport says, as text: figures with their change, and operators in groups."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.difference import (
-    Difference,
+    CompareReport,
     Match,
     OperatorDifference,
     OperatorFigures,
@@ -67,7 +67,7 @@ class Group(Struct, frozen=True):
     operators: tuple[OperatorDifference, ...]
 
 
-def names_of(found: Difference) -> tuple[str, str]:
+def names_of(found: CompareReport) -> tuple[str, str]:
     """What to call both sides: the models, or the files where the models have one name."""
     before, after = found.before, found.after
     if before.model.name != after.model.name:
@@ -75,7 +75,7 @@ def names_of(found: Difference) -> tuple[str, str]:
     return before.given, after.given
 
 
-def headline(found: Difference) -> str:
+def headline(found: CompareReport) -> str:
     """What became of the time, on all targets."""
     if len(found.targets) == 1:
         return verdict_text(found.targets[0])

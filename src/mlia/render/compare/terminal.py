@@ -1,6 +1,6 @@
-"""Difference -> text for a terminal, from 80 columns up."""
+"""CompareReport -> text for a terminal, from 80 columns up."""
 
-from mlia.difference import Difference, TargetDifference
+from mlia.difference import CompareReport, TargetDifference
 from mlia.render.compare.parts import (
     Group,
     budget_text,
@@ -53,7 +53,7 @@ _MOVED = tuple(
 )
 
 
-def render_difference(found: Difference, width: int, color: bool, all_operators: bool) -> str:
+def render_difference(found: CompareReport, width: int, color: bool, all_operators: bool) -> str:
     """The difference as text, ending with a newline."""
     page = Page(width, color)
     names, verdict = " -> ".join(names_of(found)), headline(found)
@@ -78,7 +78,7 @@ def render_difference(found: Difference, width: int, color: bool, all_operators:
     return page.text
 
 
-def _show_budgets(page: Page, found: Difference) -> None:
+def _show_budgets(page: Page, found: CompareReport) -> None:
     if not found.budgets:
         return
     missed = sum(not budget.is_kept for budget in found.budgets)

@@ -1,17 +1,17 @@
-"""Verification -> text: whether the NPU computes what the model says, and where it does not."""
+"""VerifyReport -> text: whether the NPU computes what the model says, and where it does not."""
 
 from collections.abc import Sequence
 
 from mlia.render.text import LABEL, NOTHING, Column, Page, count, display_names, identity, plural, source_text
-from mlia.verification import Danger, Outcome, TensorCheck, Verification
+from mlia.verification import Danger, Outcome, TensorCheck, VerifyReport
 
 DANGERS_SHOWN = 10
 
 
-def render_verification(found: Verification, width: int, color: bool, all_operators: bool) -> str:
+def render_verification(found: VerifyReport, width: int, color: bool, all_operators: bool) -> str:
     """The verification as text, ending with a newline."""
     page = Page(width, color)
-    page.title(f"{found.model.name}: {_verdict(found)}")
+    page.title(f"{found.model.name}: {verdict(found)}")
     if found.target is not None:
         page.paragraph(
             f"{found.target.name}, {found.target.system_config}, {found.target.memory_mode}", "target", LABEL
@@ -48,7 +48,8 @@ def _show_dangers(page: Page, heading: str, dangers: Sequence[Danger]) -> None:
         page.paragraph(f"and {len(dangers) - DANGERS_SHOWN} more", hang=4)
 
 
-def _verdict(found: Verification) -> str:
+def verdict(found: VerifyReport) -> str:
+    """What the execution showed, in a few words."""
     outcomes = {check.outcome for check in (*found.outputs, *found.operators)}
     if any(danger.kind == "wrong NPU" for danger in found.dangers):
         return "compiled for another NPU"
@@ -72,7 +73,7 @@ def _verdict(found: Verification) -> str:
     return f"the NPU {same}" if found.npu_segments else f"nothing runs on the NPU, and the host {same}"
 
 
-def _show_operators(page: Page, found: Verification, all_operators: bool) -> None:
+def _show_operators(page: Page, found: VerifyReport, all_operators: bool) -> None:
     exact = [check for check in found.operators if check.outcome == Outcome.EXACT]
     unseen = [check for check in found.operators if check.outcome in (Outcome.NOT_COMPARED, Outcome.NOT_COMPUTED)]
     others = [check for check in found.operators if check not in exact and check not in unseen]

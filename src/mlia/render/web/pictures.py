@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from mlia.lives import is_there, peak_time, used_bytes
 from mlia.render.text import count, display_names, identity, kibibytes
-from mlia.report import Optimization, TargetSummary, Trial
+from mlia.report import OptimizeReport, TargetSummary, Trial
 from mlia.results import OperatorCost, Performance, TensorLife
 
 WIDTH, HEIGHT = 480, 300  # of a picture
@@ -146,7 +146,7 @@ def _roofs(rates: dict[str, float], peak: float, x: _Scale, y: _Scale) -> list[L
     return roofs
 
 
-def trade_off_of(report: Optimization, number: int) -> TradeOff | None:
+def trade_off_of(report: OptimizeReport, number: int) -> TradeOff | None:
     """The recipes by their cycles on one target and by their error; None where fewer than two have both."""
     plain = report.comparisons[number].before.total_cycles
     known = [(trial, trial.total_cycles[number]) for trial in (*report.trials, *report.suggestions)]

@@ -1,4 +1,4 @@
-"""Report -> what the web page shows of it: sentences, figures and bars, each as text that is ready to be set."""
+"""CheckReport -> what the web page shows of it: sentences, figures and bars, each as text that is ready to be set."""
 
 from collections.abc import Sequence
 
