@@ -1,8 +1,9 @@
-"""Path -> Graph. The kind of a file is told from its content, never from its name."""
+"""Path, bytes or Keras model -> Graph. The kind of a file is told from its content, never from its name."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -19,28 +20,90 @@ if TYPE_CHECKING:
 READ = "mlia reads .tflite, .h5, .keras, SavedModel folders, .onnx, .pt2 and .tosa"
 _HDF5, _ZIP, _PICKLE, _ONNX, _TOSA = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80", b"\x08", b"TOSA"
 _LFS = b"version https://git-lfs"
+KERAS = ("keras", "tf_keras", "tensorflow")  # packages whose models save themselves
+# A path, the bytes of a .tflite, a Graph, or a Keras model, which no type can name without importing Keras.
+ModelSource: TypeAlias = str | os.PathLike[str] | bytes | Graph | Any
 
 
-def load_model(path: str | Path, input_shapes: InputShapes | None = None) -> Graph:
+def load_model(model: ModelSource, input_shapes: InputShapes | None = None) -> Graph:
     """Read a model: TFLite as it is, other formats as TFLite.
 
     Args:
-        path: a file or a SavedModel folder.
+        model: path of a file or a SavedModel folder, the bytes of a TFLite file, a Keras model, or a Graph. A
+            torch.nn.Module is read by read_module().
         input_shapes: sizes of inputs that the model leaves open.
 
     Raises:
         ModelError: missing, unreadable, damaged, contradicting itself, or in a format that is not read.
         BackendUnavailable: the format needs a converter that is not installed.
     """
-    path, shapes = Path(path), input_shapes or {}
+    what = f"the model {model}" if isinstance(model, str | os.PathLike) else name_of(model)
     try:
-        graph = _read(path, shapes)
+        graph = _read_source(model, input_shapes or {})
         check_sound(graph)
         return graph
     except ModelError as error:
-        raise ModelError(f"cannot read the model {path}: {error}") from None
+        raise ModelError(f"cannot read {what}: {error}") from None
     except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from None
+        raise ModelError(f"cannot read {what}: {error.strerror or error}") from None
+
+
+def name_of(model: ModelSource) -> str:
+    """What a report calls a model: the name of its file or folder, or of the Keras model.
+
+    Raises:
+        ModelError: it is nothing that can be read as a model.
+    """
+    if isinstance(model, Graph):
+        return model.description or "unnamed model"
+    if isinstance(model, str | os.PathLike):
+        file = Path(model).name or Path(model).resolve().name
+        return file.encode(errors="replace").decode()
+    if isinstance(model, bytes | bytearray | memoryview):
+        return "unnamed model"
+    if _is_of(model, KERAS) and callable(getattr(model, "save", None)):
+        name = getattr(model, "name", None)
+        return name if isinstance(name, str) and name else "unnamed model"
+    if _is_of(model, ("torch",)):
+        raise ModelError("a torch.nn.Module is given as mlia.read_module(module, example_inputs)")
+    kind = "None" if model is None else f"a value of type {type(model).__name__}"
+    raise ModelError(f"a model is a path, the bytes of a .tflite, a Keras model or a Graph, and not {kind}")
+
+
+def _is_of(model: object, packages: tuple[str, ...]) -> bool:
+    """Whether its class, or one that it derives from, is of one of the packages; nothing is imported for that."""
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(model).__mro__)
+
+
+def _read_source(model: ModelSource, shapes: InputShapes) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return _read(Path(model), shapes)
+    if isinstance(model, bytes | bytearray | memoryview):
+        content = bytes(model)
+        if content[4:8] != IDENTIFIER:
+            raise ModelError(
+                "bytes are read as a TFLite file, and these are none; other formats are given by their path"
+            )
+        return _stored_dense(read_tflite(content))
+    return _read_keras_object(model, shapes)
+
+
+def _read_keras_object(model: Any, shapes: InputShapes) -> Graph:
+    """A Keras model of this process, by the .keras file that it saves."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="mlia-") as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(str(path))
+        except Exception as error:  # whatever Keras, or a layer of the user's own, raises
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ModelError(f"Keras cannot save the model: {reason}") from None
+        if not path.exists():
+            raise ModelError("Keras did not save the model")
+        return _read(path, shapes)
 
 
 def _read(path: Path, shapes: InputShapes) -> Graph:

@@ -1,13 +1,17 @@
 """convert(): a float model in, an integer one out."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlia
-from mlia.graph.graph import Graph, InputShapes
-from mlia.pipeline.load import load, name_of, notes_on, summarize_model
+from mlia.graph.graph import InputShapes
+from mlia.graph.load import ModelSource, name_of
+from mlia.pipeline.load import load, notes_on, summarize_model
 from mlia.pipeline.made import Made
 from mlia.report import SCHEMA_VERSION, ConvertReport
+
+if TYPE_CHECKING:
+    from mlia.transforms.calibration import SampleSource
 
 
 class ConvertedModel(Made, frozen=True):
@@ -17,11 +21,11 @@ class ConvertedModel(Made, frozen=True):
 
 
 def convert(
-    model: str | Path | Graph,
+    model: ModelSource,
     *,
     quantize: bool = True,
     activations: str = "int8",
-    calibration: str | Path | None = None,
+    calibration: "SampleSource | None" = None,
     per_tensor_fc: bool = False,
     input_shapes: InputShapes | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -47,8 +51,7 @@ def convert(
     graph = load(model, input_shapes or {})
     notes = notes_on(graph)
     if quantize:
-        path = Path(calibration) if calibration else None
-        graph, conversion = quantized(graph, QuantizeOptions(path, activations, per_tensor_fc), progress)
+        graph, conversion = quantized(graph, QuantizeOptions(calibration, activations, per_tensor_fc), progress)
     else:
         conversion = as_read(graph)
     converted = summarize_model(name_of(model), graph, None)

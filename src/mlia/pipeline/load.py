@@ -2,24 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from pathlib import Path
 
 from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
-from mlia.graph.load import load_model
+from mlia.graph.load import ModelSource, load_model
 from mlia.graph.sound import check_sound
 from mlia.report import Conversion, MemorySummary, ModelSummary, OperatorSummary, TargetSummary, TensorSummary
 from mlia.targets.target import AnyTarget, CpuTarget, Memory
 
 
-def name_of(model: str | Path | Graph) -> str:
-    """What the report calls the model: the name of its file or folder."""
-    if isinstance(model, Graph):
-        return model.description or "unnamed model"
-    name = Path(model).name or Path(model).resolve().name
-    return name.encode(errors="replace").decode()
-
-
-def load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
+def load(model: ModelSource, input_shapes: InputShapes) -> Graph:
     """The model with its inputs fixed: other formats are converted for them, TFLite is changed.
 
     Raises:
@@ -28,7 +19,7 @@ def load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
     """
     if isinstance(model, Graph):
         check_sound(model)  # a file has been looked at when it was read
-    graph = model if isinstance(model, Graph) else load_model(Path(model), input_shapes)
+    graph = model if isinstance(model, Graph) else load_model(model, input_shapes)
     if not input_shapes or graph.provenance != Provenance():
         return graph
     from mlia.transforms.shapes import with_input_shapes
@@ -37,7 +28,7 @@ def load(model: str | Path | Graph, input_shapes: InputShapes) -> Graph:
 
 
 def summarize_model(name: str, graph: Graph, conversion: Conversion | None) -> ModelSummary:
-    """The user\'s model, with what was done to it."""
+    """The user's model, with what was done to it."""
     return ModelSummary(
         name=name,
         format=graph.provenance.format,

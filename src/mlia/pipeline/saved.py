@@ -1,5 +1,6 @@
 """What `--format json` has written -> the report that it was."""
 
+from os import PathLike
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,8 @@ def view(path: str | Path) -> Face:
     Raises:
         ReportError: it cannot be read, is no report, or is one of another version.
     """
+    if not isinstance(path, str | PathLike):
+        raise ReportError(f"a report is read from a path, and not from a value of type {type(path).__name__}")
     try:
         return _decoded(path, read_file(path, REPORT_BYTES))
     except OSError as error:
@@ -81,7 +84,7 @@ def load_report(path: str) -> CheckReport:
     return _checked(path, view(path))
 
 
-def read_report(path: str | Path) -> CheckReport | None:
+def read_report(path: str | PathLike[str]) -> CheckReport | None:
     """The report that a file holds, or None where it is no JSON, and so may be a model.
 
     What the file is tells its content, never its name.

@@ -35,6 +35,8 @@ from mlia.targets.target import (
     write_vela_ini,
 )
 
+# What names a target: a built-in profile, the path of a TOML profile, or the target itself.
+TargetSource: TypeAlias = str | os.PathLike[str] | AnyTarget
 BUILT_IN = os.path.join(os.path.dirname(__file__), "profiles")
 _T = TypeVar("_T")
 
@@ -168,16 +170,32 @@ def load_target(name: str) -> AnyTarget:
         raise TargetError(f"target {profile.name or os.path.basename(path)}: {error}") from None
 
 
-def load_targets(target: str | AnyTarget | Sequence[str | AnyTarget]) -> list[AnyTarget]:
+def load_targets(
+    target: TargetSource | Sequence[TargetSource],
+) -> list[AnyTarget]:
     """One or several targets, each by its name, the path of its profile, or as it is.
 
     Raises:
         TargetError: as load_target.
     """
-    asked = [target] if isinstance(target, str | Target | CpuTarget) else list(target)
+    asked = list(target) if isinstance(target, Sequence) and not isinstance(target, str) else [target]
     if not asked:
         raise TargetError("no target is given; name at least one")
-    return [load_target(entry) if isinstance(entry, str) else entry for entry in asked]
+    return [one_target(entry) for entry in asked]
+
+
+def one_target(target: TargetSource) -> AnyTarget:
+    """A target by its name, the path of its profile, or as it is.
+
+    Raises:
+        TargetError: as load_target, or nothing that names a target.
+    """
+    if isinstance(target, Target | CpuTarget):
+        return target
+    if isinstance(target, str | os.PathLike):
+        return load_target(os.fspath(target))
+    kind = "None" if target is None else f"a value of type {type(target).__name__}"
+    raise TargetError(f"a target is a name, the path of a profile, a Target or a CpuTarget, and not {kind}")
 
 
 def _did_you_mean(name: str) -> str:

@@ -1,6 +1,7 @@
 """Calibration data: the user's samples, or seeded synthetic ones that are marked as such."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,9 +9,15 @@ from msgspec import Struct
 
 from mlia.errors import TransformError
 from mlia.graph.graph import Graph, Tensor
-from mlia.transforms.sample_files import read_arrays
+from mlia.transforms.sample_files import MAXIMUM_BYTES, Arrays, read_arrays
 
 Array: TypeAlias = Any  # numpy.ndarray, without importing numpy where nothing is computed
+# What arrays_of() takes.
+SampleSource: TypeAlias = (
+    str | os.PathLike[str] | Mapping[str, Array] | Sequence[Array] | Iterable[Any] | Callable[[], Iterable[Any]]
+)
+SAMPLES_ARE = "the path of a file or folder, arrays, or a function that yields samples"
+_LEAST_BYTES = 1024  # that a sample counts as, so that a generator without an end has one
 SYNTHETIC_SAMPLES = 64
 SEED = 0
 HELD_OUT_SHARE = 0.2
@@ -55,8 +62,8 @@ def synthetic_calibration(graph: Graph, samples: int = SYNTHETIC_SAMPLES, seed: 
     return Calibration(f"synthetic ({count} seeded samples{why})", True, calibrating, held_out)
 
 
-def load_calibration(path: Path, graph: Graph) -> Calibration:
-    """The user's samples: an .npz with one array per input, or a folder with one .npy per sample.
+def load_calibration(source: SampleSource, graph: Graph) -> Calibration:
+    """The user's samples: an .npz with one array per input, a folder with one .npy per sample, or what arrays_of takes.
 
     The arrays of an .npz go by the names of the model's inputs; a model with one input takes the only array
     whatever its name. The first axis counts samples. An array named labels (or y) holds a class for each sample: the
@@ -70,13 +77,15 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     """
     import numpy
 
-    arrays = read_arrays(path)
-    inputs = _inputs(graph)
+    inputs, path = _inputs(graph), label_of(source)
+    arrays = arrays_of(source, inputs)
     taken = {*unique_names(inputs, "input")}
     labels = None
     if name := next((name for name in LABELS if name in {*arrays} - taken and len(arrays) > 1), ""):
-        labels = _classes(arrays[name], graph, path)
-        arrays = arrays.without(name)
+        labels = _classes(numpy.asarray(arrays[name]), graph, path)
+        arrays = (
+            arrays.without(name) if isinstance(arrays, Arrays) else {key: arrays[key] for key in arrays if key != name}
+        )
     stacked = [
         _real(tensor, _shaped(tensor, array, path), path)
         for tensor, array in zip(inputs, _arrays_for(graph, arrays, path), strict=True)
@@ -97,16 +106,16 @@ def load_calibration(path: Path, graph: Graph) -> Calibration:
     )
 
 
-def load_samples(path: Path, graph: Graph) -> list[list[Array]]:
+def load_samples(source: SampleSource, graph: Graph) -> list[list[Array]]:
     """The user's samples as the model stores them: for each an array per input, of the input's shape.
 
-    Files are as in load_calibration, without labels. Integers for a quantized input are taken as its codes, other
+    They are given as in load_calibration, without labels. Integers for a quantized input are taken as its codes, other
     numbers as real ones.
 
     Raises:
         TransformError: unreadable data, or data that does not fit the model's inputs.
     """
-    return fit_samples(read_arrays(path), graph, path)
+    return fit_samples(arrays_of(source, _inputs(graph)), graph, label_of(source))
 
 
 def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[list[Array]]:
@@ -125,6 +134,87 @@ def fit_samples(arrays: Mapping[str, Array], graph: Graph, path: Path) -> list[l
     if len(counts) != 1 or not min(counts):
         raise TransformError(f"{path}: all arrays need the same number of samples, at least 1; they have {counts}")
     return [[array[number] for array in stacked] for number in range(counts.pop())]
+
+
+def label_of(source: SampleSource) -> Path:
+    """What to call samples in a report and in what goes wrong: their file, or that they came as arrays."""
+    return Path(source) if isinstance(source, str | os.PathLike) else Path("arrays")
+
+
+def arrays_of(source: SampleSource, inputs: Sequence[Tensor]) -> Mapping[str, Array]:
+    """Samples as arrays (samples, *shape) by the names of the inputs.
+
+    Args:
+        source: path of an .npz, an .npy or a folder of .npy; a mapping from names of inputs to arrays; an array, for
+            the only input; a list of arrays, one for each input in the model's order; or a generator, or a function
+            that returns one, of samples: each an array, or a list or mapping of arrays for the inputs, without the
+            first axis or with 1 there.
+        inputs: those of the model.
+
+    Raises:
+        TransformError: none of these, or more than MAXIMUM_BYTES.
+    """
+    import numpy
+
+    names = unique_names(inputs, "input")
+    if isinstance(source, str | os.PathLike):
+        return read_arrays(Path(source))
+    if isinstance(source, Mapping):
+        return {str(name): _array(values) for name, values in source.items()}
+    if isinstance(source, list | tuple):
+        return dict(zip(names, map(_array, _for_each(source, names)), strict=True))
+    if hasattr(source, "__array__"):
+        return dict(zip(names, map(_array, _for_each([source], names)), strict=True))
+    samples = source() if callable(source) else source
+    if not isinstance(samples, Iterable) or isinstance(samples, bytes | bytearray):
+        kind = "None" if samples is None else f"a value of type {type(samples).__name__}"
+        raise TransformError(f"samples are {SAMPLES_ARE}, and not {kind}")
+    stacks: dict[str, list[Array]] = {}
+    size_bytes = 0
+    for sample in samples:
+        if isinstance(sample, Mapping):
+            row = {str(name): _array(values) for name, values in sample.items()}
+        else:
+            given = sample if isinstance(sample, list | tuple) else [sample]
+            row = dict(zip(names, map(_array, _for_each(given, names)), strict=True))
+        if stacks and [*row] != [*stacks]:
+            raise TransformError(f"arrays: a sample is for {', '.join(row)}, and those before for {', '.join(stacks)}")
+        for name, values in row.items():
+            stack = stacks.setdefault(name, [])
+            if stack and values.shape != stack[0].shape:
+                shapes = f"{list(values.shape)}, and those before {list(stack[0].shape)}"
+                raise TransformError(f"arrays: a sample for '{name}' has shape {shapes}")
+            stack.append(values)
+            size_bytes += max(values.nbytes, _LEAST_BYTES)
+        if size_bytes > MAXIMUM_BYTES:
+            raise TransformError(f"arrays: there are more than {MAXIMUM_BYTES:,} bytes of samples; give fewer")
+    if not stacks:
+        raise TransformError("arrays: the generator yields no samples")
+    return {name: numpy.stack(stack) for name, stack in stacks.items()}
+
+
+def _for_each(arrays: Sequence[Any], names: Sequence[str]) -> Sequence[Any]:
+    """The arrays, if there is one for each input."""
+    if len(arrays) != len(names):
+        raise TransformError(
+            f"arrays: there are {len(arrays)} arrays, and the model has {len(names)} inputs ({', '.join(names)});"
+            " give one array with all samples for each, or samples one by one from a function"
+        )
+    return arrays
+
+
+def _array(values: Any) -> Array:
+    """Whatever numpy makes an array of.
+
+    Raises:
+        TransformError: it makes none.
+    """
+    import numpy
+
+    try:
+        return numpy.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise TransformError(f"arrays: numpy makes no array of them: {' '.join(str(error).split())}") from None
 
 
 def affordable(stacks: Sequence[Array], bytes_of_one: int, most_bytes: int) -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """From the user's model to the one that is analyzed: quantized if it must be, and told how."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -13,9 +13,9 @@ from mlia.transforms.quantize import quantize
 
 
 class QuantizeOptions(Struct, frozen=True):
-    """How to quantize: real `calibration` data (path) or synthetic; "int8" or "int16" activations."""
+    """How to quantize: real `calibration` data or, with None, synthetic; "int8" or "int16" activations."""
 
-    calibration: Path | None = None
+    calibration: Any = None  # a SampleSource; an array is not frozen, and msgspec looks at types
     activations: str = "int8"
     per_tensor_fc: bool = False
 
@@ -31,8 +31,8 @@ def quantized(
     """
     if not graph.computes_in_float:
         raise TransformError("the model is quantized already; there is nothing to convert")
-    path = options.calibration
-    calibration = load_calibration(path, graph) if path else synthetic_calibration(graph)
+    given = options.calibration
+    calibration = synthetic_calibration(graph) if given is None else load_calibration(given, graph)
     progress(f"quantizing to {options.activations}")
     result = quantize(graph, calibration, activations=options.activations, per_tensor_fc=options.per_tensor_fc)
     dense = ", fully connected per tensor" if options.per_tensor_fc else ""

@@ -1,5 +1,6 @@
 """calibrate(): measured runs and a target in, a target with coefficients of its own out."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from hashlib import sha256
@@ -19,16 +20,17 @@ from mlia.backends.vela.backend import Vela
 from mlia.backends.vela.costs import called_once
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import MeasurementError, TargetError
+from mlia.graph.load import name_of
 from mlia.input import TEXT_BYTES, read_file
 from mlia.output import write_file
 from mlia.pipeline.calibrate.measured_runs import MeasuredRun, read_runs
-from mlia.pipeline.load import load, name_of
+from mlia.pipeline.load import load
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Unit
 from mlia.rules.words import counted
 from mlia.targets.coefficients import BOUNDS, Coefficients, Physics, check_coefficients
-from mlia.targets.profiles import load_target
-from mlia.targets.target import AnyTarget, Target
+from mlia.targets.profiles import TargetSource, one_target
+from mlia.targets.target import Target
 from mlia.targets.writing import with_coefficients, write_profile
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ class _Fits(Struct, frozen=True):
 
 
 def calibrate(
-    measured: str | Sequence[str],
-    target: str | AnyTarget,
+    measured: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    target: TargetSource,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[str], None] = lambda text: None,
@@ -128,10 +130,14 @@ def calibrate(
         TargetError: no such target, or one without an NPU.
         BackendError: the compiler refused a model, crashed, or took too long.
     """
-    place = load_target(target) if isinstance(target, str) else target
+    place = one_target(target)
     if not isinstance(place, Target):
         raise TargetError(f"{place.name} has no NPU, and only the time of an NPU can be calibrated")
-    given = [run for each in ([measured] if isinstance(measured, str) else measured) for run in read_runs(each)]
+    tables = [measured] if isinstance(measured, str | os.PathLike) else measured
+    if not isinstance(tables, Sequence) or not all(isinstance(each, str | os.PathLike) for each in tables):
+        kind = type(measured).__name__
+        raise MeasurementError(f"measured runs are paths of tables or MODEL=LOG, and not a value of type {kind}")
+    given = [run for each in tables for run in read_runs(os.fspath(each))]
     programs: dict[str, _Program] = {}
     for run in given:
         if run.model not in programs:

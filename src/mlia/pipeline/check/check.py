@@ -17,6 +17,7 @@ from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, NotQuantizedError, OutputError, TargetError, TransformError
 from mlia.estimates import Estimator
 from mlia.graph.graph import Graph, InputShapes, Provenance
+from mlia.graph.load import ModelSource, name_of
 from mlia.output import check_writable, write_file
 from mlia.pipeline.check.advise import (
     DEFAULT_BUDGET_S,
@@ -27,11 +28,11 @@ from mlia.pipeline.check.advise import (
     advise,
     import_rules,
 )
-from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.report import SCHEMA_VERSION, CheckReport, Conversion, Fixed, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
-from mlia.targets.profiles import load_targets
+from mlia.targets.profiles import TargetSource, load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 from mlia.transforms.once import Once
 
@@ -39,16 +40,17 @@ VELA = Vela()
 
 if TYPE_CHECKING:
     from mlia.pipeline.check.fix import Mended
+    from mlia.transforms.calibration import SampleSource
 
 
 def check(
-    model: str | Path | Graph,
-    target: str | AnyTarget | Sequence[str | AnyTarget],
+    model: ModelSource,
+    target: TargetSource | Sequence[TargetSource],
     *,
     compatibility: bool = True,
     performance: bool = True,
     quantize: bool = True,
-    calibration: str | Path | None = None,
+    calibration: "SampleSource | None" = None,
     input_shapes: InputShapes | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -265,7 +267,7 @@ def checked(graph: Graph, target: AnyTarget, backend: Vela = VELA) -> Result:
 
 
 def _prepare(
-    graph: Graph, quantize: bool, calibration: str | Path | None, progress: Callable[[str], None]
+    graph: Graph, quantize: bool, calibration: "SampleSource | None", progress: Callable[[str], None]
 ) -> tuple[Graph, Conversion | None]:
     """The graph to analyze, and what was done to get it.
 
@@ -275,10 +277,10 @@ def _prepare(
         from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
 
         try:
-            return quantized(graph, QuantizeOptions(Path(calibration) if calibration else None), progress)
+            return quantized(graph, QuantizeOptions(calibration), progress)
         except NotQuantizedError as error:
             return graph, as_read(graph, f"kept in float: {error.reason}")
-    if calibration and quantize:
+    if calibration is not None and quantize:
         raise TransformError("the model is quantized already; calibration data have no use for it")
     origin = graph.provenance
     is_converted = origin != Provenance()

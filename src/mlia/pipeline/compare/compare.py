@@ -2,35 +2,38 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import mlia
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.difference import CompareReport, Side
 from mlia.errors import MliaError, ModelError, TargetError
 from mlia.estimates import Estimator
-from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.graph import InputShapes
+from mlia.graph.load import ModelSource
 from mlia.pipeline.check.check import check
 from mlia.pipeline.compare.match import match_operators
 from mlia.pipeline.compare.regressions import budgets
 from mlia.pipeline.compare.verdict import compare_target
-from mlia.pipeline.load import name_of
 from mlia.pipeline.saved import read_report
 from mlia.report import SCHEMA_VERSION, CheckReport, TargetReport
 from mlia.results import Performance, Skipped
-from mlia.targets.profiles import load_targets
+from mlia.targets.profiles import TargetSource, load_targets
 from mlia.targets.target import AnyTarget
+
+if TYPE_CHECKING:
+    from mlia.transforms.calibration import SampleSource
 
 
 def compare(
-    before: str | Path | Graph | CheckReport,
-    after: str | Path | Graph | CheckReport,
-    target: str | AnyTarget | Sequence[str | AnyTarget] | None = None,
+    before: ModelSource | CheckReport,
+    after: ModelSource | CheckReport,
+    target: TargetSource | Sequence[TargetSource] | None = None,
     *,
     max_regression_percent: float | None = None,
     quantize: bool = True,
-    calibration: str | Path | None = None,
+    calibration: "SampleSource | None" = None,
     input_shapes: InputShapes | None = None,
     estimator: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -63,15 +66,18 @@ def compare(
     if max_regression_percent is not None and not 0 <= max_regression_percent < math.inf:
         raise MliaError(f"the limit of the regression is 0 % or more; {max_regression_percent:g} is not")
     _refuse_the_same(before, after)
-    given = [each if isinstance(each, Graph | CheckReport) else read_report(each) or each for each in (before, after)]
+    given = [read_report(each) or each if isinstance(each, str | os.PathLike) else each for each in (before, after)]
     saved = [each for each in given if isinstance(each, CheckReport)]
     if len(saved) == 2 and (not quantize or calibration or input_shapes or estimator):
         raise ModelError("both are reports: options of quantizing and estimating are for models")
     targets = load_targets(target) if target is not None else []
     _check_names(targets, saved)
     estimator = estimator or _estimator_of(saved)
+    if isinstance(calibration, Iterator):  # both models are to see the same samples
+        kept = tuple(calibration)
+        calibration = lambda: iter(kept)  # noqa: E731
 
-    def made(each: str | Path | Graph | CheckReport) -> CheckReport:
+    def made(each: ModelSource | CheckReport) -> CheckReport:
         if isinstance(each, CheckReport):
             return each
         return check(
@@ -95,7 +101,7 @@ def compare(
 
 
 def _refuse_the_same(before: object, after: object) -> None:
-    if isinstance(before, str | Path) and isinstance(after, str | Path):
+    if isinstance(before, str | os.PathLike) and isinstance(after, str | os.PathLike):
         try:
             is_same = os.path.samefile(before, after)
         except (OSError, ValueError):
@@ -133,14 +139,8 @@ def _estimator_of(saved: Sequence[CheckReport]) -> str:
     return Estimator.CALIBRATED
 
 
-def _side(named: str | Path | Graph | CheckReport, report: CheckReport, is_report: bool) -> Side:
-    given = (
-        report.model.name
-        if isinstance(named, CheckReport)
-        else name_of(named)
-        if isinstance(named, Graph)
-        else str(named)
-    )
+def _side(named: ModelSource | CheckReport, report: CheckReport, is_report: bool) -> Side:
+    given = str(named) if isinstance(named, str | os.PathLike) else report.model.name
     printable = given.encode(errors="replace").decode()  # a file name need not be text
     return Side(printable, is_report, report.mlia_version, report.model, report.notes)
 

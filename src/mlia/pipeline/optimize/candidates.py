@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from pathlib import Path
 from threading import Lock
 
 from msgspec import Struct
@@ -16,18 +15,19 @@ from mlia.backends.vela.backend import Vela
 from mlia.errors import TargetError, TransformError
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.load import ModelSource, name_of
 from mlia.pipeline.figures import figures_of
-from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
 from mlia.pipeline.made import Made
 from mlia.pipeline.optimize.gains import explain
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Recipe, brief
 from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, OptimizeReport, Trial
 from mlia.results import Change, Compatibility, Performance, Skipped
-from mlia.targets.profiles import load_targets
-from mlia.targets.target import AnyTarget, CpuTarget, Target
+from mlia.targets.profiles import TargetSource, load_targets
+from mlia.targets.target import CpuTarget, Target
 from mlia.transforms.apply import Original, Workbench, measured
-from mlia.transforms.calibration import load_calibration, synthetic_calibration
+from mlia.transforms.calibration import SampleSource, load_calibration, synthetic_calibration
 from mlia.transforms.once import Once
 from mlia.transforms.prepare import as_read
 
@@ -210,9 +210,9 @@ def trial_of(candidate: Candidate, score: float | None, objection: str, is_chose
 
 
 def begin(
-    model: str | Path | Graph,
-    target: str | AnyTarget | Sequence[str | AnyTarget],
-    calibration: str | Path | None,
+    model: ModelSource,
+    target: TargetSource | Sequence[TargetSource],
+    calibration: SampleSource | None,
     input_shapes: InputShapes,
     backend: Vela,
     evaluate: Evaluate | None,
@@ -232,7 +232,7 @@ def begin(
         raise TransformError(ALREADY_COMPILED)
     if not any(tensor.dtype in TAKEN for tensor in graph.main.tensors):
         raise TransformError(f"the model has nothing that can be optimized: no tensors of {', '.join(TAKEN)}")
-    samples = load_calibration(Path(calibration), graph) if calibration else synthetic_calibration(graph)
+    samples = synthetic_calibration(graph) if calibration is None else load_calibration(calibration, graph)
     progress(f"running {name_of(model)}")
     return Task(name_of(model), measured(graph, samples), targets, backend, evaluate, progress)
 

@@ -1,7 +1,9 @@
 """optimize(): a model and a recipe in, a smaller and faster model out, with what it gained and what it lost."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -9,7 +11,8 @@ from mlia.backends.vela.backend import vela
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, TransformError
 from mlia.estimates import Estimator
-from mlia.graph.graph import Graph, InputShapes
+from mlia.graph.graph import InputShapes
+from mlia.graph.load import ModelSource
 from mlia.pipeline.optimize.candidates import (
     Candidate,
     Evaluate,
@@ -25,19 +28,22 @@ from mlia.pipeline.optimize.search_limits import Limits
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
 from mlia.report import Trial
-from mlia.targets.target import AnyTarget
+from mlia.targets.profiles import TargetSource
 from mlia.transforms.codes.aims import check_layers
+
+if TYPE_CHECKING:
+    from mlia.transforms.calibration import SampleSource
 
 SUGGESTED_KEEP = 0.75
 
 
 def optimize(
-    model: str | Path | Graph,
-    target: str | AnyTarget | Sequence[str | AnyTarget],
+    model: ModelSource,
+    target: TargetSource | Sequence[TargetSource],
     recipe: Recipe | str | Path | None = None,
     *,
     limits: Limits | None = None,
-    calibration: str | Path | None = None,
+    calibration: "SampleSource | None" = None,
     evaluate: Evaluate | None = None,
     input_shapes: InputShapes | None = None,
     estimator: str = Estimator.CALIBRATED,
@@ -66,6 +72,9 @@ def optimize(
         TransformError: the recipe asks for what cannot be, or a step of it cannot be done at all.
         BackendError: the compiler refused a model, crashed, or took too long; or no such estimator.
     """
+    if not isinstance(recipe, Recipe | str | os.PathLike | None):
+        kind = type(recipe).__name__
+        raise TransformError(f"a recipe is a Recipe or the path of a TOML file, and not a value of type {kind}")
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if recipe is not None and limits is not None:

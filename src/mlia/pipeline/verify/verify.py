@@ -1,8 +1,7 @@
 """verify() and run(): a model as the NPU will compute it, in our simulator."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -14,17 +13,19 @@ from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_m
 from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import TargetError, TransformError
 from mlia.graph.graph import COMPILED_OPERATOR, Graph, InputShapes
+from mlia.graph.load import ModelSource, name_of
 from mlia.graph.tflite import read_tflite, single_subgraph
-from mlia.pipeline.load import load, name_of, notes_on, summarize_model, summarize_target
+from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Compiled, Origin, Skipped, Source
-from mlia.targets.profiles import load_target
+from mlia.targets.profiles import TargetSource, one_target
 from mlia.targets.target import CpuTarget, Target, installed_version
 from mlia.verification import Danger, TensorCheck, VerifyReport
 
 if TYPE_CHECKING:
     from mlia.backends.simulator.comparison import Compared
     from mlia.backends.simulator.written import Link
+    from mlia.transforms.calibration import SampleSource
     from mlia.transforms.noise import Noise
 
 SAMPLES = 3
@@ -50,10 +51,10 @@ class Prepared(Struct, frozen=True):
 
 
 def verify(
-    model: str | Path | Graph,
-    target: str | Target | None = None,
+    model: ModelSource,
+    target: TargetSource | None = None,
     *,
-    inputs: str | Path | None = None,
+    inputs: "SampleSource | None" = None,
     samples: int = SAMPLES,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
@@ -132,9 +133,9 @@ def _executed(prepared: Prepared, samples: Iterable[Sequence[Any]]) -> "Compared
 
 
 def run(
-    model: str | Path | Graph,
-    target: str | Target | None,
-    inputs: Mapping[str, Any] | str | Path,
+    model: ModelSource,
+    target: TargetSource | None,
+    inputs: "SampleSource",
     *,
     input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -162,14 +163,11 @@ def run(
     import numpy
 
     from mlia.backends.simulator.comparison import outputs_of
-    from mlia.transforms.calibration import fit_samples, load_samples
+    from mlia.transforms.calibration import load_samples
 
     prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, must_fit=True, progress=progress)
     graph = prepared.original or prepared.compiled
-    if isinstance(inputs, str | Path):
-        samples = load_samples(Path(inputs), graph)
-    else:
-        samples = fit_samples(dict(inputs), graph, Path("inputs"))
+    samples = load_samples(inputs, graph)
     progress(f"executing {prepared.name} with {len(samples)} samples")
     found = call_without_limit(None, outputs_of, prepared.compiled.file, samples)
     names = output_names(graph)
@@ -202,8 +200,8 @@ def operators_of(prepared: Prepared) -> dict[tuple[int, int], str]:
 
 
 def prepare(
-    model: str | Path | Graph,
-    target: str | Target | None = None,
+    model: ModelSource,
+    target: TargetSource | None = None,
     *,
     input_shapes: InputShapes | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -217,7 +215,7 @@ def prepare(
     Raises:
         As verify().
     """
-    place = load_target(target) if isinstance(target, str) else target
+    place = one_target(target) if target is not None else None
     if isinstance(place, CpuTarget):
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
     given, name = load(model, input_shapes or {}), name_of(model)
@@ -287,12 +285,14 @@ def _links(compilation: Compilation, graph: Graph) -> "tuple[Link, ...]":
     )
 
 
-def _samples(graph: Graph, inputs: str | Path | None, samples: int, seed: int) -> "tuple[list[list[Any]] | Noise, str]":
+def _samples(
+    graph: Graph, inputs: "SampleSource | None", samples: int, seed: int
+) -> "tuple[list[list[Any]] | Noise, str]":
     if inputs is not None:
-        from mlia.transforms.calibration import load_samples
+        from mlia.transforms.calibration import label_of, load_samples
 
-        loaded = load_samples(Path(inputs), graph)
-        return loaded, f"{len(loaded)} of {Path(inputs).name}"
+        loaded = load_samples(inputs, graph)
+        return loaded, f"{len(loaded)} of {label_of(inputs).name}"
     from mlia.transforms.noise import Noise, describe, index_sizes
 
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
