@@ -13,23 +13,14 @@ from hypothesis import strategies as st
 
 from mlia.backends.cortex_m.backend import CortexM
 from mlia.errors import ModelError
+from mlia.estimates import Origin, Source
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Graph, Operator, Quantization, Subgraph, Tensor
 from mlia.graph.sound import check_sound
 from mlia.graph.tflite import WHOLE_BITS
 from mlia.graph.tflite_schema import ENUMS
 from mlia.pipeline.check.advise import Advising, advise
-from mlia.results import (
-    Compatibility,
-    Constraint,
-    Origin,
-    Performance,
-    Placement,
-    Result,
-    Skipped,
-    Source,
-    Unit,
-)
+from mlia.results import Compatibility, Constraint, Performance, Placement, Result, Skipped, Unit
 from mlia.targets.profiles import load_target
 from mlia.targets.target import CpuTarget, Target
 from mlia.transforms.channels.groups import channel_structure

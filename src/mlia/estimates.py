@@ -1,4 +1,4 @@
-"""Who estimates the time of the NPU, and what that rests on."""
+"""Where figures come from: who estimates the time of the NPU, and what that rests on."""
 
 from enum import StrEnum
 
@@ -12,28 +12,48 @@ class Estimator(StrEnum):
     VELA = "vela"
 
 
-class Evidence(Struct, frozen=True):
-    """How good a calibrated estimate is, as far as measurements tell.
+class Origin(StrEnum):
+    """What a figure is: computed by a model of the hardware, executed in a simulator, or measured."""
 
-    What is measured should be band_low..band_high times the estimate. The errors are mean absolute ones on what
-    `judged_on` says, as a rule networks that the fit had not seen; `n` measurements were fitted, or judge it.
-    """
+    ESTIMATED = "estimated"
+    SIMULATED = "simulated"
+    MEASURED = "measured"
+
+
+class Source(Struct, frozen=True):
+    """Where figures come from."""
+
+    origin: Origin
+    """What the figures are."""
+    by: str
+    """Who made them."""
+    version: str
+    """Version of that, or the day from which it is."""
+
+
+class Evidence(Struct, frozen=True):
+    """How good a calibrated estimate is, as far as measurements tell."""
 
     fitted_on: tuple[str, ...]
+    """Measurements that the parameters were fitted on."""
     judged_on: str
+    """What the errors are of; as a rule networks that the fit had not seen."""
     n: int
+    """How many measurements were fitted, or judge it."""
     error_percent: float
+    """Mean size of the errors of the calibrated estimate, in percent of what was measured."""
     vela_error_percent: float
+    """The same of the compiler's own estimate."""
     band_low: float
+    """What is measured should be at least so many times the estimate."""
     band_high: float
+    """What is measured should be at most so many times the estimate."""
     note: str
+    """What else to know; empty where there is nothing."""
 
 
 class Calibration(Evidence, frozen=True):
-    """What the estimate of one model on one target rests on.
-
-    `not_measured` is what this model or target has that no measurement had: with any of it, nobody knows whether the
-    band holds.
-    """
+    """What the estimate of one model on one target rests on."""
 
     not_measured: tuple[str, ...]
+    """What this model or target has that no measurement had; with any of it nobody knows whether the band holds."""

@@ -25,70 +25,85 @@ MOST_MULTIPLE = 256
 
 
 class Quantize(Struct, frozen=True, forbid_unknown_fields=True):
-    """Activations "int8" or "int16", or None: what the model has, int8 for a float one.
-
-    `per_tensor_fc` gives fully connected weights one scale.
-    """
+    """How to quantize a float model."""
 
     activations: Literal["int8", "int16"] | None = None
+    """Type of activations, int8 or int16; null for what the model has, int8 for a float one."""
     per_tensor_fc: bool = False
+    """Whether fully connected weights have one scale, and not one for each channel."""
 
 
 class Rewrite(Struct, frozen=True, forbid_unknown_fields=True):
-    """Replacements in the graph: equivalent ones, and with `approximate` also those that change the outputs."""
+    """Replacements in the graph by equivalent ones."""
 
     approximate: bool = False
+    """Whether replacements that change the outputs are made as well."""
 
 
 class Channels(Struct, frozen=True, forbid_unknown_fields=True):
-    """Channels to keep: a share above 0 and below 1 of each operator's, or "dead": all but those that never change.
-
-    What is kept is rounded up to a `multiple` of channels.
-    """
+    """Channels to keep of each operator."""
 
     keep: float | Dead
+    """Share above 0 and below 1, or "dead" for all but those that never change."""
     multiple: int = 8
+    """What is kept is rounded up to a multiple of so many channels."""
 
 
 class Pruning(Struct, frozen=True, forbid_unknown_fields=True):
-    """The share of each operator's weights to set to zero; with pattern "2:4", two of every four input channels."""
+    """Weights to set to zero."""
 
     target: float = DEFAULT_PRUNING
+    """Share (0..1) of each operator's weights."""
     pattern: Pattern = "unstructured"
+    """"2:4" takes two of every four input channels, "unstructured" any."""
 
 
 class Clustering(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many different int8 codes each weights tensor may have, zero included."""
+    """How few values weights may have."""
 
     target: int = DEFAULT_CLUSTERS
+    """How many different int8 values each weights tensor may have, zero included."""
 
 
 class Finetune(Struct, frozen=True, forbid_unknown_fields=True):
-    """Steps of distillation from the float model on calibration data."""
+    """Distillation from the float model on calibration data."""
 
     steps: int = 200
+    """How many steps."""
 
 
 class Layer(Struct, frozen=True, forbid_unknown_fields=True):
-    """Other settings for operators in whose name `match` (a regular expression) is found. False switches off."""
+    """Other settings for some operators; false switches a step off, null leaves it as it is for all."""
 
     match: str
+    """Regular expression that is looked for in their names."""
     pruning: float | bool | None = None
+    """Share (0..1) of the weights to set to zero; null for that of all."""
     clustering: int | bool | None = None
+    """How many different int8 values their weights may have; null for what all have."""
     channels: float | bool | Dead | None = None
+    """Share of their channels to keep, or "dead"; null for that of all."""
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """All that is done to a model, in this order; None is not done. `compensate` lets what remains make up for it."""
+    """All that is done to a model, in this order; null is not done."""
 
     quantize: Quantize | None = None
+    """How to quantize it; null to leave that to what the model needs."""
     rewrite: Rewrite | None = None
+    """Which replacements to make in the graph; null for none."""
     channels: Channels | None = None
+    """Which channels to keep; null for all."""
     pruning: Pruning | None = None
+    """Which weights to set to zero; null for none."""
     clustering: Clustering | None = None
+    """How few values weights may have; null for as many as there are."""
     compensate: bool = True
+    """Whether what remains makes up for what is taken away."""
     finetune: Finetune | None = None
+    """How long to distill; null for not at all."""
     layers: tuple[Layer, ...] = ()
+    """Other settings for some operators; the last that matches wins."""
 
     @property
     def is_empty(self) -> bool:

@@ -4,15 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from mlia.estimates import Calibration
-
-
-class Origin(StrEnum):
-    """What a figure is: computed by a model of the hardware, executed in a simulator, or measured."""
-
-    ESTIMATED = "estimated"
-    SIMULATED = "simulated"
-    MEASURED = "measured"
+from mlia.cpu_results import ArenaUse, CpuCompatibility, CpuCost, CpuPerformance, SystemTime
+from mlia.estimates import Calibration, Source
 
 
 class Unit(StrEnum):
@@ -45,333 +38,274 @@ NOT_CALLED = (
 )
 
 
-class Source(Struct, frozen=True):
-    """Where figures come from."""
-
-    origin: Origin
-    by: str
-    version: str
-
-
 class Skipped(Struct, frozen=True, tag_field="type", tag="skipped"):
     """Something that was not done, and why."""
 
     what: str
+    """What was not done."""
     reason: str
+    """Why not, in words."""
 
 
 class Change(Struct, frozen=True):
-    """One thing that a transform did: to which operator or tensor, and what, in a few words with figures."""
+    """One thing that a transform did."""
 
     transform: str
+    """Name of the transform, or the code of the rule that asked for it."""
     where: str
+    """Operator or tensor that it was done to."""
     what: str
+    """What was done, in a few words with figures."""
 
 
 class Constraint(Struct, frozen=True):
-    """Why an operator is not on the NPU: what it does, and the rule of the hardware, if one was published."""
+    """Why an operator is not on the NPU."""
 
     violation: str
+    """What the operator does that the NPU does not."""
     rule: str = ""
+    """The constraint of the hardware as the compiler publishes it; empty where it publishes none."""
 
 
 class Placement(Struct, frozen=True):
-    """Where one operator runs. `segment` numbers the runs of operators on the NPU, from 1.
-
-    `index` counts operators within their subgraph. `is_folded`: the compiler left no step of it.
-    """
+    """Where one operator runs."""
 
     subgraph: int
+    """Number of its subgraph; 0 is the main one."""
     index: int
+    """Its place in the subgraph, from 0."""
     kind: str
+    """What it computes, such as CONV_2D."""
     name: str
+    """Name of its first output."""
     processor: Unit
+    """Where it runs."""
     segment: int | None
+    """Number, from 1, of the run of neighboring operators on the NPU that it is in; null off the NPU."""
     macs: int
+    """Multiply-accumulates of one inference."""
     is_folded: bool
+    """Whether the compiler left no step of its own for it."""
     constraints: tuple[Constraint, ...]
+    """Why it is not on the NPU; empty where it is."""
 
 
 class OperatorId(Struct, frozen=True):
     """An operator by its subgraph and its place there."""
 
     subgraph: int
+    """Number of its subgraph; 0 is the main one."""
     index: int
+    """Its place in the subgraph, from 0."""
 
 
 class Compatibility(Struct, frozen=True, tag_field="type", tag="compatibility"):
-    """Where the operators run. Percentages are of all operators, and of all multiply-accumulates.
-
-    `lost_outputs` are the positions of the model's outputs that nothing in the compiled file writes.
-    """
+    """Where the operators run."""
 
     source: Source
+    """Who said so."""
     operators: tuple[Placement, ...]
+    """Every operator, in the order of execution within its subgraph."""
     npu_operators: int
+    """How many run on the NPU."""
     cpu_operators: int
+    """How many run on the Cortex-M."""
     npu_percent: float
+    """Operators on the NPU in percent of all."""
     npu_mac_percent: float | None
+    """Multiply-accumulates on the NPU in percent of all; null where the model has none."""
     npu_segments: int
+    """How many times the NPU is started in one inference."""
     lost_outputs: tuple[int, ...] = ()
+    """Positions of the model's outputs that nothing in the compiled file writes."""
 
 
 class Traffic(Struct, frozen=True):
-    """Bytes moved between the NPU and one memory (sram, dram, flash)."""
+    """Bytes moved between the NPU and one memory in one inference."""
 
     memory: str
+    """Which memory: sram, dram or flash."""
     read_bytes: int
+    """Bytes that the NPU reads from it."""
     write_bytes: int
+    """Bytes that the NPU writes to it."""
 
 
 class Step(Struct, frozen=True):
     """One step of the compiled program, which an operator was turned into."""
 
     kind: str
+    """What the step computes, in the compiler's words."""
     npu_cycles: int
+    """Cycles of the NPU in which its units compute."""
     total_cycles: int
+    """Cycles of the NPU that it takes, waiting included, by the estimator that the performance names."""
     vela_total_cycles: int
+    """The compiler's own estimate of the same."""
     bound_by: Bound
+    """What it waits for most."""
 
 
 class OperatorCost(Struct, frozen=True):
-    """What one operator costs per inference. None where it was not estimated; `note` says why.
-
-    `vela_total_cycles` are the compiler's own estimate, whoever estimated the others.
-    `mac_utilization` is macs / (total_cycles * macs_per_cycle), 0..1. Weights include biases and scales
-    in their compressed form only, because the compiler packs them together.
-    """
+    """What one operator costs the NPU in one inference."""
 
     subgraph: int
+    """Number of its subgraph; 0 is the main one."""
     index: int
+    """Its place in the subgraph, from 0."""
     kind: str
+    """What it computes, such as CONV_2D."""
     name: str
+    """Name of its first output."""
     processor: Unit
+    """Where it runs."""
     npu_cycles: int | None
+    """Cycles of the NPU in which its units compute; null where it was not estimated."""
     total_cycles: int | None
+    """Cycles of the NPU that it takes, waiting for memory included; null where it was not estimated."""
     vela_total_cycles: int | None
+    """The compiler's own estimate of the same, whoever estimated the others; null where there is none."""
     latency_ms: float | None
+    """Time in ms of the total cycles, or of the Cortex-M for an operator there; null where it is not known."""
     cycles_percent: float | None
+    """Its total cycles in percent of all on the NPU; null where it was not estimated."""
     macs: int
+    """Multiply-accumulates of one inference."""
     mac_utilization: float | None
+    """macs / (total_cycles * macs_per_cycle), 0..1; null without MACs or cycles."""
     bound_by: Bound | None
+    """What it waits for most; null where it was not estimated."""
     traffic: tuple[Traffic, ...]
+    """Bytes that it moves, by memory."""
     weights_bytes: int
+    """Its weights as the model has them, without biases."""
     compressed_weights_bytes: int | None
+    """The same as the NPU stores them, biases and scales included; null where there are none."""
     steps: tuple[Step, ...]
+    """The compiler's steps for it."""
     note: str
+    """Why something is not estimated, or when it runs; empty where there is nothing to say."""
 
 
 class TensorLife(Struct, frozen=True):
-    """When a tensor occupies which bytes of which memory. Times count the steps of its subgraph."""
+    """When a tensor occupies which bytes of which memory."""
 
     subgraph: int
+    """Number of its subgraph; 0 is the main one."""
     name: str
+    """Name of the tensor, in the compiler's words."""
     memory: str
+    """Which memory it is in."""
     usage: str
+    """What it is used as, such as FeatureMap or Weights."""
     start_time: int
+    """First step of its subgraph, counted by the compiler, at which it is there."""
     end_time: int
+    """Last step at which it is there."""
     address: int
+    """Its first byte, counted from the start of the area."""
     size_bytes: int
+    """How many bytes it takes."""
 
 
 class MemoryPlan(Struct, frozen=True):
-    """What Vela plans in each memory, in bytes, and the tensors behind it: the NPU's part of what a program needs.
-
-    `planned_sram_bytes` and `planned_dram_bytes` are peaks. `planned_arena_bytes` is the peak of the memory that holds
-    the arena, without constants that share it. `constants_bytes` is compressed weights, biases and tables; where
-    `constants_memory` is not flash, they are copied there at the start, and that memory's peak has them too.
-    """
+    """What Vela plans in each memory: the NPU's part of what a program needs."""
 
     planned_sram_bytes: int
+    """Peak of SRAM."""
     planned_dram_bytes: int
+    """Peak of DRAM."""
     arena_memory: str
+    """Memory that holds the arena, such as sram."""
     planned_arena_bytes: int
+    """Peak of that memory, without constants that share it."""
     constants_memory: str
+    """Memory that the NPU reads constants from; where it is not flash, they are copied there at the start."""
     constants_bytes: int
+    """Compressed weights, biases and tables together."""
     weights_bytes: int
+    """Weights as the model has them."""
     compressed_weights_bytes: int
+    """Weights as the NPU stores them, biases and scales included."""
     tensors: tuple[TensorLife, ...]
-
-
-class Kernel(Struct, frozen=True):
-    """What runs an operator on a Cortex-M: the library and its kernel, and why that one.
-
-    Not supported is what TensorFlow Lite Micro has no kernel for: a model with it does not start.
-    """
-
-    library: str
-    name: str
-    is_supported: bool
-    reason: str
-
-
-class CpuTime(Struct, frozen=True):
-    """Work of a Cortex-M in cycles of its clock and in time, each with the band that its estimate has."""
-
-    cycles: int
-    low_cycles: int
-    high_cycles: int
-    latency_ms: float
-    low_ms: float
-    high_ms: float
-
-
-class CpuCost(Struct, frozen=True):
-    """What one operator costs on a Cortex-M, in cycles of its clock and in time, each with the band that its estimate
-    has. They are None where it cannot run; `kernel` says why.
-    """
-
-    subgraph: int
-    index: int
-    kind: str
-    name: str
-    kernel: Kernel
-    total_cycles: int | None
-    low_cycles: int | None
-    high_cycles: int | None
-    latency_ms: float | None
-    low_ms: float | None
-    high_ms: float | None
-    cycles_percent: float | None
-    macs: int
-    weights_bytes: int
-
-
-class CpuCompatibility(Struct, frozen=True, tag_field="type", tag="cpu_compatibility"):
-    """Which operators a Cortex-M can run, and by which kernel. `stack` names the software."""
-
-    source: Source
-    stack: str
-    operators: tuple[CpuCost, ...]
-    supported_operators: int
-    unsupported_operators: int
-
-
-class ArenaUse(Struct, frozen=True):
-    """What is in the tensor arena of TensorFlow Lite Micro: planned tensors with scratch buffers, and what stays to the
-    end, variables among it.
-
-    `used_bytes` is what the interpreter reports as used, `start_bytes` what starting the model needs, which may be
-    more.
-    """
-
-    used_bytes: int
-    start_bytes: int
-    planned_bytes: int
-    scratch_bytes: int
-    persistent_bytes: int
-
-    @property
-    def size_bytes(self) -> int:
-        """The smallest arena in which the model starts and runs."""
-        return max(self.used_bytes, self.start_bytes)
-
-
-class CpuPerformance(Struct, frozen=True, tag_field="type", tag="cpu_performance"):
-    """What a model costs on a Cortex-M alone, per inference.
-
-    Time and cycles are None where an operator cannot run: then the model does not start. `arena_bytes` is the tensor
-    arena that a program must set aside, and `arena` what is in it; `sram_bytes` is the same here. `flash_bytes` is the
-    model's file, without code. `fitted_on` says which measurements the estimate comes from, `note` what is assumed
-    where there are none.
-    """
-
-    source: Source
-    stack: str
-    core: str
-    clock_mhz: float
-    latency_ms: float | None
-    low_ms: float | None
-    high_ms: float | None
-    total_cycles: int | None
-    low_cycles: int | None
-    high_cycles: int | None
-    sram_bytes: int
-    flash_bytes: int
-    arena_bytes: int
-    macs: int
-    weights_bytes: int
-    arena: ArenaUse
-    operators: tuple[CpuCost, ...]
-    unsupported_operators: int
-    fitted_on: tuple[str, ...]
-    note: str
-
-
-class SystemTime(Struct, frozen=True, tag_field="type", tag="system_time"):
-    """What the host adds to the NPU's part of an inference: operators of its own, and the hand-over of segments.
-    `cpu_alone` is the whole model on the host without the NPU, and `speedup` what the NPU makes of that, with its
-    band; None where an operator cannot run there. Each part has a source of its own.
-    """
-
-    cpu: CpuTime
-    handover: CpuTime
-    segments: int
-    cpu_alone: CpuTime | None
-    speedup: float | None
-    speedup_low: float | None
-    speedup_high: float | None
-    npu_source: Source
-    cpu_source: Source
-    handover_source: Source
-    stack: str
-    note: str
+    """Every tensor that has a place in memory."""
 
 
 class SubgraphCost(Struct, frozen=True):
-    """The part of the cycles that one further subgraph has, and when it runs."""
+    """The part of the cycles that one further subgraph has."""
 
     subgraph: int
+    """Its number, from 1."""
     name: str
+    """Its name in the model; may be empty."""
     total_cycles: int
+    """Cycles of its steps on the NPU, a part of the performance's total cycles."""
     runs: str
+    """When it runs, in words."""
 
 
 class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
-    """What the model costs on an NPU with its host.
-
-    `latency_ms` is the whole inference, with its band: `npu_latency_ms`, `cpu_latency_ms` of the operators that the
-    host runs, and `handover_ms` between both. It is None where the host's part is not known; `system` says why.
-    `total_cycles` and `npu_cycles`, in which its units compute, are sums over all that is called, in cycles of the NPU,
-    by the estimator that `source` names; `vela_total_cycles` is the compiler's own sum over the whole file, which
-    equals the `vela` command's. `calibration` is None where that was asked for. `inference_cycles` leaves out what runs
-    once, at the start; `npu_latency_ms` is their time. Cycles and `memory` are None when nothing runs on the NPU.
-
-    `arena_bytes` is the tensor arena of TensorFlow Lite Micro that a program must set aside for the compiled model, and
-    `arena` what is in it; None for TOSA. `sram_bytes` is what it needs of SRAM: the arena where that is there, else
-    what Vela plans, and constants that are copied there. `flash_bytes` is the compiled file. `macs` counts the model's
-    own multiply-accumulates; `compiled_macs` is the compiler's count, which adds pooling and helper steps.
-    """
+    """What the model costs on an NPU with its host."""
 
     source: Source
+    """Where the cycles of the NPU come from."""
     latency_ms: float | None
+    """Time of the whole inference in ms, host included; null where the host's part is not known (see system)."""
     low_ms: float | None
+    """Lower end of its band in ms; null where the latency is."""
     high_ms: float | None
+    """Upper end of its band in ms; null where the latency is."""
     total_cycles: int | None
+    """Cycles of the NPU over all that is called, waiting included; null where nothing runs on the NPU."""
     sram_bytes: int
+    """SRAM that a program needs: the arena where that is there, else Vela's plan; and constants that are copied
+    there."""
     flash_bytes: int
+    """Size of the compiled file, which flash holds; code is not in it."""
     arena_bytes: int | None
+    """Tensor arena that a program sets aside for TensorFlow Lite Micro; null for TOSA, which that does not run."""
     macs: int
+    """Multiply-accumulates of the model in one inference."""
     npu_latency_ms: float | None
+    """The NPU's part of the time in ms, without what runs once; null where nothing runs on the NPU."""
     npu_cycles: int | None
+    """Cycles of the NPU in which its units compute; null where nothing runs on the NPU."""
     handover_ms: float | None
+    """Time in ms of handing over between the Cortex-M and the NPU; null where it is not known."""
     cpu_latency_ms: float | None
+    """Time in ms of the operators on the Cortex-M; null where it is not known."""
     vela_total_cycles: int | None
+    """The compiler's own total over the whole file, as the `vela` command prints it; null off the NPU."""
     inference_cycles: int | None
+    """Total cycles without what runs once, at the start; null where nothing runs on the NPU."""
     clock_mhz: float
+    """Clock of the NPU in MHz."""
     compiled_macs: int
+    """Multiply-accumulates by the compiler's count, which adds pooling and steps of its own."""
     mac_utilization: float | None
+    """macs / (total_cycles * macs_per_cycle), 0..1; null without MACs or cycles."""
     traffic: tuple[Traffic, ...]
+    """Bytes that the NPU moves in one inference, by memory."""
     arena: ArenaUse | None
+    """What is in the tensor arena; null for TOSA."""
     memory: MemoryPlan | None
+    """What Vela plans in each memory; null where nothing runs on the NPU."""
     operators: tuple[OperatorCost, ...]
+    """Cost of every operator, in the order of execution."""
     further_subgraphs: tuple[SubgraphCost, ...]
+    """Cycles of subgraphs behind the main one; empty for most models."""
     skipped: tuple[Skipped, ...]
+    """What could not be estimated, with the reason."""
     calibration: Calibration | None = None
+    """What the estimate rests on; null where the compiler's own was asked for."""
     cpu_operators: tuple[CpuCost, ...] = ()
+    """Cost of the operators that run on the Cortex-M."""
     cpu_source: Source | None = None
+    """Where the figures of the Cortex-M come from; null where it has no part."""
     cpu_stack: str = ""
+    """Software that runs operators on the Cortex-M; empty where it has no part."""
     system: SystemTime | Skipped | None = None
+    """What the Cortex-M adds, or why that is not known; null where nobody asked."""
 
     @property
     def known_ms(self) -> float | None:
@@ -380,20 +314,30 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
 
 
 class Compiled(Struct, frozen=True):
-    """What a model that is already compiled was compiled for, from its command stream header."""
+    """What a model that is compiled already was compiled for, from its command stream's header."""
 
     npu: str
+    """Family of the NPU, such as ethos-u55."""
     macs_per_cycle: int
+    """Multiply-accumulates per cycle of that NPU."""
     shram_kib: int | None
+    """Its internal memory in KiB; null where the header does not say."""
     architecture: str
+    """Version of the NPU's architecture."""
     driver_format: str
+    """Format of the driver's part of the file."""
     compiler: str
+    """Who compiled it, as far as the file says."""
 
 
 class Result(Struct, frozen=True):
     """All that one backend says about one model on one target."""
 
     backend: str
+    """Name of the backend: vela or cortex-m."""
     compatibility: Compatibility | CpuCompatibility | Skipped
+    """Where the operators run, or why that is not told."""
     performance: Performance | CpuPerformance | Skipped
+    """What the model costs, or why that is not told."""
     compiled: tuple[Compiled, ...] = ()
+    """What the command streams of a compiled model are for; empty for a model that is not compiled."""

@@ -9,12 +9,14 @@ from conftest import SAMPLE, wake_words
 from models import as_file, loop
 
 import mlia
+from mlia.cpu_results import CpuPerformance, SystemTime
+from mlia.estimates import Origin
 from mlia.graph.graph import Graph, OptionValue
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.recipe import Clustering
 from mlia.render.check.terminal import TerminalStyle, render_terminal
-from mlia.results import CpuPerformance, Origin, Performance, Skipped, SystemTime, Unit
+from mlia.results import Performance, Skipped, Unit
 from mlia.testing import Sketch
 
 

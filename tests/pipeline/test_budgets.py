@@ -6,11 +6,12 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 import mlia
+from mlia.cpu_results import CpuPerformance
 from mlia.errors import TargetError
 from mlia.lives import is_there, peak_time, used_bytes
 from mlia.pipeline.budgets import Allowed, BudgetFile, load_budget, unasked, with_budgets
 from mlia.report import Budget, CheckReport
-from mlia.results import CpuPerformance, Performance
+from mlia.results import Performance
 
 OFF_THE_NPU = ROOT / "examples/off_the_npu.tflite"
 

@@ -3,7 +3,8 @@
 from msgspec.structs import astuple, replace
 
 from mlia.advice import Advice, Advised, Attempt, Safety, Severity
-from mlia.estimates import Calibration
+from mlia.cpu_results import ArenaUse, CpuCompatibility, CpuCost, CpuPerformance, CpuTime, Kernel, SystemTime
+from mlia.estimates import Calibration, Origin, Source
 from mlia.figures import Figures
 from mlia.report import (
     Blamed,
@@ -18,29 +19,20 @@ from mlia.report import (
     TensorSummary,
 )
 from mlia.results import (
-    ArenaUse,
     Bound,
     Change,
     Compatibility,
     Compiled,
     Constraint,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    CpuTime,
-    Kernel,
     MemoryPlan,
     OperatorCost,
     OperatorId,
-    Origin,
     Performance,
     Placement,
     Result,
     Skipped,
-    Source,
     Step,
     SubgraphCost,
-    SystemTime,
     TensorLife,
     Traffic,
 )

@@ -10,8 +10,9 @@ from reports import CPU_REPORT, REPORTS, SEVERAL, check_golden, names, skipped, 
 from sample import SAMPLE_REPORT
 
 import mlia
+from mlia.cpu_results import CpuPerformance
 from mlia.render.check.csv import COLUMNS, render_csv
-from mlia.results import CpuPerformance, Performance
+from mlia.results import Performance
 
 
 def rows(text: str) -> list[dict[str, str]]:

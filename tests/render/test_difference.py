@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from sample import CPU_RESULT, LONG, NOTHING_ADVISED, SAMPLE_REPORT, TARGET, cost, operator, placement
 
 import mlia
+from mlia.cpu_results import SystemTime
 from mlia.render.compare.markdown import code, render_difference_markdown, words
 from mlia.render.compare.parts import change_text, percent_text, verdict_text
 from mlia.render.compare.terminal import render_difference
 from mlia.render.json import json_schema, render_json, render_schema
 from mlia.report import CheckReport, TargetReport
-from mlia.results import Compatibility, Performance, SystemTime
+from mlia.results import Compatibility, Performance
 
 GOLDEN = Path(__file__).parent / "golden"
 ALONE = TargetReport(replace(TARGET, name="cortex-m55", npu=None, macs_per_cycle=None), (CPU_RESULT,), NOTHING_ADVISED)

@@ -3,9 +3,9 @@
 import pytest
 
 from mlia.backends.cortex_m.backend import CortexM
+from mlia.cpu_results import CpuCompatibility, CpuPerformance
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import CpuCompatibility, CpuPerformance
 from mlia.rules.cortex_m import RULES, FloatModel, NoKernel, ReferenceKernel
 from mlia.rules.rule import CpuCase, CpuRule, Finding
 from mlia.targets.profiles import load_target

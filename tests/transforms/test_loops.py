@@ -5,13 +5,14 @@ import pytest
 from msgspec.structs import replace
 
 import mlia
+from mlia.cpu_results import CpuPerformance, SystemTime
 from mlia.graph.builder import GraphBuilder
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.graph.loops import subgraph_runs, trip_count
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.report import Conversion
-from mlia.results import CpuPerformance, Performance, Skipped, SystemTime
+from mlia.results import Performance, Skipped
 from mlia.transforms.calibration import synthetic_calibration
 from mlia.transforms.interpreter import outputs
 from mlia.transforms.loops import ready_to_quantize

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from mlia.backends.cortex_m.operators import added, cpu_time, loops_told, source_of, with_share
+from mlia.cpu_results import CpuCost, CpuTime, SystemTime
+from mlia.estimates import Origin, Source
 from mlia.graph.graph import Graph, Subgraph, Tensor
 from mlia.graph.loops import subgraph_runs
 from mlia.graph.tflite import ELEMENT_BITS
@@ -13,16 +15,11 @@ from mlia.results import (
     NOT_CALLED,
     ONCE,
     Compatibility,
-    CpuCost,
-    CpuTime,
     OperatorId,
-    Origin,
     Performance,
     Placement,
     Result,
     Skipped,
-    Source,
-    SystemTime,
     Unit,
 )
 from mlia.targets.cores import load_core

@@ -7,23 +7,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance, SystemTime
 from mlia.errors import TargetError
 from mlia.input import TEXT_BYTES, read_file
 from mlia.lives import is_there, peak_time
 from mlia.report import Blamed, Budget, CheckReport, OperatorSummary, TargetReport
-from mlia.results import (
-    ONCE,
-    Compatibility,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    OperatorCost,
-    Performance,
-    Result,
-    Skipped,
-    SystemTime,
-    Unit,
-)
+from mlia.results import ONCE, Compatibility, OperatorCost, Performance, Result, Skipped, Unit
 
 BLAMED = 3  # operators that are named for a miss
 KIB = 1024

@@ -11,7 +11,7 @@ from mlia.report import SCHEMA_VERSION, CheckReport, ConvertReport, OptimizeRepo
 from mlia.verification import VerifyReport
 
 # What has a schema, by the verb whose --format json follows it.
-SCHEMAS = {
+SCHEMAS: dict[str, tuple[str, type[Face]]] = {
     "check": ("mlia-check", CheckReport),
     "optimize": ("mlia-optimize", OptimizeReport),
     "verify": ("mlia-verify", VerifyReport),
@@ -37,11 +37,13 @@ def render_json(report: Face) -> str:
 
 def json_schema(verb: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of render_json's output for a verb."""
+    from mlia.render.fields import described
+
     name, kind = SCHEMAS[verb]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{name}-{SCHEMA_VERSION}",
-        **_normalized(msgspec.json.schema(kind)),
+        **described(_normalized(msgspec.json.schema(kind)), kind),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from mlia.results import Source
+from mlia.estimates import Source
 
 LABEL = 14  # where the values of labeled lines begin
 NOTHING = "-"  # stands for a figure that is not there

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mlia.advice import Severity
-from mlia.results import CpuCost, OperatorId
+from mlia.cpu_results import CpuCost
+from mlia.results import OperatorId
 from mlia.rules.rule import CpuCase, CpuRule, Finding, Rule
 from mlia.rules.words import named, percent
 

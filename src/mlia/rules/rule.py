@@ -12,14 +12,12 @@ from typing import ClassVar
 from msgspec import Struct
 
 from mlia.advice import Safety, Severity
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance
 from mlia.graph.graph import Graph, Operator, Subgraph, Tensor
 from mlia.results import (
     Compatibility,
     Compiled,
     Constraint,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
     OperatorCost,
     OperatorId,
     Performance,

@@ -13,43 +13,43 @@ from mlia.estimates import Evidence
 
 
 class Physics(Struct, frozen=True, forbid_unknown_fields=True):
-    """The parameters of the model; the text of mlia/backends/ethos_u/timing.py says where each of them acts.
-
-    `counts_macs` when MACs are counted from shapes, for Vela's cycles of them hold more than the hardware spends.
-    `sram_share` is the share of the bandwidth of the SRAM that a step can use, `memory_share` that of the memory behind
-    it, which is above 1 where that memory is faster than the target says.
-    Of the requests that a memory accepts at once (`requests` where it does not say how many), one for a feature map
-    moves `request_bytes` and one for weights `weight_request_bytes`. The decoder of weights has all of them under way,
-    the DMA that copies weights into a buffer `copy_requests` at most.
-    `decoded_weights` are what the decoder gives in a cycle from each stream, zeros included; 0 for no limit.
-    `start_latencies` are how many latencies a step takes to begin when its weights are in the memory behind the SRAM.
-    `fill` is the share of one block's work that nothing overlaps. Of the input of a block, `kept_bytes` stay in the
-    NPU for the next slice of output channels and the rest is read again; 0 for what Vela counts.
-    """
+    """The parameters of the timing model; mlia/backends/ethos_u/timing.py says where each of them acts."""
 
     counts_macs: bool
+    """Whether MACs are counted from shapes, for Vela's cycles of them hold more than the hardware spends."""
     sram_share: float
+    """Share of the bandwidth of the SRAM that a step can use."""
     request_bytes: float
+    """Bytes that one request for a feature map moves."""
     requests: float
+    """How many requests a memory accepts at once, where it does not say."""
     weight_request_bytes: float
+    """Bytes that one request for weights moves; the decoder has all requests under way."""
     copy_requests: float
+    """Requests that the DMA has under way at most, when it copies weights into a buffer."""
     decoded_weights: float
+    """Weights, zeros included, that the decoder gives in a cycle from each stream; 0 for no limit."""
     start_latencies: float
+    """Latencies of the memory behind the SRAM that a step takes to begin when its weights are there."""
     fill: float
+    """Share of one block's work that nothing overlaps."""
     kept_bytes: float
+    """Bytes of a block's input that stay in the NPU for the next slice of output channels; 0 for what Vela counts."""
     memory_share: float = 1.0
+    """As sram_share, of the memory behind the SRAM; above 1 where that is faster than the target says."""
 
 
 class Coefficients(Evidence, frozen=True, forbid_unknown_fields=True):
-    """Of one family, or of one board with an NPU of that family.
-
-    `without` are kinds of work of which nothing was measured.
-    """
+    """What estimates the time of one family, or of one board with an NPU of that family."""
 
     family: str
+    """Family of the NPU."""
     without: tuple[str, ...]
+    """Kinds of work of which nothing was measured."""
     measured_memories: tuple[str, ...]
+    """Memories that were measured, such as "dram of 7.5 bytes per cycle, latency 250"."""
     physics: Physics
+    """The parameters."""
 
 
 # What each parameter can be, in a profile and for a fit.

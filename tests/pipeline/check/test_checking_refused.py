@@ -8,11 +8,12 @@ from conftest import SAMPLE
 
 import mlia
 from mlia.cli.main import main
+from mlia.cpu_results import CpuPerformance
 from mlia.errors import BackendError, TargetError
 from mlia.graph.graph import Graph, Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import CpuPerformance, Performance, Skipped
+from mlia.results import Performance, Skipped
 from mlia.testing import IntegerSketch
 
 TARGETS = ("ethos-u55-128", "ethos-u85-256", "cortex-m55")

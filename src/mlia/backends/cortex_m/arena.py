@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from mlia.backends.cortex_m.arena_scratch import scratch_sizes
 from mlia.backends.cortex_m.arena_tail import MICROCONTROLLER, Runtime, aligned, persistent_bytes, setup_bytes
+from mlia.cpu_results import ArenaUse
 from mlia.graph.graph import Graph, Operator
-from mlia.results import ArenaUse
 from mlia.targets.cores import Core
 
 ALIGNMENT = 16  # of every buffer in the head: MicroArenaBufferAlignment()

@@ -8,14 +8,10 @@ from msgspec import Struct
 from mlia.backends.cortex_m.arena import arena_use
 from mlia.backends.cortex_m.operators import added, cpu_costs, loops_told, source_of, with_share
 from mlia.backends.refusals import ALREADY_COMPILED, refuse_arena, refuse_unaddressable
+from mlia.cpu_results import CpuCompatibility, CpuPerformance
 from mlia.graph.graph import Graph
 from mlia.graph.loops import subgraph_runs
-from mlia.results import (
-    CpuCompatibility,
-    CpuPerformance,
-    Result,
-    Skipped,
-)
+from mlia.results import Result, Skipped
 from mlia.targets.cores import load_core
 from mlia.targets.target import CpuTarget
 

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from mlia.backends.cortex_m.kernels import activation, kernel_of, weights
 from mlia.backends.cortex_m.work import count_work
+from mlia.cpu_results import Kernel
 from mlia.graph.graph import Operator, Subgraph
-from mlia.results import Kernel
 from mlia.targets.cores import Core
 
 # Kernels whose coefficients were fitted to measurements; all others are reasoned from their loops.

@@ -8,8 +8,8 @@ from mlia.backends.cortex_m.coverage import (
     SUPPORTED,
     WEIGHT_TYPES,
 )
+from mlia.cpu_results import Kernel
 from mlia.graph.graph import Operator, Subgraph, Tensor
-from mlia.results import Kernel
 from mlia.targets.cores import Core
 
 _INSTRUCTIONS = {"MVE": "MVE", "DSP": "DSP", "none": "plain C"}

@@ -6,9 +6,10 @@ from msgspec.structs import replace
 
 from mlia.backends.cortex_m.costs import cycles_of
 from mlia.backends.cortex_m.kernels import kernel_of
+from mlia.cpu_results import CpuCost, CpuTime
+from mlia.estimates import Origin, Source
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
-from mlia.results import CpuCost, CpuTime, Origin, Source
 from mlia.targets.cores import Core, load_core
 from mlia.targets.target import Processor
 

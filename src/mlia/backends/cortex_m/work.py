@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from mlia.backends.cortex_m.custom_work import custom_work
 from mlia.backends.cortex_m.kernels import activation, is_batched, kernel_of
 from mlia.backends.cortex_m.matrix_work import Work, convolution_work, depthwise_work, matrix_work, vector_work
+from mlia.cpu_results import Kernel
 from mlia.graph.cost import macs, weights_bytes
 from mlia.graph.graph import Operator, Subgraph, Tensor
 from mlia.graph.tflite import ELEMENT_BITS
-from mlia.results import Kernel
 from mlia.targets.cores import Core
 
 # What is counted, and what one unit of it is.

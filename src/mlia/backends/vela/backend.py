@@ -21,12 +21,12 @@ from mlia.backends.vela.output import (
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_model, forget
 from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import BackendError, BackendUnavailable
-from mlia.estimates import Estimator
+from mlia.estimates import Estimator, Origin, Source
 from mlia.graph.cost import macs
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.graph.tflite import ELEMENT_BITS, read_tflite, single_subgraph
 from mlia.graph.tflite_writer import with_plain_names
-from mlia.results import Compatibility, Constraint, Origin, Placement, Result, Skipped, Source, Unit
+from mlia.results import Compatibility, Constraint, Placement, Result, Skipped, Unit
 from mlia.targets.cores import load_core
 from mlia.targets.target import Target, installed_version
 

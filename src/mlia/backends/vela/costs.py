@@ -20,13 +20,13 @@ from mlia.backends.vela.output import (
     whole_traffic,
 )
 from mlia.backends.vela.process import Compilation
-from mlia.estimates import Calibration, Evidence
+from mlia.cpu_results import ArenaUse
+from mlia.estimates import Calibration, Evidence, Source
 from mlia.graph.cost import weights_bytes
 from mlia.graph.graph import Graph, Operator, Subgraph
 from mlia.results import (
     NOT_CALLED,
     ONCE,
-    ArenaUse,
     Compatibility,
     MemoryPlan,
     OperatorCost,
@@ -34,7 +34,6 @@ from mlia.results import (
     Performance,
     Placement,
     Skipped,
-    Source,
     Step,
     SubgraphCost,
     TensorLife,

@@ -17,13 +17,7 @@ from msgspec import Struct
 
 from mlia.backends.vela.process import Compilation
 from mlia.graph.graph import Operator, Subgraph
-from mlia.results import (
-    Bound,
-    Constraint,
-    MemoryPlan,
-    TensorLife,
-    Traffic,
-)
+from mlia.results import Bound, Constraint, MemoryPlan, TensorLife, Traffic
 from mlia.targets.target import Target
 
 CPU_STEP = "Passthrough"  # Vela's word for an operator that it leaves to the CPU

@@ -9,12 +9,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.advice import Advice, Advised, Attempt, Safety
+from mlia.cpu_results import CpuCompatibility, CpuPerformance
 from mlia.errors import BackendError, BackendTimeout, ModelError, TargetError, TransformError
 from mlia.figures import Figures
 from mlia.graph.graph import Graph
 from mlia.pipeline.figures import figures_of
 from mlia.pipeline.parallel import map_in_parallel
-from mlia.results import NOT_ASKED, Compatibility, CpuCompatibility, CpuPerformance, Performance, Result, Skipped
+from mlia.results import NOT_ASKED, Compatibility, Performance, Result, Skipped
 from mlia.rules.catalog import ABOUT, About, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target

@@ -2,21 +2,12 @@
 
 from collections.abc import Sequence
 
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance
 from mlia.difference import Match, OperatorDifference, OperatorFigures
 from mlia.pipeline.compare.match import Matched
 from mlia.pipeline.compare.totals import difference
 from mlia.report import OperatorSummary, TargetReport
-from mlia.results import (
-    Compatibility,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    OperatorCost,
-    OperatorId,
-    Performance,
-    Placement,
-    Unit,
-)
+from mlia.results import Compatibility, OperatorCost, OperatorId, Performance, Placement, Unit
 
 _PROCESSORS = {Unit.NPU, Unit.CPU}
 

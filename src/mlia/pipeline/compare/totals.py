@@ -1,8 +1,9 @@
 """The figures of a whole model on a target, before and after."""
 
+from mlia.cpu_results import CpuPerformance, CpuTime, SystemTime
 from mlia.difference import Amount, Total
 from mlia.report import CheckReport, TargetReport
-from mlia.results import NOT_ASKED, Compatibility, CpuPerformance, CpuTime, Performance, Skipped, SystemTime
+from mlia.results import NOT_ASKED, Compatibility, Performance, Skipped
 
 # In the order in which they are shown.
 FIGURES = (

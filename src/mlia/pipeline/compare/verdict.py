@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from mlia.cpu_results import CpuPerformance
 from mlia.difference import Amount, Rests, TargetDifference, Total, Verdict
 from mlia.pipeline.compare.match import Matched
 from mlia.pipeline.compare.operators import common_percent, compare_operators
 from mlia.pipeline.compare.totals import totals
 from mlia.report import CheckReport, MemorySummary, TargetReport, TargetSummary
-from mlia.results import CpuPerformance, Performance
+from mlia.results import Performance
 
 LATENCY, CYCLES = "latency_ms", "inference_cycles"
 

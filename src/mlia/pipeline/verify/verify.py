@@ -12,12 +12,13 @@ from mlia.backends.refusals import refuse_unaddressable
 from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_model
 from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import TargetError, TransformError
+from mlia.estimates import Origin, Source
 from mlia.graph.graph import COMPILED_OPERATOR, Graph, InputShapes
 from mlia.graph.load import ModelSource, name_of
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
 from mlia.report import SCHEMA_VERSION
-from mlia.results import Compiled, Origin, Skipped, Source
+from mlia.results import Compiled, Skipped
 from mlia.targets.profiles import TargetSource, one_target
 from mlia.targets.target import CpuTarget, Target, installed_version
 from mlia.verification import Danger, TensorCheck, VerifyReport

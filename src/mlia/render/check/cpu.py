@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlia.cpu_results import ArenaUse, CpuCompatibility, CpuCost, CpuPerformance, CpuTime, SystemTime
 from mlia.render.text import (
     LABEL,
     NOTHING,
@@ -16,16 +17,7 @@ from mlia.render.text import (
     plural,
     source_text,
 )
-from mlia.results import (
-    ArenaUse,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    CpuTime,
-    Performance,
-    Skipped,
-    SystemTime,
-)
+from mlia.results import Performance, Skipped
 
 SLOWEST_SHOWN = 12
 ALIKE = 1.25  # times; what differs by less is about as fast, where it may be the other way round

@@ -4,15 +4,13 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance
 from mlia.render.check.advice import codes_by_operator
 from mlia.render.text import printable
 from mlia.report import CheckReport, OperatorSummary, TargetReport
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
     OperatorCost,
     OperatorId,
     Performance,

@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mlia.advice import Advice, Attempt, Severity
+from mlia.cpu_results import CpuPerformance, SystemTime
 from mlia.render.check.advice import difference
 from mlia.render.evidence import band_text
 from mlia.render.text import NOTHING, count, identity, kibibytes, milliseconds, percent, plural, source_text
 from mlia.report import Blamed, Budget, CheckReport, TargetReport
-from mlia.results import (
-    NOT_ASKED,
-    Compatibility,
-    CpuPerformance,
-    OperatorId,
-    Performance,
-    Result,
-    Skipped,
-    SystemTime,
-)
+from mlia.results import NOT_ASKED, Compatibility, OperatorId, Performance, Result, Skipped
 
 OPERATORS_NAMED = 8
 AT_LEAST = ("npu_percent",)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mlia.advice import Severity
+from mlia.cpu_results import CpuCost, CpuPerformance
 from mlia.render.check.findings import (
     AT_LEAST,
     Grouped,
@@ -29,7 +30,7 @@ from mlia.render.text import (
     shorten,
 )
 from mlia.report import Blamed, Budget, CheckReport, TargetReport
-from mlia.results import CpuCost, CpuPerformance, OperatorCost, Performance, Result
+from mlia.results import OperatorCost, Performance, Result
 
 SLOWEST_SHOWN = 10
 ADVICE_SHOWN = 5

@@ -14,19 +14,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance
 from mlia.render.text import printable
 from mlia.report import CheckReport, OperatorSummary, TargetReport
-from mlia.results import (
-    Compatibility,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    OperatorCost,
-    OperatorId,
-    Performance,
-    Placement,
-    Unit,
-)
+from mlia.results import Compatibility, OperatorCost, OperatorId, Performance, Placement, Unit
 
 Value = float | str
 _GREEN, _YELLOW, _ORANGE, _RED, _GRAY, _DARK = "#a5d6a7", "#fff59d", "#ffcc80", "#ef9a9a", "#e0e0e0", "#9e9e9e"

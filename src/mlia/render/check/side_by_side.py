@@ -1,12 +1,13 @@
 """Several targets in one table: what a model costs on each, and what keeps it off their NPUs."""
 
 from mlia.advice import Severity
+from mlia.cpu_results import CpuPerformance, SystemTime
 from mlia.render.check.advice import advice_by_target, show_alike
 from mlia.render.check.terminal import show_compiled
 from mlia.render.evidence import band_text
 from mlia.render.text import NOTHING, Column, Page, count, fraction, kibibytes, milliseconds, percent, source_text
 from mlia.report import CheckReport, TargetReport
-from mlia.results import Compatibility, CpuPerformance, Performance, Result, Skipped, SystemTime
+from mlia.results import Compatibility, Performance, Result, Skipped
 
 COLUMNS = (
     Column("target", align_right=False),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from mlia.cpu_results import CpuCompatibility, CpuPerformance, SystemTime
 from mlia.render.check.advice import codes_by_operator, show_advice, show_fixed
 from mlia.render.check.cpu import (
     arena_text,
@@ -34,8 +35,6 @@ from mlia.results import (
     NOT_ASKED,
     Compatibility,
     Compiled,
-    CpuCompatibility,
-    CpuPerformance,
     MemoryPlan,
     OperatorCost,
     OperatorId,
@@ -43,7 +42,6 @@ from mlia.results import (
     Placement,
     Skipped,
     SubgraphCost,
-    SystemTime,
     Unit,
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance, SystemTime
 from mlia.render.check.advice import codes_by_operator
 from mlia.render.check.cpu import speedup_text
 from mlia.render.evidence import band_text, evidence_text
@@ -22,21 +23,7 @@ from mlia.render.text import (
 )
 from mlia.render.web.pictures import Roofline, Timeline, roofline_of, timelines_of
 from mlia.report import TargetReport
-from mlia.results import (
-    ONCE,
-    Bound,
-    Compatibility,
-    CpuCompatibility,
-    CpuCost,
-    CpuPerformance,
-    OperatorCost,
-    Performance,
-    Placement,
-    Result,
-    Skipped,
-    SystemTime,
-    Unit,
-)
+from mlia.results import ONCE, Bound, Compatibility, OperatorCost, Performance, Placement, Result, Skipped, Unit
 
 MEMORY = (Bound.SRAM, Bound.DRAM, Bound.FLASH)
 _UNITS = {Unit.CPU: "cpu", Unit.REMOVED: "removed", Unit.NOT_CALLED: "removed"}

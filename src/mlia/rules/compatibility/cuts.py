@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from mlia.advice import Severity
-from mlia.results import OperatorId, Performance, SystemTime, Unit
+from mlia.cpu_results import SystemTime
+from mlia.results import OperatorId, Performance, Unit
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
 from mlia.rules.words import counted, named
 

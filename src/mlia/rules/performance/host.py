@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mlia.advice import Severity
-from mlia.results import SystemTime
+from mlia.cpu_results import SystemTime
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
 
 
