@@ -123,7 +123,7 @@ def test_one_scale_computes_about_the_same_in_fewer_bytes() -> None:
 
 def test_what_they_bring_where_weights_are_waited_for() -> None:
     def time(content: bytes) -> float:
-        latency = case_of(content, "ethos-u55-256").latency_ms
+        latency = case_of(content, "ethos-u55-256").performance.known_ms
         assert latency is not None
         return latency
 
