@@ -23,6 +23,10 @@ class TensorSummary(Struct, frozen=True):
     """Sizes of its axes; -1 where a size is only known at run time."""
     data_type: str
     """Type of its elements, such as int8 or float32."""
+    scale: float | None = None
+    """Real number that a step of its integers stands for; null where it is not quantized, or each channel has one."""
+    zero_point: int | None = None
+    """Integer that stands for 0, so that real = scale * (integer - zero_point); null like the scale."""
 
 
 class Conversion(Struct, frozen=True):

@@ -46,7 +46,9 @@ def test_every_tensor_the_worst_first(model: Path, tmp_path: Path) -> None:
 def test_int16_and_real_data(model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(20, 8, 8, 3)))
     target = tmp_path / "int16.tflite"
-    done = mlia("convert", model, "-o", target, "--int16", "--calibration", tmp_path / "data.npz", "--per-tensor-fc")
+    done = mlia(
+        "convert", model, "-o", target, "--quantize", "int16", "--calibration", tmp_path / "data.npz", "--per-tensor-fc"
+    )
     assert "synthetic" not in done.stdout
     assert "inputs and outputs int16" in done.stdout
     assert "fully connected per tensor" in done.stdout

@@ -64,7 +64,13 @@ def _of_model(verb: str, given: str, source: Path, beside: Path, random: Random)
                 *_form(random, "json", "html"),
             ]
         case "convert":
-            return [verb, given, "-o", "../out/converted.tflite", *random.choice(([], [], ["--int16"], ["--verbose"]))]
+            return [
+                verb,
+                given,
+                "-o",
+                "../out/converted.tflite",
+                *random.choice(([], [], ["--quantize", "int16"], ["--verbose"])),
+            ]
     _measured(beside, given)
     return [verb, "--measured", "../in/runs.csv", "-t", "ethos-u55-128", "-o", "../out/board.toml"]
 

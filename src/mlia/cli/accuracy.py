@@ -2,6 +2,7 @@
 
 import argparse
 
+from mlia.cli.options import add_form_options
 from mlia.cli.streams import terminal_width, write_output
 
 EPILOG = """examples:
@@ -16,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--rows", action="store_true", help="every measurement, not only the sums")
-    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+    add_form_options(parser, ("json",), "-o", "--output")
 
 
 def run(arguments: argparse.Namespace) -> int:

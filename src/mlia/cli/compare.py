@@ -5,7 +5,7 @@ import math
 import sys
 
 from mlia.cli.formats import rendered
-from mlia.cli.options import TARGET, add_input_shape_option, seconds
+from mlia.cli.options import TARGET, add_form_options, add_input_shape_option, seconds
 from mlia.cli.streams import can_color, progress_line, refuse_overwriting, tell_refusals, terminal_width, write_output
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
@@ -52,10 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 if the model after takes more than P percent longer on a target, or if that is not known",
     )
     parser.add_argument("--all-operators", action="store_true", help="every operator, also those that are as before")
-    parser.add_argument(
-        "--format", choices=("terminal", "json", "markdown", "html"), default="terminal", help="default: terminal"
-    )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the comparison to a file")
+    add_form_options(parser, ("json", "markdown", "html"), "-o", "--output", text="write the comparison to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, 
 EPILOG = """examples:
   mlia convert model.keras -o model_int8.tflite
   mlia convert saved_model/ -o model_int8.tflite --calibration samples.npz --verbose
-  mlia convert model.h5 -o model_16x8.tflite --int16
+  mlia convert model.h5 -o model_16x8.tflite --quantize int16
 
 Without --calibration, seeded noise calibrates: right for speed and memory, not for accuracy.
 exit codes: 0 fine; 2 could not run
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run, parser=parser)
     add_model_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the TFLite file to write")
-    parser.add_argument("--int16", action="store_true", help="16-bit activations with 8-bit weights (16x8)")
+    parser.add_argument("--quantize", choices=("int8", "int16"), help="activations; weights are int8 (default: int8)")
     parser.add_argument(
         "--per-tensor-fc", action="store_true", help="one scale for all weights of a fully connected operator"
     )
@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert, write, report; returns the exit code."""
     refuse_overwriting(arguments.model, arguments.output)
-    if arguments.no_quantize and (arguments.calibration or arguments.int16 or arguments.per_tensor_fc):
-        arguments.parser.error("--calibration, --int16 and --per-tensor-fc go with quantizing; leave out --no-quantize")
+    if arguments.no_quantize and (arguments.calibration or arguments.quantize or arguments.per_tensor_fc):
+        arguments.parser.error(
+            "--calibration, --quantize and --per-tensor-fc go with quantizing; leave out --no-quantize"
+        )
     from mlia.transforms import child
 
     if not arguments.no_quantize:
@@ -51,7 +53,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         converted = convert(
             arguments.model,
             quantize=not arguments.no_quantize,
-            activations="int16" if arguments.int16 else "int8",
+            activations=arguments.quantize or "int8",
             calibration=arguments.calibration,
             per_tensor_fc=arguments.per_tensor_fc,
             input_shapes=dict(arguments.input_shapes),

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import tell_misses
+from mlia.cli.options import add_form_options
 from mlia.cli.streams import write_output
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ OVERLAYS = "model-explorer"
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
     """Add --format and --output."""
-    parser.add_argument("--format", choices=("terminal", *FORMATS), default="terminal", help="default: terminal")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write it to a file; overlays of model-explorer to a folder"
-    )
+    text = "write it to a file; overlays of model-explorer to a folder"
+    add_form_options(parser, tuple(FORMATS), "-o", "--output", text=text)
 
 
 def rendered(report: object, form: str, file: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import mlia
 from mlia import interrupts
+from mlia.cli.options import settle_form
 from mlia.cli.streams import discard_stdout, one_line, warn, write_stdout
 from mlia.errors import MliaError, shortage
 
@@ -87,7 +88,11 @@ def _run(words: list[str]) -> int:
         if verb == chosen:  # only the verb that runs is imported
             import_module(f"mlia.cli.{verb}").add_arguments(child)
     parsed = parser.parse_args(words)
-    return int(parsed.run(parsed))
+    told = settle_form(parsed)
+    code = int(parsed.run(parsed))
+    if told and code != 2:
+        warn(told)
+    return code
 
 
 def _refuse(text: str) -> int:

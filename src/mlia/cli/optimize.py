@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mlia.cli.formats import rendered
-from mlia.cli.options import add_model_options, add_target_options, seconds
+from mlia.cli.options import add_form_options, add_model_options, add_target_options, seconds
 from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
@@ -50,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the TFLite file to write (default: MODEL_optimized.tflite, here)"
     )
-    parser.add_argument("--format", choices=("terminal", "json", "html"), default="terminal", help="default: terminal")
-    parser.add_argument("--report", metavar="FILE", help="write the report to a file")
+    add_form_options(parser, ("json", "html"), "--report")
     parser.add_argument("--verbose", action="store_true", help="every change, also where there are many")
     _add_steps(parser.add_argument_group("what to do"))
     _add_search(parser.add_argument_group("or let it be searched"))

@@ -1,6 +1,8 @@
-"""Options that verbs share: the model, the target, the sizes of inputs, times."""
+"""Options that verbs share: the model, the target, the sizes of inputs, times, the form of the report."""
 
 import argparse
+import os
+from collections.abc import Sequence
 
 TARGET = ("-t", "--target", "--target-profile")  # one option
 
@@ -84,3 +86,29 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,7}", sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is not a shape like 1,96,96,3 or image=1,96,96,3")
     return name, tuple(map(int, sizes.split(",")))
+
+
+# What a file's name says of the form that a report is written in.
+SUFFIXES = {
+    ".json": "json", ".html": "html", ".htm": "html", ".csv": "csv", ".md": "markdown", ".xml": "junit",
+    ".sarif": "sarif",
+}  # fmt: skip
+
+
+def add_form_options(
+    parser: argparse.ArgumentParser, forms: Sequence[str], *options: str, text: str = "write the report to a file"
+) -> None:
+    """Add --format, and the option of the report's file ("-o", "--output"), whose suffix stands for --format."""
+    parser.add_argument("--format", choices=("terminal", *forms), help="default: as the file is called, or terminal")
+    parser.add_argument(*options, metavar="FILE", help=text)
+    parser.set_defaults(forms=tuple(forms), form_file=options[-1].removeprefix("--"))
+
+
+def settle_form(arguments: argparse.Namespace) -> str:
+    """Choose the form where --format does not, and return what there is to say of that; empty where nothing is."""
+    if not hasattr(arguments, "forms") or arguments.format is not None:
+        return ""
+    file = getattr(arguments, arguments.form_file) or ""
+    form = SUFFIXES.get(os.path.splitext(file)[1].lower(), "terminal")
+    arguments.format = form if form in arguments.forms else "terminal"
+    return f"{file} is written as {form}; --format says otherwise" if arguments.format != "terminal" else ""

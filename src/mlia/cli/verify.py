@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mlia.cli.options import add_npu_option
+from mlia.cli.options import add_form_options, add_npu_option
 from mlia.cli.streams import can_color, progress_line, refuse_overwriting, terminal_width, write_output
 
 EPILOG = """examples:
@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=_samples, metavar="N", help="how many random samples (default: 3)")
     parser.add_argument("--seed", type=_seed, metavar="S", help="of the random samples (default: 0)")
     parser.add_argument("--all-operators", action="store_true", help="every operator, not only those that differ")
-    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the report to a file")
+    add_form_options(parser, ("json",), "-o", "--output")
 
 
 def run(arguments: argparse.Namespace) -> int:

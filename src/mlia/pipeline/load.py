@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
-from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph
+from mlia.graph.graph import Graph, InputShapes, Provenance, Subgraph, Tensor
 from mlia.graph.load import ModelSource, load_model
 from mlia.graph.sound import check_sound
 from mlia.report import Conversion, MemorySummary, ModelSummary, OperatorSummary, TargetSummary, TensorSummary
@@ -59,8 +59,14 @@ def _summarize_operators(subgraph: Subgraph) -> Iterator[OperatorSummary]:
 
 
 def _summarize_tensors(subgraph: Subgraph, indexes: Sequence[int]) -> tuple[TensorSummary, ...]:
-    tensors = [subgraph.tensors[index] for index in indexes]
-    return tuple(TensorSummary(tensor.name, tensor.shape_signature or tensor.shape, tensor.dtype) for tensor in tensors)
+    return tuple(_summarize_tensor(subgraph.tensors[index]) for index in indexes)
+
+
+def _summarize_tensor(tensor: Tensor) -> TensorSummary:
+    shape, found = tensor.shape_signature or tensor.shape, tensor.quantization
+    if found is None or len(found.scale) != 1 or len(found.zero_point) != 1:
+        return TensorSummary(tensor.name, shape, tensor.dtype)
+    return TensorSummary(tensor.name, shape, tensor.dtype, found.scale[0], found.zero_point[0])
 
 
 def summarize_target(target: AnyTarget) -> TargetSummary:

@@ -106,7 +106,8 @@ def _show_model(page: Page, model: ModelSummary, notes: Sequence[str]) -> None:
 
 def _tensor_text(tensor: TensorSummary) -> str:
     shape = "x".join("?" if size == -1 else str(size) for size in tensor.shape) or "scalar"
-    return f"{tensor.name or 'unnamed'} {shape} {tensor.data_type}"
+    told = f"{tensor.name or 'unnamed'} {shape} {tensor.data_type}"
+    return told if tensor.scale is None else f"{told} (scale {tensor.scale:.6g}, zero point {tensor.zero_point})"
 
 
 def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
