@@ -149,6 +149,8 @@ class TargetReport(Struct, frozen=True):
     """What the rules said."""
     refusal: str = ""
     """Why the model could not be checked here, with all results skipped; empty where it was."""
+    as_it_is: str = ""
+    """What the user's file does here as it is, where the results are of a copy that was quantized; else empty."""
 
 
 class Fixed(Struct, frozen=True, tag_field="type", tag="fixed"):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.render.text import LABEL, NOTHING, Column, Page, display_names, fraction, kibibytes, percent
-from mlia.report import Conversion
+from mlia.report import Conversion, CheckReport
 
 _COLUMNS = (
     Column("name", align_right=False, flexible=True),
@@ -22,6 +22,12 @@ def render_conversion(conversion: Conversion, path: str, size_bytes: int, width:
     if conversion.fidelity is not None:
         _show_fidelity(page, conversion.fidelity, verbose)
     return page.text
+
+
+def untouched_sentences(report: CheckReport) -> list[str]:
+    """What the user's own file does on each target, where what follows is about a copy; none where it is not."""
+    found = list(dict.fromkeys(entry.as_it_is for entry in report.targets if entry.as_it_is))
+    return [*found, "What follows is about a copy quantized to int8."] if found else []
 
 
 def show_conversion(page: Page, conversion: Conversion) -> None:

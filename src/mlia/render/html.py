@@ -20,6 +20,7 @@ from mlia.render.compare.parts import (
     unknown_lines,
     verdict_text,
 )
+from mlia.render.convert import untouched_sentences
 from mlia.render.evidence import band_text, evidence_text
 from mlia.render.optimize import fidelity_rows, figure_rows
 from mlia.render.text import kibibytes, milliseconds, plural, printable, source_text
@@ -46,6 +47,7 @@ def _report(report: CheckReport) -> str:
     views = [view_of(entry) for entry in report.targets]
     return _template("report.html.j2").render(
         report=report,
+        untouched=untouched_sentences(report),
         views=views,
         figures=dict.fromkeys((card.label, card.unit) for view in views for card in view.cards),
         drawing=draw(report.model),

@@ -28,6 +28,7 @@ from mlia.pipeline.check.advise import (
     advise,
     import_rules,
 )
+from mlia.pipeline.check.untouched import as_it_is
 from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.report import SCHEMA_VERSION, CheckReport, Conversion, Fixed, TargetReport
@@ -106,9 +107,9 @@ def check(
     why_not = "" if try_remedies and len(targets) == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
     advising = Advising(tuple(select), tuple(ignore), why_not, try_budget_s)
     import_rules(advising)  # while the compiler works, if it has begun already
-    graph = load(model, input_shapes or {})
-    graph, conversion = _prepare(graph, quantize, calibration, progress)
-    work = _Work(name_of(model), graph, (compatibility, performance), advising, backend, progress)
+    original = load(model, input_shapes or {})
+    graph, conversion = _prepare(original, quantize, calibration, progress)
+    work = _Work(name_of(model), original, graph, (compatibility, performance), advising, backend, progress)
     return CheckReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,
@@ -125,6 +126,7 @@ class _Work:
     def __init__(
         self,
         name: str,
+        original: Graph,
         graph: Graph,
         wants: tuple[bool, bool],
         advising: Advising,
@@ -132,6 +134,7 @@ class _Work:
         progress: Callable[[str], None],
     ) -> None:
         self.name = name
+        self._original = original
         self._graph = graph
         self._wants = wants
         self._advising = advising
@@ -145,7 +148,7 @@ class _Work:
             return (self.report(targets[0], shelf),)
         made = attempt_in_parallel(lambda entry: self.report(entry, shelf), targets, (BackendError,))
         reports = tuple(
-            each if isinstance(each, TargetReport) else _refused(target, str(each))
+            each if isinstance(each, TargetReport) else _refused(target, str(each), self._as_it_is(target))
             for target, each in zip(targets, made, strict=True)
         )
         if all(each.refusal for each in reports):
@@ -160,7 +163,12 @@ class _Work:
         result = self._result(self._graph, target, self._backend)
         keep = shelf.keep if shelf is not None else None
         advised = advise(self._graph, target, result, self._wants, self._advising, self._again, keep, self._progress)
-        return TargetReport(summarize_target(target), (_only(result, *self._wants),), advised)
+        shown = (_only(result, *self._wants),)
+        return TargetReport(summarize_target(target), shown, advised, as_it_is=self._as_it_is(target))
+
+    def _as_it_is(self, target: AnyTarget) -> str:
+        """What the user's file does there, where the report is about a copy that was quantized."""
+        return as_it_is(self._original, target) if self._graph is not self._original else ""
 
     def fixed(self, target: Target, file: Path) -> Fixed | Skipped:
         """The model with lossless remedies, written to a file; or why there is none."""
@@ -186,11 +194,11 @@ class _Work:
         return self._results.get(key, lambda: checked(graph, target, backend))
 
 
-def _refused(target: AnyTarget, reason: str) -> TargetReport:
+def _refused(target: AnyTarget, reason: str, untouched: str) -> TargetReport:
     """What is left to say of a target that does not take the model."""
     name = "cortex-m" if isinstance(target, CpuTarget) else Vela.name
     result = Result(name, Skipped("compatibility", reason), Skipped("performance", reason))
-    return TargetReport(summarize_target(target), (result,), Advised((), (), (), ()), reason)
+    return TargetReport(summarize_target(target), (result,), Advised((), (), (), ()), reason, untouched)
 
 
 def _fixed(mended: "Mended", file: str | Path) -> Fixed:

@@ -17,6 +17,7 @@ from mlia.render.check.findings import (
     tried_text,
     where_text,
 )
+from mlia.render.convert import untouched_sentences
 from mlia.render.text import (
     NOTHING,
     count,
@@ -91,6 +92,8 @@ def _figures(report: CheckReport) -> list[str]:
     """One line a target, by whom that is estimated, and why a time is not known."""
     model = report.model
     lines = [f"### {code(model.name)}: {kibibytes(model.size_bytes)} KiB, {plural(model.operators, 'operator')}", ""]
+    if sentences := untouched_sentences(report):
+        lines += [prose(" ".join(sentences)), ""]
     figures = [headline(entry, result) for entry in report.targets for result in entry.results]
     rows = [
         (

@@ -30,7 +30,7 @@ from mlia.render.text import (
     plural,
     source_text,
 )
-from mlia.report import CheckReport, ModelSummary, TargetReport, TargetSummary, TensorSummary
+from mlia.report import CheckReport, TargetReport, TargetSummary, TensorSummary
 from mlia.results import (
     NOT_ASKED,
     Compatibility,
@@ -61,7 +61,7 @@ class TerminalStyle(Struct, frozen=True):
 def render_terminal(report: CheckReport, style: TerminalStyle) -> str:
     """The report as text, ending with a newline."""
     page = Page(style.width, style.color)
-    _show_model(page, report.model, report.notes)
+    _show_model(page, report)
     if len(report.targets) > 1:
         from mlia.render.check.side_by_side import show_side_by_side
 
@@ -92,15 +92,18 @@ def show_compiled(page: Page, compiled: Compiled, entry: TargetReport) -> None:
         page.paragraph(f"It cannot run on {target.name}: the driver refuses a stream that is for another NPU.")
 
 
-def _show_model(page: Page, model: ModelSummary, notes: Sequence[str]) -> None:
+def _show_model(page: Page, report: CheckReport) -> None:
+    model = report.model
     page.title(f"{model.name}: {kibibytes(model.size_bytes)} KiB, {plural(model.operators, 'operator')}")
     if model.conversion is not None:
-        from mlia.render.convert import show_conversion
+        from mlia.render.convert import show_conversion, untouched_sentences
 
+        for sentence in untouched_sentences(report):
+            page.paragraph(sentence)
         show_conversion(page, model.conversion)
     for label, tensors in (("input", model.inputs), ("output", model.outputs)):
         page.paragraph(", ".join(map(_tensor_text, tensors)) or "none", label, LABEL)
-    for note in notes:
+    for note in report.notes:
         page.paragraph(note, "note", LABEL)
 
 
