@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mlia.fidelity import Fidelity, TensorFidelity
 from mlia.render.text import LABEL, NOTHING, Column, Page, display_names, fraction, kibibytes, percent
-from mlia.report import Conversion, CheckReport
+from mlia.report import CheckReport, Conversion
 
 _COLUMNS = (
     Column("name", align_right=False, flexible=True),

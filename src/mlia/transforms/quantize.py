@@ -15,6 +15,7 @@ from mlia.transforms.child import call
 from mlia.transforms.float_weights import with_float_weights
 from mlia.transforms.loops import ready_to_quantize
 from mlia.transforms.quantizers import Request, quantize_content
+from mlia.transforms.signatures import main_alone
 
 SIGNATURE = "serving_default"
 _CONVERTING = ("QUANTIZE", "DEQUANTIZE")
@@ -52,7 +53,8 @@ def quantize(
     if not graph.main.outputs:
         raise NotQuantizedError("the model has no outputs, by which a quantized one is judged")
     floating, widened = with_float_weights(graph)
-    changes = (f"{widened} narrow constants widened to float32 first",) if widened else ()
+    floating, left_out = main_alone(floating)
+    changes = (*left_out, *((f"{widened} narrow constants widened to float32 first",) if widened else ()))
     floating, unrolled = ready_to_quantize(floating)
     floating = _with_signature(floating)
     signature = floating.signatures[0]
