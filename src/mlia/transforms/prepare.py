@@ -11,13 +11,22 @@ from mlia.report import Conversion
 from mlia.transforms.calibration import load_calibration, synthetic_calibration
 from mlia.transforms.quantize import quantize
 
+NOMINAL = (
+    "; {} activations are all but zero, as in a network that was never trained, and have nominal ranges: placement,"
+    " cycles and memory do not depend on them, what the model computes does"
+)
+
 
 class QuantizeOptions(Struct, frozen=True):
-    """How to quantize: real `calibration` data or, with None, synthetic; "int8" or "int16" activations."""
+    """How to quantize: real `calibration` data or, with None, synthetic; "int8" or "int16" activations.
+
+    `is_nominal_enough` as for quantize(): the result is not for deployment.
+    """
 
     calibration: Any = None  # a SampleSource; an array is not frozen, and msgspec looks at types
     activations: str = "int8"
     per_tensor_fc: bool = False
+    is_nominal_enough: bool = False
 
 
 def quantized(
@@ -34,7 +43,13 @@ def quantized(
     given = options.calibration
     calibration = synthetic_calibration(graph) if given is None else load_calibration(given, graph)
     progress(f"quantizing to {options.activations}")
-    result = quantize(graph, calibration, activations=options.activations, per_tensor_fc=options.per_tensor_fc)
+    result = quantize(
+        graph,
+        calibration,
+        activations=options.activations,
+        per_tensor_fc=options.per_tensor_fc,
+        is_nominal_enough=options.is_nominal_enough,
+    )
     dense = ", fully connected per tensor" if options.per_tensor_fc else ""
     weights = f"weights int8 per channel{dense}"
     conversion = as_read(graph)
@@ -44,8 +59,8 @@ def quantized(
         added=(*conversion.added, *result.changes),
         quantized=f"activations, inputs and outputs {options.activations}, {weights}",
         quantizer=result.quantizer,
-        calibration=calibration.description,
-        fidelity=result.fidelity,
+        calibration=calibration.description + (NOMINAL.format(result.nominal) if result.nominal else ""),
+        fidelity=None if result.nominal else result.fidelity,
         kept_in_float=result.kept_in_float,
     )
 

@@ -25,6 +25,7 @@ class Quantized(Struct, frozen=True):
     """The integer model, which quantizer made it, and how close it is to the float model.
 
     `kept_in_float` are the operators that still compute in float, counted by kind; empty when there is none.
+    `nominal` is how many activations got a nominal range.
     """
 
     graph: Graph
@@ -32,10 +33,16 @@ class Quantized(Struct, frozen=True):
     fidelity: Fidelity
     changes: tuple[str, ...]
     kept_in_float: str = ""
+    nominal: int = 0
 
 
 def quantize(
-    graph: Graph, calibration: Calibration, *, activations: str = "int8", per_tensor_fc: bool = False
+    graph: Graph,
+    calibration: Calibration,
+    *,
+    activations: str = "int8",
+    per_tensor_fc: bool = False,
+    is_nominal_enough: bool = False,
 ) -> Quantized:
     """Quantize a float model: weights int8 per channel, activations, inputs and outputs `activations`.
 
@@ -45,6 +52,8 @@ def quantize(
         activations: "int8" or "int16".
         per_tensor_fc: one scale for all weights of a fully connected operator: smaller and faster on an
             NPU that decodes weights, less precise.
+        is_nominal_enough: the result is looked at and never deployed, so that activations of a network that was never
+            trained, which are all but zero, may have nominal ranges.
 
     Raises:
         NotQuantizedError: no quantizer takes the model, or none gives a result that is close to it.
@@ -58,7 +67,7 @@ def quantize(
     floating, unrolled = ready_to_quantize(floating)
     floating = _with_signature(floating)
     signature = floating.signatures[0]
-    request = Request(activations, per_tensor_fc, SIGNATURE, tuple(signature.inputs))
+    request = Request(activations, per_tensor_fc, SIGNATURE, tuple(signature.inputs), is_nominal_enough)
     try:
         answer = call(quantize_content, write_tflite(floating), calibration, request)
     except CrashError as error:
@@ -74,6 +83,7 @@ def quantize(
         fidelity=answer.fidelity,
         changes=(*changes, *unrolled, *_added_operators(floating, tidy)),
         kept_in_float=_kept_in_float(tidy),
+        nominal=answer.nominal,
     )
 
 

@@ -10,6 +10,7 @@ from mlia.fidelity import Fidelity
 from mlia.transforms.calibration import Array, Calibration
 from mlia.transforms.fidelity import Closeness, Difference
 from mlia.transforms.interpreter import Model, first_line, samples_of
+from mlia.transforms.nominal import with_nominal_ranges
 
 # What quantizers append to the name of a tensor that they changed.
 _SUFFIXES = ("_quantized", "_int8", "_int16", "_dequantize", "_requantized")
@@ -17,26 +18,35 @@ _SUFFIXES = ("_quantized", "_int8", "_int16", "_dequantize", "_requantized")
 # Scales of SOFTMAX, LOGISTIC and TANH (https://ai.google.dev/edge/litert/models/quantization_spec), int8 and int16.
 _PRESCRIBED = (1 / 256, 1 / 128, 1 / 32768)
 
+_REFUSALS = (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError)
+FAINT = "{} activations are all but zero, as in a network that was never trained, and have no range to quantize by"
+
 
 class Request(Struct, frozen=True):
-    """What to make of a float model: "int8" or "int16" activations; the names of the signature and its inputs."""
+    """What to make of a float model: "int8" or "int16" activations; the names of the signature and its inputs.
+
+    With `is_nominal_enough`, activations that are all but zero may get nominal ranges: the result is not deployed.
+    """
 
     activations: str
     per_tensor_fc: bool
     signature: str
     inputs: tuple[str, ...]
+    is_nominal_enough: bool = False
 
 
 class Answer(Struct, frozen=True):
     """The integer model, and how close it is to the float model on the held-out samples.
 
-    `content` is empty, and `fidelity` None, when no quantizer took the model; `failures` says why.
+    `content` is empty, and `fidelity` None, when no quantizer took the model; `failures` says why. `nominal` is how
+    many activations got a nominal range because what was measured of them is all but zero.
     """
 
     failures: tuple[str, ...]
     content: bytes = b""
     quantizer: str = ""
     fidelity: Fidelity | None = None
+    nominal: int = 0
 
 
 def import_litert() -> None:
@@ -55,16 +65,25 @@ def quantize_content(content: bytes, calibration: Calibration, request: Request)
     for name, quantize in quantizers:
         try:
             quantized = quantize(content, calibration.calibrating, request)
-            closeness, is_close = _compare(content, quantized, calibration)
         except ModuleNotFoundError:
             failures.append(f"{name}: not installed (pip install litert-quantizer==0.11.0)")
             continue
-        except (TransformError, RuntimeError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+        except _REFUSALS as error:
             failures.append(f"{name}: {first_line(error)}")
             continue
-        if is_close:
-            return Answer((), quantized, name, closeness)
-        failures.append(f"{name}: its result has nothing in common with the float model")
+        try:
+            closeness, is_close = _compare(content, quantized, calibration)
+            if is_close:
+                return Answer((), quantized, name, closeness)
+            failure = f"{name}: its result has nothing in common with the float model"
+        except _REFUSALS as error:
+            failure = f"{name}: {first_line(error)}"
+        widened, nominal = with_nominal_ranges(quantized)
+        if nominal and not request.is_nominal_enough:
+            return Answer((FAINT.format(nominal),))
+        if nominal:
+            return Answer((), widened, name, _compare(content, widened, calibration)[0], nominal)
+        failures.append(failure)
     return Answer(tuple(failures))
 
 

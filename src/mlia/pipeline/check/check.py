@@ -108,7 +108,7 @@ def check(
     advising = Advising(tuple(select), tuple(ignore), why_not, try_budget_s)
     import_rules(advising)  # while the compiler works, if it has begun already
     original = load(model, input_shapes or {})
-    graph, conversion = _prepare(original, quantize, calibration, progress)
+    graph, conversion = _prepare(original, quantize, calibration, fix is None, progress)
     work = _Work(name_of(model), original, graph, (compatibility, performance), advising, backend, progress)
     return CheckReport(
         schema_version=SCHEMA_VERSION,
@@ -275,7 +275,11 @@ def checked(graph: Graph, target: AnyTarget, backend: Vela = VELA) -> Result:
 
 
 def _prepare(
-    graph: Graph, quantize: bool, calibration: "SampleSource | None", progress: Callable[[str], None]
+    graph: Graph,
+    quantize: bool,
+    calibration: "SampleSource | None",
+    is_nominal_enough: bool,
+    progress: Callable[[str], None],
 ) -> tuple[Graph, Conversion | None]:
     """The graph to analyze, and what was done to get it.
 
@@ -285,7 +289,8 @@ def _prepare(
         from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
 
         try:
-            return quantized(graph, QuantizeOptions(calibration), progress)
+            options = QuantizeOptions(calibration, is_nominal_enough=is_nominal_enough)
+            return quantized(graph, options, progress)
         except NotQuantizedError as error:
             return graph, as_read(graph, f"kept in float: {error.reason}")
     if calibration is not None and quantize:
