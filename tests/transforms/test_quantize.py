@@ -6,7 +6,7 @@ from models import as_file, sandwich
 from msgspec.structs import replace
 
 import mlia
-from mlia.errors import TransformError
+from mlia.errors import NotQuantizedError, TransformError
 from mlia.graph.graph import Graph, Quantization, Tensor
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
@@ -154,8 +154,31 @@ def test_what_no_quantizer_takes_is_said() -> None:
     net = Sketch("odd")
     x = net.input("x", (1, 8))
     graph = read_tflite(write_tflite(net.graph([net.operator("CUSTOM", [x], (1, 8), "odd", custom_code="Mystery")])))
-    with pytest.raises(TransformError, match=r"no quantizer takes the model.*--no-quantize"):
+    with pytest.raises(TransformError, match=r"no quantizer takes the model.*--no-quantize") as told:
         quantize(graph, synthetic_calibration(graph))
+    assert "(quantizers run the model, and LiteRT has no custom operator Mystery)" in str(told.value)
+
+
+def test_operators_of_tensorflow_are_named_in_one_sentence() -> None:
+    net = Sketch("flex")
+    x = net.input("x", (1, 8))
+    for code in ("FlexErf", "FlexAsin", "FlexErf"):
+        x = net.operator("CUSTOM", [x], (1, 8), code.lower(), custom_code=code)
+    graph = read_tflite(write_tflite(net.graph([x])))
+    with pytest.raises(NotQuantizedError) as told:
+        quantize(graph, synthetic_calibration(graph))
+    assert told.value.reason == (
+        "quantizers run the model, and LiteRT does not come with TensorFlow's own operators: FlexErf, FlexAsin"
+    )
+
+
+def test_a_quantizer_that_dies_is_the_one_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    child.abandon()
+    monkeypatch.setattr(child.sys, "executable", "/bin/false")
+    graph = small()
+    with pytest.raises(NotQuantizedError) as told:
+        quantize(graph, synthetic_calibration(graph))
+    assert told.value.reason.startswith("the quantizer failed: ")
 
 
 def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Float -> int8 or 16x8, as a model would be deployed, and how close the result is to the original."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -73,7 +74,7 @@ def quantize(
     except CrashError as error:
         raise NotQuantizedError(_why_crashed(floating, error)) from None
     if answer.fidelity is None:
-        raise NotQuantizedError("; ".join(answer.failures))
+        raise NotQuantizedError(_why_refused(floating, answer.failures))
     made = replace(read_tflite(answer.content), provenance=graph.provenance)
     # Written anew: the quantizers leave the space of the float weights in the file.
     tidy = replace(read_tflite(write_tflite(made)), provenance=graph.provenance)
@@ -90,7 +91,26 @@ def quantize(
 def _why_crashed(graph: Graph, error: CrashError) -> str:
     """What a quantizer that died did not take: operators that call others or keep state, as far as can be told."""
     kinds = dict.fromkeys(operator.kind for operator in graph.operators if operator.kind in ACTING)
-    return f"LiteRT's quantizer does not take {', '.join(kinds)}" if kinds else str(error)
+    if kinds:
+        return f"LiteRT's quantizer does not take {', '.join(kinds)}"
+    return f"the quantizer {str(error).removeprefix('LiteRT ')}"
+
+
+def _why_refused(graph: Graph, failures: Sequence[str]) -> str:
+    """What the quantizers said; in one sentence where they all lack an operator, of which LiteRT says much."""
+    said = "; ".join(failures)
+    codes = dict.fromkeys(
+        operator.custom_code
+        for subgraph in graph.called_subgraphs()
+        for operator in subgraph.operators
+        if operator.custom_code
+    )
+    if "Select TensorFlow op(s)" in said:
+        flex = ", ".join(code for code in codes if code.startswith("Flex"))
+        return f"quantizers run the model, and LiteRT does not come with TensorFlow's own operators: {flex}"
+    if lacking := [code for code in codes if f"unresolved custom op: {code}" in said]:
+        return f"quantizers run the model, and LiteRT has no custom operator {', '.join(lacking)}"
+    return said
 
 
 def _kept_in_float(graph: Graph) -> str:
