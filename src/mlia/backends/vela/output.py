@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mlia.backends.vela.process import Compilation
 from mlia.graph.graph import Operator, Subgraph
@@ -240,18 +241,37 @@ def memory_plan(whole: Compilation, target: Target, tensors: tuple[TensorLife, .
     )
 
 
+_NUMBERED = re.compile(r"_\d+$")  # what Vela appends to the names of tensors that it makes
+
+
 def tensor_lives(compilation: Compilation, subgraph: int, names: Mapping[str, str]) -> tuple[TensorLife, ...]:
-    """When each tensor of one subgraph is where; `names` are the user's, by those that the compiler was given."""
-    return tuple(
-        TensorLife(
-            subgraph=subgraph,
-            name=names.get(row["name"], row["name"]),
-            memory=MEMORY_NAMES.get(row["memory"], row["memory"].lower()),
-            usage=row["usage"],
-            start_time=int(row["start_time"]),
-            end_time=int(row["end_time"]),
-            address=int(row["start_address"], 16),
-            size_bytes=int(row["size"], 16),
-        )
-        for row in compilation.rows("tensors")
+    """When each tensor of one subgraph is where; `names` are the user's, by those that the compiler was given.
+
+    Tensors that the compiler makes have numbers in their names, and which of several alike is left, as in the steps of
+    a SOFTMAX, is not the same in each of its runs: they are numbered anew, in the order of their time and place.
+    """
+    found = sorted(
+        (_life(row, subgraph, names) for row in compilation.rows("tensors")),
+        key=lambda each: (each.start_time, each.end_time, each.memory, each.address, each.size_bytes, each.name),
+    )
+    counts: dict[str, int] = defaultdict(int)
+    for place, life in enumerate(found):
+        base = _NUMBERED.sub("", life.name)
+        if base != life.name and life.name not in names:
+            counts[base] += 1
+            found[place] = replace(life, name=f"{base} ({counts[base]})")
+    return tuple(replace(life, name=names.get(life.name, life.name)) for life in found)
+
+
+def _life(row: Mapping[str, str], subgraph: int, names: Mapping[str, str]) -> TensorLife:
+    """One row, under the compiler's name."""
+    return TensorLife(
+        subgraph=subgraph,
+        name=row["name"],
+        memory=MEMORY_NAMES.get(row["memory"], row["memory"].lower()),
+        usage=row["usage"],
+        start_time=int(row["start_time"]),
+        end_time=int(row["end_time"]),
+        address=int(row["start_address"], 16),
+        size_bytes=int(row["size"], 16),
     )
