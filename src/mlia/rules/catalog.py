@@ -41,6 +41,7 @@ _HOMES = (
     ("performance.shape", About.NPU, ("PER002", "PER003", "PER004", "PER005", "PER006")),
     ("performance.host", About.NPU, ("PER030",)),
     ("performance.layout", About.NPU, ("PER010", "PER011", "PER012")),
+    ("performance.edges", About.NPU, ("PER013", "PER014")),
     ("performance.activations", About.NPU, ("PER020", "PER021", "PER022", "PER023", "PER024", "PER025")),
     ("memory", About.NPU, ("MEM001", "MEM002", "MEM003", "MEM004", "MEM005")),
     ("optimization", About.NPU, ("OPT001", "OPT002", "OPT003", "OPT004", "OPT005", "OPT006")),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from msgspec.structs import replace
 
 from mlia.graph.graph import Quantization
 from mlia.graph.tflite_writer import write_tflite
@@ -162,6 +163,52 @@ def rescaled(kind: str, is_rescaled: bool) -> bytes:
     return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
 
 
+def sum_rescaled(kind: str) -> bytes:
+    """An ADD, and an activation that brings its result to another scale."""
+    net = Sketch("sum")
+    x = net.filter("CONV_2D", net.image("image", (1, 16, 16, 8)), filters=16, name="conv")
+    y = net.filter("CONV_2D", x, filters=16, name="branch")
+    options = {"fused_activation_function": "NONE"}
+    x = net.operator("ADD", [x, y], net.shape(x), "sum", options_table="AddOptions", options=options)
+    x = net.operator(kind, [x], net.shape(x), "rescaled", quantization=NARROW)
+    return net.file(net.filter("CONV_2D", x, filters=16, kernel=(1, 1), name="last"))
+
+
+def flattened(is_open: bool) -> bytes:
+    """A RESHAPE to one row, to sizes that are computed from a batch that may be open."""
+    net = Sketch("flattened")
+    image = net.image("image", (1, 16, 16, 8))
+    counts = {"out_type": "INT32"}
+    shape = net.operator("SHAPE", [image], (4,), "shape", dtype="int32", options_table="ShapeOptions", options=counts)
+    cuts = [net.integers(name, value) for name, value in (("begin", 0), ("end", 1), ("step", 1))]
+    table = "StridedSliceOptions"
+    batch = net.operator("STRIDED_SLICE", [shape, *cuts], (1,), "batch", dtype="int32", options_table=table)
+    parts, table = [batch, net.integers("rest", 2048)], "ConcatenationOptions"
+    sizes = net.operator("CONCATENATION", parts, (2,), "sizes", dtype="int32", options_table=table)
+    row = net.operator("RESHAPE", [image, sizes], (1, 2048), "row", options_table="ReshapeOptions")
+    graph = net.graph([net.dense(row, 8)])
+    if not is_open:
+        return write_tflite(graph)
+    opened = {image: (-1, 16, 16, 8), row: (-1, 2048), graph.main.outputs[0]: (-1, 8)}
+    tensors = tuple(
+        replace(tensor, quantization=None if tensor.dtype == "int32" else tensor.quantization,
+                shape_signature=opened.get(index, ()))
+        for index, tensor in enumerate(graph.main.tensors)
+    )  # fmt: skip
+    return write_tflite(replace(graph, subgraphs=(replace(graph.main, tensors=tensors),)))
+
+
+def unsigned(ends: str, zero_point: int) -> bytes:
+    """A convolution in int8, and QUANTIZEs to another type, or another scale, at both ends."""
+    net = Sketch("unsigned")
+    outer = Quantization(net.Q.scale, (zero_point,)) if ends == "uint8" else NARROW
+    inner = Quantization(net.Q.scale, (zero_point - 128,))
+    x = net.input("image", (1, 32, 32, 3), ends, outer)
+    x = net.operator("QUANTIZE", [x], net.shape(x), "signed", dtype="int8", quantization=inner)
+    x = net.filter("CONV_2D", x, filters=4, name="conv")
+    return net.file(net.operator("QUANTIZE", [x], net.shape(x), "mask", dtype=ends, quantization=outer))
+
+
 def classified(size: int) -> bytes:
     net = Sketch("classified")
     x = net.image("image", (1, size, size, 16))
@@ -229,6 +276,12 @@ EXAMPLES = (
     _example("PER011", "MUL by 0.5", partial(with_product, 64), False),
     _example("PER012", "inputs joined", partial(joined, False), True),
     _example("PER012", "results joined", partial(joined, True), False),
+    _example("PER013", "sizes of an open batch", partial(flattened, True), True),
+    _example("PER013", "sizes of a known batch", partial(flattened, False), False),
+    _example("PER014", "bytes", partial(unsigned, "uint8", 0), True, U55_256),
+    _example("PER014", "bytes on U85", partial(unsigned, "uint8", 0), True, U85),
+    _example("PER014", "bytes that the compiler takes as they are", partial(unsigned, "uint8", 128), False, U55_256),
+    _example("PER014", "int8 in another scale", partial(unsigned, "int8", 0), False, U55_256),
     _example("PER020", "swish", partial(activated, "SWISH"), True),
     _example("PER020", "hard swish", partial(activated, "HARD_SWISH"), False),
     _example("PER021", "hard swish", partial(activated, "HARD_SWISH"), True, U55_256),
@@ -237,6 +290,8 @@ EXAMPLES = (
     _example("PER022", "RELU to another scale", partial(rescaled, "RELU", True), True),
     _example("PER022", "QUANTIZE", partial(rescaled, "QUANTIZE", True), True),
     _example("PER022", "RELU to the same scale", partial(rescaled, "RELU", False), False),
+    _example("PER022", "RELU_N1_TO_1 behind an ADD", partial(sum_rescaled, "RELU_N1_TO_1"), True),
+    _example("PER022", "RELU6 behind an ADD on U85", partial(sum_rescaled, "RELU6"), True, U85),
     _example("PER023", "little in front of a SOFTMAX", partial(classified, 1), True),
     _example("PER023", "much in front of a SOFTMAX", partial(classified, 16), False),
     _example("PER024", "int16", partial(chain, 16, 32, "int16"), True),

@@ -13,7 +13,7 @@ from mlia.graph.graph import Quantization
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.testing import fixed
-from mlia.transforms.remedies.edges import integer_ends
+from mlia.transforms.remedies.edges import integer_ends, signed_ends
 from mlia.transforms.remedies.islands import islands_in_integers
 from mlia.transforms.remedies.quantizing import (
     extremes_requantized,
@@ -26,7 +26,7 @@ from mlia.transforms.remedies.sizes import batch_of_one
 from mlia.transforms.remedies.state import state_outside
 from mlia.transforms.remedies.weights import biases_as_stored, weights_of_8_bits, weights_with_coarser_scales
 from tests.conftest import wake_words
-from tests.rules.cases import compat_control, compat_types
+from tests.rules.cases import compat_control, compat_types, performance_operators
 from tests.rules.cases.compat_sketches import one
 
 
@@ -101,6 +101,21 @@ def test_integer_ends_compute_the_same():
     assert (numpy.abs(real - integers * 0.05) < 1e-6).all()
 
 
+def test_signed_ends_compute_the_same_in_codes_that_are_128_apart():
+    content = performance_operators.unsigned("uint8", 0)
+    changed = fixed(signed_ends, content)
+    main = read_tflite(changed).main
+    assert [main.tensors[index].name for index in (*main.inputs, *main.outputs)] == ["image", "mask"]
+    assert [operator.kind for operator in main.operators] == ["CONV_2D"]
+    given = numpy.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(numpy.uint8)
+    (before,), (after,) = codes(content, given), codes(changed, (given ^ 0x80).view(numpy.int8))
+    # The output has the scale that the convolution writes in; QUANTIZE to uint8 brought that to another zero point.
+    main_before = read_tflite(content).main
+    (inner,) = main_before.operators[1].outputs
+    assert main.tensors[main.outputs[0]].quantization == main_before.tensors[inner].quantization
+    assert (before == numpy.clip(after.astype(int), 0, 255)).all()
+
+
 def test_state_is_kept_by_the_caller():
     content = compat_control.streaming()
     changed = fixed(state_outside, content)
@@ -149,6 +164,7 @@ def test_larger_scales_of_weights_keep_the_sum():
     [
         islands_in_integers,
         integer_ends,
+        signed_ends,
         state_outside,
         batch_of_one,
         extremes_requantized,

@@ -110,6 +110,15 @@ def test_joined_scales_differ_by_a_rounding(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["RELU", "RELU6", "RELU_N1_TO_1"])
+def test_sums_write_in_the_scale_of_what_follows(kind: str) -> None:
+    content = models.sum_rescaled(kind)
+    joined = fixed(activations.joined_results, content)
+    assert kinds(joined) == ["CONV_2D", "CONV_2D", "ADD", "CONV_2D"]
+    assert read_tflite(joined).operators[2].options["fused_activation_function"] == kind
+    assert difference(content, joined) <= 3
+
+
 def test_swishes_become_hard_swishes_or_relus() -> None:
     content = models.activated("SWISH", 8)
     assert kinds(fixed(activations.hard_swishes, content)) == ["CONV_2D", "HARD_SWISH"] * 3

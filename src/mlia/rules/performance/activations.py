@@ -9,6 +9,7 @@ from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, r
 from mlia.rules.words import counted, percent
 
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_SCALING = (*_TAKING, "ADD")
 _TABLES = ("HARD_SWISH", "GELU", "ELU", "LEAKY_RELU")
 
 
@@ -125,20 +126,22 @@ class SlowTable(NpuRule):
 
 
 class ResultRescaled(NpuRule):
-    """A RELU or QUANTIZE only brings a convolution's result to another scale.
+    """A RELU or QUANTIZE only brings the result of a convolution or an ADD to another scale.
 
     ## Why it matters
-    A convolution scales its result anyway, and can do so to any scale. Standing apart, the operator is one more pass
+    These scale their results anyway, and can do so to any scale. Standing apart, the operator is one more pass
     over the whole tensor, and rounds once more.
 
     ## How it is found
-    By int8 RELUs and QUANTIZEs that change the scale behind a convolution and take 1 % of the time or more.
+    By int8 RELUs (RELU6, RELU_N1_TO_1) and QUANTIZEs that change the scale behind a convolution, a fully connected
+    operator or an ADD, and take 1 % of the time or more.
 
     ## What to do
-    Let the convolution write in the last scale: convert the model with the activation fused into it.
+    Let the operator in front write in the last scale: convert the model with the activation fused into it.
 
     ## Limits
-    There is one rounding less, so that codes may differ by one.
+    There is one rounding less, so that codes may differ by one. A RELU that keeps the scale is joined by the compiler
+    itself, and costs nothing where it stands.
 
     ## Source
     Measured with Vela 5.2: a QUANTIZE of 32x32x8 takes 8352 cycles on ethos-u55-128.
@@ -150,24 +153,25 @@ class ResultRescaled(NpuRule):
     def check(self, case: Case) -> Iterator[Finding]:
         main = case.graph.main
         makers = {index: operator for operator in main.operators for index in operator.outputs}
-        found = []
-        for cost in main_costs(case, "RELU", "RELU6", "QUANTIZE"):
+        found, fronts = [], []
+        for cost in main_costs(case, "RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE"):
             operator = case.operator(cost)
             before, after = operand(main, operator, 0), result(main, operator)
             made = makers.get(operator.inputs[0]) if operator.inputs else None
-            if made is None or before is None or after is None or made.kind not in _TAKING:
+            if made is None or before is None or after is None or made.kind not in _SCALING:
                 continue
             if before.dtype == after.dtype == "int8" and before.quantization != after.quantization:
                 found.append(cost)
+                fronts.append(made.kind)
         part = share(case, found)
         if not found or part < 0.01:
             return
-        kinds = ", ".join(dict.fromkeys(cost.kind for cost in found))
+        kinds, in_front = ", ".join(dict.fromkeys(cost.kind for cost in found)), ", ".join(dict.fromkeys(fronts))
         yield Finding(
             tuple(identity(cost) for cost in found),
-            f"{kinds} rescale results of convolutions in {percent(part)} of the time: {costliest(found)}",
-            "Let the convolutions write in that scale.",
-            (Fix("scales joined with convolutions", Safety.VALIDATE, later("activations.joined_results")),),
+            f"{kinds} rescale results of {in_front} in {percent(part)} of the time: {costliest(found)}",
+            "Let the operators in front write in that scale.",
+            (Fix("scales joined with the operators in front", Safety.VALIDATE, later("activations.joined_results")),),
             only_if_gain=True,
             at_stake_ms=case.milliseconds([identity(cost) for cost in found]),
         )

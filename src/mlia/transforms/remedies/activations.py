@@ -10,6 +10,7 @@ from mlia.transforms.rewrites.rewrite import local
 
 SMOOTH = ("HARD_SWISH", "GELU", "ELU", "LEAKY_RELU", "PRELU")
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_SCALING = (*_TAKING, "ADD")
 
 
 def hard_swishes(graph: Graph) -> Graph:
@@ -68,7 +69,7 @@ def _leaky(network: Network, found: Operator) -> Edit | None:
 
 
 def joined_results(graph: Graph) -> Graph:
-    """RELU, RELU6 and QUANTIZE that change the scale behind a convolution, which writes in that scale itself.
+    """RELUs and QUANTIZE that change the scale behind a convolution or an ADD, which writes in that scale itself.
 
     One rounding less, so that codes may differ by one or two.
 
@@ -79,10 +80,10 @@ def joined_results(graph: Graph) -> Graph:
 
 
 def _joined(network: Network, found: Operator) -> Edit | None:
-    if found.kind not in ("RELU", "RELU6", "QUANTIZE") or len(found.outputs) != 1:
+    if found.kind not in ("RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE") or len(found.outputs) != 1:
         return None
     (source, *_), (output,) = found.inputs, found.outputs
-    made = network.maker(source, *_TAKING)
+    made = network.maker(source, *_SCALING)
     before, after = network.tensor(source), network.tensor(output)
     if made is None or not network.is_private(source) or before.shape != after.shape:
         return None
