@@ -9,8 +9,9 @@ from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.results import Compatibility, OperatorId, Unit
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
 from mlia.rules.words import named
-from mlia.simulator.differences import KnownDifference, Trait, known_difference
+from mlia.simulator.differences import WIDEST_CELL, KnownDifference, Trait, known_difference
 
+_CELL = 19  # the place of the cell among the inputs of an LSTM
 TINIEST = 2.0**30  # multipliers of both sides hold a fraction of 31 bits, and no quotient beyond
 
 
@@ -98,9 +99,16 @@ def _traits(operator: Operator, inputs: list[Tensor | None]) -> set[Trait]:
         traits.add(Trait.SEVERAL_AXES)
     if axes & {2, 3} and not operator.options.get("keep_dims"):
         traits.add(Trait.DROPS_AXIS)
+    if operator.kind == "UNIDIRECTIONAL_SEQUENCE_LSTM" and _is_wide(inputs[_CELL] if len(inputs) > _CELL else None):
+        traits.add(Trait.WIDE_CELL)
     if operator.kind == "MIRROR_PAD" and parameter is not None and any(bytes(parameter.data)[-8:]):
         traits.add(Trait.MIRRORS_CHANNELS)  # the last pair of int32 is that of the channels
     return traits
+
+
+def _is_wide(cell: Tensor | None) -> bool:
+    """Whether the cell of an LSTM holds numbers beyond those that LiteRT's tanh knows."""
+    return cell is not None and cell.quantization is not None and max(cell.quantization.scale) > WIDEST_CELL
 
 
 def _axes(inputs: list[Tensor | None]) -> set[int]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 FAMILIES = ("ethos-u55", "ethos-u65", "ethos-u85")
+WIDEST_CELL = 2.0**-9  # the scale of an LSTM's cell, of 16 bits, with 6 of them before the point
 FEW = 4  # different elements say nothing yet of their share
 
 
@@ -20,6 +21,7 @@ class Trait(StrEnum):
     MIRRORS_CHANNELS = "channels that are mirrored"
     SEVERAL_AXES = "several axes that are reduced"
     SHORT_BIAS = "a bias of int32 beside int16"
+    WIDE_CELL = "a cell whose scale is above 2^-9"
     TINY_SCALE = "an output scale so small that one code of the inputs is more than all of its codes"
 
 
@@ -107,6 +109,13 @@ KNOWN = (
         share=0.5,  # measured: 14 of 56, at the edges
     ),
     KnownDifference("ABS", ("int16",), 1, "LiteRT divides the two scales in float32, Vela in float64", share=0.25),
+    KnownDifference(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        ("int8",),
+        None,
+        "LiteRT has no tanh of a cell beyond 64 and leaves the result unwritten; the NPU computes it",
+        Trait.WIDE_CELL,
+    ),
     KnownDifference(
         "UNIDIRECTIONAL_SEQUENCE_LSTM",
         ("int8",),

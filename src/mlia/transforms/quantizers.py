@@ -8,6 +8,7 @@ from msgspec import Struct
 from mlia.errors import TransformError
 from mlia.fidelity import Fidelity
 from mlia.transforms.calibration import Array, Calibration
+from mlia.transforms.cells import with_narrow_cells
 from mlia.transforms.fidelity import Closeness, Difference
 from mlia.transforms.interpreter import Model, first_line, samples_of
 from mlia.transforms.nominal import with_nominal_ranges
@@ -64,7 +65,7 @@ def quantize_content(content: bytes, calibration: Calibration, request: Request)
     failures: list[str] = []
     for name, quantize in quantizers:
         try:
-            quantized = quantize(content, calibration.calibrating, request)
+            quantized = with_narrow_cells(quantize(content, calibration.calibrating, request))
         except ModuleNotFoundError:
             failures.append(f"{name}: not installed (pip install litert-quantizer==0.11.0)")
             continue
