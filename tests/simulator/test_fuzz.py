@@ -88,6 +88,7 @@ def test_what_differs_is_explained_only_as_it_is_known() -> None:
     assert defect is not None
     assert defect.is_defect
     assert not is_explained(defect, 1, 1, 10)
-    bounded = [each for each in KNOWN if not each.is_defect and each.trait != Trait.TINY_SCALE]
+    without_bound = (Trait.TINY_SCALE, Trait.WIDE_CELL)  # one of the two sides does not compute the operator
+    bounded = [each for each in KNOWN if not each.is_defect and each.trait not in without_bound]
     assert all(each.codes is not None and each.share < 1 for each in bounded)
     assert all(set(each.dtypes) <= {"uint8", *BOTH} and each.reason for each in KNOWN)
