@@ -1,4 +1,20 @@
-"""mlia: how a neural network will run on Arm hardware, before you own the hardware."""
+"""How a neural network will run on Arm hardware, before you own the hardware.
+
+Give a model and a target, and get without a board: which operators the NPU takes and why it refuses the others, what
+each costs in cycles, time and memory, what to change, and the changed model.
+
+    import mlia
+
+    report = mlia.check("model.tflite", "ethos-u55-256")
+    print(report)  # the verdict; report.save("report.html") has everything
+    performance = report.targets[0].results[0].performance
+    print(performance.latency_ms, performance.sram_bytes, performance.flash_bytes)
+
+Verbs: check, compare, optimize, convert, verify, run, calibrate; mlia.view() reads a saved report. A model is a path
+(.tflite, .keras, .h5, SavedModel, .onnx, .pt2, .tosa), the bytes of a .tflite, or a Keras model; read_module() reads a
+torch.nn.Module. mlia.targets() lists the targets, mlia.rules() what a check looks for. Every error that a user can
+cause is an MliaError.
+"""
 
 TYPE_CHECKING = False  # typing's own would cost the import of typing, in which no interrupt is caught yet
 if TYPE_CHECKING:
@@ -27,6 +43,7 @@ if TYPE_CHECKING:
     from mlia.pipeline.optimize.candidates import OptimizedModel
     from mlia.pipeline.optimize.optimize import optimize
     from mlia.pipeline.optimize.search_limits import Limits
+    from mlia.pipeline.options import Options, Scope
     from mlia.pipeline.saved import view
     from mlia.pipeline.verify.verify import run, verify
     from mlia.recipe import Recipe
@@ -51,10 +68,12 @@ __all__ = [
     "ModelError",
     "OptimizeReport",
     "OptimizedModel",
+    "Options",
     "OutputError",
     "Recipe",
     "ReportError",
     "RuleError",
+    "Scope",
     "SimulatorError",
     "TargetError",
     "TransformError",
@@ -89,6 +108,8 @@ _HOMES = {
     "load_model": "mlia.graph.load",
     "read_module": "mlia.graph.formats.torch",
     "load_target": "mlia.targets.profiles",
+    "Options": "mlia.pipeline.options",
+    "Scope": "mlia.pipeline.options",
     "Limits": "mlia.pipeline.optimize.search_limits",
     "Recipe": "mlia.recipe",
     "CheckReport": "mlia.report",

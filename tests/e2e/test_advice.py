@@ -37,7 +37,7 @@ def checked_figures(model: Path, target: str) -> Figures:
 def test_advice_fits_on_a_screen_and_its_figures_are_true(model: Path, target: str, tmp_path: Path) -> None:
     if not model.exists():
         pytest.skip("the folder of further models is not there")
-    report = mlia.check(model, target, keep_tried=tmp_path)
+    report = mlia.check(model, target, scope=mlia.Scope(keep_tried=tmp_path))
     text = render_terminal(report, TerminalStyle(80))
     assert len(text[text.index("\nAdvice") :].splitlines()) <= SCREEN
     (entry,) = report.targets
@@ -59,7 +59,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u85-256"])
 def test_a_fixed_model_computes_the_same_and_is_no_slower(target: str, tmp_path: Path) -> None:
     out = tmp_path / "fixed.tflite"
-    report = mlia.check(SAMPLE, target, fix=out)
+    report = mlia.check(SAMPLE, target, scope=mlia.Scope(fix=out))
     assert report.fixed is not None
     assert prove(SAMPLE.read_bytes(), out.read_bytes()) == ""
     assert report.fixed.after == checked_figures(out, target)

@@ -45,7 +45,9 @@ def with_pieces_moved(content: bytes, source: random.Random, cases: int) -> Iter
 def outcome(path: Path, target: str) -> str:
     """ "report", or the error's type; raises what no user should ever see."""
     try:
-        report = mlia.check(path, target, timeout_s=TIMEOUT_S, try_remedies=int(path.stem) % TRIED == 0)
+        report = mlia.check(
+            path, target, try_remedies=int(path.stem) % TRIED == 0, options=mlia.Options(timeout_s=TIMEOUT_S)
+        )
     except mlia.MliaError as error:
         return type(error).__name__
     render_json(report)
@@ -94,7 +96,7 @@ def test_every_damaged_model_is_optimized_or_refused(cases: int, model: Path, tm
         path = tmp_path / f"{numbered[0]}.tflite"
         path.write_bytes(numbered[1])
         try:
-            report = mlia.optimize(path, "ethos-u55-256", RECIPE, timeout_s=LONG_TIMEOUT_S).report
+            report = mlia.optimize(path, "ethos-u55-256", RECIPE, options=mlia.Options(timeout_s=LONG_TIMEOUT_S)).report
         except mlia.MliaError as error:
             return type(error).__name__
         render_json(report)

@@ -80,7 +80,7 @@ def test_weights_are_blamed_for_flash(whole: CheckReport, split: CheckReport) ->
 
 
 def test_what_is_not_known_is_a_miss() -> None:
-    report = mlia.check(SAMPLE, "ethos-u55-256", performance=False, try_remedies=False)
+    report = mlia.check(SAMPLE, "ethos-u55-256", try_remedies=False, scope=mlia.Scope(performance=False))
     budget = only(report, max_latency_ms=5)
     assert (budget.is_kept, budget.value, budget.reason) == (False, None, "not asked for")
 
@@ -124,7 +124,7 @@ def test_what_is_no_budget_is_refused(text: str, message: str, tmp_path: Path) -
 def test_a_regression_is_against_a_baseline(whole: CheckReport, split: CheckReport) -> None:
     (same,) = with_budgets(whole, BudgetFile(max_regression_percent=0), whole).budgets
     assert (same.figure, same.value, same.is_kept) == ("regression_percent", 0, True)
-    own = mlia.check(SAMPLE, "ethos-u55-256", estimator="vela", try_remedies=False)
+    own = mlia.check(SAMPLE, "ethos-u55-256", try_remedies=False, options=mlia.Options(estimator="vela"))
     (unlike,) = with_budgets(own, BudgetFile(max_regression_percent=50), whole).budgets
     assert (unlike.value, unlike.reason) == (None, "the times are not estimated alike")
     more = mlia.check(SAMPLE, ["ethos-u55-256", "ethos-u85-256"], try_remedies=False)

@@ -54,11 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
                 refuse_overwriting(path, place, "what was measured")
     from mlia.backends.vela import process as vela_process
     from mlia.pipeline.calibrate.calibrate import calibrate
+    from mlia.pipeline.options import Options
 
     try:
         with progress_line() as progress:
             target = _target(arguments.target, place)
-            made = calibrate(arguments.measured, target, timeout_s=arguments.timeout, progress=progress)
+            made = calibrate(
+                arguments.measured, target, options=Options(timeout_s=arguments.timeout, progress=progress)
+            )
     finally:
         vela_process.abandon()
     report = made.save(place, _to_change(arguments.target, place)) if place else made.report

@@ -116,8 +116,8 @@ def _refuse_useless_options(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mlia.pipeline.check.advise import DEFAULT_BUDGET_S
     from mlia.pipeline.check.check import check
+    from mlia.pipeline.options import DEFAULT_BUDGET_S, Options, Scope
     from mlia.report import worst_severity
     from mlia.results import Skipped
 
@@ -129,20 +129,24 @@ def _check(arguments: argparse.Namespace) -> int:
         report = check(
             arguments.model,
             arguments.targets,
-            compatibility=both or arguments.compatibility,
-            performance=both or arguments.performance,
             quantize=not arguments.no_quantize,
             calibration=arguments.calibration,
-            input_shapes=dict(arguments.input_shapes),
-            select=_codes(arguments.select),
-            ignore=_codes(arguments.ignore),
             try_remedies=not arguments.no_try,
-            try_budget_s=arguments.try_budget or DEFAULT_BUDGET_S,
-            keep_tried=arguments.keep_tried,
-            fix=arguments.fix,
-            estimator=arguments.estimator,
-            timeout_s=arguments.timeout,
-            progress=progress,
+            scope=Scope(
+                compatibility=both or arguments.compatibility,
+                performance=both or arguments.performance,
+                select=_codes(arguments.select),
+                ignore=_codes(arguments.ignore),
+                try_budget_s=arguments.try_budget or DEFAULT_BUDGET_S,
+                keep_tried=arguments.keep_tried,
+                fix=arguments.fix,
+            ),
+            options=Options(
+                input_shapes=dict(arguments.input_shapes),
+                estimator=arguments.estimator,
+                timeout_s=arguments.timeout,
+                progress=progress,
+            ),
         )
     if limits is not None:
         report = judged(report, *limits)

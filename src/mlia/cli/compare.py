@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.calibration and arguments.no_quantize:
         arguments.parser.error("--calibration goes with quantizing; leave out --no-quantize")
     from mlia.pipeline.compare.compare import compare
+    from mlia.pipeline.options import Options
 
     with progress_line() as progress:
         found = compare(
@@ -73,10 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
             max_regression_percent=arguments.max_regression_percent,
             quantize=not arguments.no_quantize,
             calibration=arguments.calibration,
-            input_shapes=dict(arguments.input_shapes),
-            estimator=arguments.estimator,
-            timeout_s=arguments.timeout,
-            progress=progress,
+            options=Options(
+                input_shapes=dict(arguments.input_shapes),
+                estimator=arguments.estimator,
+                timeout_s=arguments.timeout,
+                progress=progress,
+            ),
         )
     if arguments.format in ("json", "html"):
         text = rendered(found, arguments.format)

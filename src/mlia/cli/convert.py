@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _convert(arguments: argparse.Namespace) -> int:
     from mlia.pipeline.convert import convert
+    from mlia.pipeline.options import Options
     from mlia.render.convert import render_conversion
 
     with progress_line() as progress:
@@ -56,8 +57,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             activations=arguments.quantize or "int8",
             calibration=arguments.calibration,
             per_tensor_fc=arguments.per_tensor_fc,
-            input_shapes=dict(arguments.input_shapes),
-            progress=progress,
+            options=Options(input_shapes=dict(arguments.input_shapes), progress=progress),
         )
     converted.save(arguments.output)
     size_bytes = len(converted.graph.content)

@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str, beside: str) -> int:
     from mlia.output import write_file
     from mlia.pipeline.optimize.optimize import optimize
+    from mlia.pipeline.options import Options
     from mlia.recipe import recipe_toml
 
     with progress_line() as progress:
@@ -129,10 +130,12 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
             recipe,
             limits=_limits(arguments) if arguments.auto else None,
             calibration=arguments.calibration,
-            input_shapes=dict(arguments.input_shapes),
-            estimator=arguments.estimator,
-            timeout_s=arguments.timeout,
-            progress=progress,
+            options=Options(
+                input_shapes=dict(arguments.input_shapes),
+                estimator=arguments.estimator,
+                timeout_s=arguments.timeout,
+                progress=progress,
+            ),
         )
     made.save(output)
     if beside:

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(arguments.model, arguments.output)
     refuse_overwriting(arguments.inputs, arguments.output, "the inputs")
     check_writable(arguments.output)
+    from mlia.pipeline.options import Options
     from mlia.pipeline.verify.verify import run as compute
 
     with progress_line() as progress:
@@ -40,9 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.model,
             arguments.target,
             arguments.inputs,
-            input_shapes=dict(arguments.input_shapes),
-            timeout_s=arguments.timeout,
-            progress=progress,
+            options=Options(input_shapes=dict(arguments.input_shapes), timeout_s=arguments.timeout, progress=progress),
         )
     write_file(arguments.output, npz(outputs))
     return 0

@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the stream; returns the exit code."""
     refuse_overwriting(arguments.model, arguments.output)
     from mlia.backends.simulator.session import streams_of
+    from mlia.pipeline.options import Options
     from mlia.pipeline.verify.verify import operators_of, prepare
     from mlia.render.verify.trace import render_listing, render_summary
 
@@ -32,10 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         prepared = prepare(
             arguments.model,
             arguments.target,
-            input_shapes=dict(arguments.input_shapes),
-            timeout_s=arguments.timeout,
             must_fit=True,
-            progress=progress,
+            options=Options(input_shapes=dict(arguments.input_shapes), timeout_s=arguments.timeout, progress=progress),
         )
     streams, operators = tuple(streams_of(prepared.compiled).values()), operators_of(prepared)
     if not streams:

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--samples and --seed are for noise; leave them out with --inputs")
     if arguments.all_operators and arguments.format == "json":
         arguments.parser.error("--all-operators is for the terminal; JSON has all operators always")
+    from mlia.pipeline.options import Options
     from mlia.pipeline.verify.verify import SAMPLES, verify
 
     with progress_line() as progress:
@@ -47,9 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             inputs=arguments.inputs,
             samples=SAMPLES if arguments.samples is None else arguments.samples,
             seed=arguments.seed or 0,
-            input_shapes=dict(arguments.input_shapes),
-            timeout_s=arguments.timeout,
-            progress=progress,
+            options=Options(input_shapes=dict(arguments.input_shapes), timeout_s=arguments.timeout, progress=progress),
         )
     if arguments.format == "json":
         from mlia.render.json import render_json

@@ -1,13 +1,12 @@
 """convert(): a float model in, an integer one out."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import mlia
-from mlia.graph.graph import InputShapes
 from mlia.graph.load import ModelSource, name_of
 from mlia.pipeline.load import load, notes_on, summarize_model
 from mlia.pipeline.made import Made
+from mlia.pipeline.options import DEFAULT, Options
 from mlia.report import SCHEMA_VERSION, ConvertReport
 
 if TYPE_CHECKING:
@@ -27,28 +26,28 @@ def convert(
     activations: str = "int8",
     calibration: "SampleSource | None" = None,
     per_tensor_fc: bool = False,
-    input_shapes: InputShapes | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> ConvertedModel:
     """Convert a float model to TFLite, quantized unless `quantize` is False.
 
     Args:
-        model: path of a model in any format that mlia reads, or a Graph that was read before.
+        model: path of a model in any format that mlia reads, the bytes of a .tflite, a Keras model, or a Graph.
         quantize: make an integer model, with int8 weights per channel.
         activations: "int8" or "int16", for inputs and outputs too.
-        calibration: .npz, .npy, or folder of .npy with samples; without it, seeded noise is used.
+        calibration: samples, as check() takes them; without it, seeded noise is used.
         per_tensor_fc: one scale for all weights of a fully connected operator.
-        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
-        progress: is told what is being done, in a few words.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         ModelError: the model cannot be read.
         TransformError: it is quantized already, or cannot be, or the data do not fit.
     """
+    options.refuse("convert", "estimator", "timeout_s")
+    progress = options.progress
     from mlia.transforms.prepare import QuantizeOptions, as_read, quantized
 
     progress(f"reading {name_of(model)}")
-    graph = load(model, input_shapes or {})
+    graph = load(model, options.input_shapes)
     notes = notes_on(graph)
     if quantize:
         graph, conversion = quantized(graph, QuantizeOptions(calibration, activations, per_tensor_fc), progress)

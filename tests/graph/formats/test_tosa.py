@@ -53,7 +53,7 @@ def test_damage_is_noticed_or_harmless(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.tosa"
         path.write_bytes(changed)
         try:
-            mlia.check(path, "ethos-u85-256", timeout_s=20)
+            mlia.check(path, "ethos-u85-256", options=mlia.Options(timeout_s=20))
         except MliaError:
             refused += 1
     assert refused

@@ -168,7 +168,7 @@ def test_copies_are_kept_and_give_the_same_figures(tmp_path: Path, monkeypatch: 
     use(monkeypatch, rule_with("PER901", finding(NARROW, WIDE)))
     model = tmp_path / "model.tflite"
     model.write_bytes(two_convolutions())
-    report = mlia.check(model, HERE, keep_tried=tmp_path / "kept")
+    report = mlia.check(model, HERE, scope=mlia.Scope(keep_tried=tmp_path / "kept"))
     for attempt in report.targets[0].advised.advice[0].attempts:
         assert isinstance(attempt, Attempt)
         kept = Path(attempt.kept_as)
@@ -189,5 +189,5 @@ def test_the_same_copy_is_checked_once(tmp_path: Path, monkeypatch: pytest.Monke
     use(monkeypatch, rule_with("PER901", finding(NARROW)), rule_with("PER902", finding(NARROW)))
     monkeypatch.setattr(fixing, "chosen", lambda select, ignore: ("PER901",))
     monkeypatch.setattr(checking, "checked", counted)
-    mlia.check(read_tflite(two_convolutions()), HERE, fix=tmp_path / "out.tflite")
+    mlia.check(read_tflite(two_convolutions()), HERE, scope=mlia.Scope(fix=tmp_path / "out.tflite"))
     assert runs == [HERE.name] * 2

@@ -174,7 +174,7 @@ def test_a_model_that_cannot_be_proven_is_reported_all_the_same(
         raise TransformError("LiteRT crashed (SIGABRT) on this model")
 
     monkeypatch.setattr(fixing, "call", crash)
-    report = mlia.check(strided(), HERE, fix=tmp_path / "out.tflite")
+    report = mlia.check(strided(), HERE, scope=mlia.Scope(fix=tmp_path / "out.tflite"))
     assert report.targets[0].advised.advice
     assert report.fixed == Skipped("fix", "LiteRT crashed (SIGABRT) on this model")
     assert not (tmp_path / "out.tflite").exists()

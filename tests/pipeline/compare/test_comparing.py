@@ -199,7 +199,7 @@ def test_a_report_without_times_is_compared_as_far_as_it_goes(reports: tuple[Che
 
 
 def test_what_is_not_estimated_alike_is_said(reports: tuple[CheckReport, CheckReport]) -> None:
-    vela = mlia.check(network(), U55, estimator="vela", try_remedies=False)
+    vela = mlia.check(network(), U55, try_remedies=False, options=mlia.Options(estimator="vela"))
     entry = only(mlia.compare(reports[0], vela))
     assert "not estimated alike" in entry.explanation
     assert entry.is_within_bands is None
@@ -232,6 +232,6 @@ def test_what_cannot_be_compared(reports: tuple[CheckReport, CheckReport], tmp_p
     with pytest.raises(mlia.ModelError, match="the same file"):
         mlia.compare(SAMPLE, str(SAMPLE), U55)
     with pytest.raises(mlia.ModelError, match="options of quantizing"):
-        mlia.compare(*reports, estimator="vela")
+        mlia.compare(*reports, options=mlia.Options(estimator="vela"))
     with pytest.raises(mlia.MliaError, match="0 % or more"):
         mlia.compare(*reports, max_regression_percent=float("nan"))

@@ -123,7 +123,7 @@ def test_open_sizes_that_are_stored_otherwise(
     assert any("is dynamic" in note for note in found.notes)
     samples = np.zeros((2, *given_shape), np.int8)
     assert mlia.run(path, "ethos-u55-128", {"in": samples})["out"].shape == (2, *given_shape)
-    wider = mlia.verify(path, "ethos-u55-128", samples=1, input_shapes={"in": shape})
+    wider = mlia.verify(path, "ethos-u55-128", samples=1, options=mlia.Options(input_shapes={"in": shape}))
     assert wider.outputs[0].elements == 5 * math.prod(shape)
 
 

@@ -71,7 +71,7 @@ def test_a_negative_between_equal_scales_is_the_same_and_promised():
     assert before.tobytes() == after.tobytes()
     for scale, promised in ((compat_types.Q, Safety.LOSSLESS), (Quantization((0.07,), (3,)), Safety.VALIDATE)):
         graph = read_tflite(compat_types.island("NEG", "NegOptions", fixed=scale))
-        (advice,) = mlia.check(graph, "ethos-u55-128", select=["CMP002"]).targets[0].advised.advice
+        (advice,) = mlia.check(graph, "ethos-u55-128", scope=mlia.Scope(select=["CMP002"])).targets[0].advised.advice
         assert advice.safety == promised
 
 

@@ -1,7 +1,7 @@
 """calibrate(): measured runs and a target in, a target with coefficients of its own out."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from hashlib import sha256
 from statistics import median
@@ -18,13 +18,13 @@ from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.refusals import ALREADY_COMPILED
 from mlia.backends.vela.backend import Vela
 from mlia.backends.vela.costs import called_once
-from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import MeasurementError, TargetError
 from mlia.graph.load import name_of
 from mlia.input import TEXT_BYTES, read_file
 from mlia.output import write_file
 from mlia.pipeline.calibrate.measured_runs import MeasuredRun, read_runs
 from mlia.pipeline.load import load
+from mlia.pipeline.options import DEFAULT, Options
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Unit
 from mlia.rules.words import counted
@@ -110,8 +110,7 @@ def calibrate(
     measured: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     target: TargetSource,
     *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> CalibratedTarget:
     """Refine how long a target's NPU is thought to take, by runs that were measured on it.
 
@@ -121,8 +120,7 @@ def calibrate(
     Args:
         measured: tables of runs (CSV with the columns model and cycles, ms or log), or "MODEL=LOG".
         target: name of a built-in Ethos-U target, path of a TOML profile, or a Target.
-        timeout_s: how long the compiler may take, per model.
-        progress: is told what is being done, in a few words.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         MeasurementError: the runs cannot be read, or cannot be what was measured.
@@ -130,6 +128,8 @@ def calibrate(
         TargetError: no such target, or one without an NPU.
         BackendError: the compiler refused a model, crashed, or took too long.
     """
+    options.refuse("calibrate", "input_shapes", "estimator")
+    progress = options.progress
     place = one_target(target)
     if not isinstance(place, Target):
         raise TargetError(f"{place.name} has no NPU, and only the time of an NPU can be calibrated")
@@ -142,7 +142,7 @@ def calibrate(
     for run in given:
         if run.model not in programs:
             progress(f"compiling {name_of(run.model)} for {place.name}")
-            programs[run.model] = _compiled(run.model, place, timeout_s)
+            programs[run.model] = _compiled(run.model, place, options.timeout_s)
     compiled = [programs[run.model] for run in given]
     from mlia.backends.ethos_u.fitting import Run, estimates  # imports SciPy
 

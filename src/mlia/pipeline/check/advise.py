@@ -14,13 +14,13 @@ from mlia.errors import BackendError, BackendTimeout, ModelError, TargetError, T
 from mlia.figures import Figures
 from mlia.graph.graph import Graph
 from mlia.pipeline.figures import figures_of
+from mlia.pipeline.options import DEFAULT_BUDGET_S
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.results import NOT_ASKED, Compatibility, Performance, Result, Skipped
 from mlia.rules.catalog import ABOUT, About, chosen, load_rule
 from mlia.rules.rule import Aim, Case, CompiledRule, CpuCase, CpuRule, Finding, Fix, NpuRule, Rule
 from mlia.targets.target import AnyTarget, CpuTarget, Target
 
-DEFAULT_BUDGET_S = 20.0
 NOT_WORTH = 0.01  # of the time: a remedy that saves less brings nothing
 LITTLE_MEMORY = 0.05  # of a memory: the same
 SLOWER = 1.02  # how much slower a remedy for memory may be without being second choice

@@ -13,14 +13,12 @@ import mlia
 from mlia.advice import Advised
 from mlia.backends.refusals import ALREADY_COMPILED
 from mlia.backends.vela.backend import Vela, vela
-from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, NotQuantizedError, OutputError, TargetError, TransformError
 from mlia.estimates import Estimator
-from mlia.graph.graph import Graph, InputShapes, Provenance
+from mlia.graph.graph import Graph, Provenance
 from mlia.graph.load import ModelSource, name_of
 from mlia.output import check_writable, write_file
 from mlia.pipeline.check.advise import (
-    DEFAULT_BUDGET_S,
     NOT_TRIED,
     ONE_AT_A_TIME,
     TOSA,
@@ -30,6 +28,7 @@ from mlia.pipeline.check.advise import (
 )
 from mlia.pipeline.check.untouched import as_it_is
 from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
+from mlia.pipeline.options import DEFAULT, EVERYTHING, Options, Scope
 from mlia.pipeline.parallel import attempt_in_parallel
 from mlia.report import SCHEMA_VERSION, CheckReport, Conversion, Fixed, TargetReport
 from mlia.results import NOT_ASKED, Result, Skipped
@@ -48,41 +47,23 @@ def check(
     model: ModelSource,
     target: TargetSource | Sequence[TargetSource],
     *,
-    compatibility: bool = True,
-    performance: bool = True,
     quantize: bool = True,
     calibration: "SampleSource | None" = None,
-    input_shapes: InputShapes | None = None,
-    select: Sequence[str] = (),
-    ignore: Sequence[str] = (),
     try_remedies: bool = True,
-    try_budget_s: float = DEFAULT_BUDGET_S,
-    keep_tried: str | Path | None = None,
-    fix: str | Path | None = None,
-    estimator: str = Estimator.CALIBRATED,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Callable[[str], None] = lambda text: None,
+    scope: Scope = EVERYTHING,
+    options: Options = DEFAULT,
 ) -> CheckReport:
     """Ask which operators of a model run on the NPU, what each costs, and what to change.
 
     Args:
-        model: path of a model in any format that mlia reads, or a Graph that was read before.
+        model: path of a model in any format that mlia reads, the bytes of a .tflite, a Keras model, or a Graph.
         target: name of a built-in target, path of a TOML profile, or a Target or CpuTarget; or several of them.
-        compatibility: report where the operators run.
-        performance: report cycles, latency and memory.
         quantize: quantize a float model first, as it would be deployed; False analyzes it as it is.
-        calibration: .npz, .npy, or folder of .npy with samples to quantize with; without it, seeded noise is used.
-        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
-        select: beginnings of the codes of rules to ask; all rules when empty.
-        ignore: beginnings of the codes of rules to leave out.
+        calibration: samples to quantize with: path of an .npz, .npy or folder of .npy, arrays, or a function that
+            yields them; without it, seeded noise is used.
         try_remedies: check copies of the model, or of the target, with remedies applied; for one target only.
-        try_budget_s: no remedy is begun after so many seconds. Only when they run out does a report depend on time.
-        keep_tried: a new or empty folder for those copies: .tflite models and .toml profiles, named by the rule's code.
-        fix: where to write the model with all lossless remedies that bring something, each proven bit by bit in LiteRT;
-            for one Ethos-U target.
-        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
-        timeout_s: how long the compiler may take, per target.
-        progress: is told what is being done, in a few words.
+        scope: what to report, which rules to ask, how long to try, and what to write.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         RuleError: a beginning that no rule's code has.
@@ -93,7 +74,8 @@ def check(
             one of several is in the report, as that target's `refusal`. Or no such estimator.
         OutputError: what is to be kept, or the fixed model, cannot be written.
     """
-    backend = vela(estimator, timeout_s)
+    progress, keep_tried, fix = options.progress, scope.keep_tried, scope.fix
+    backend = vela(options.estimator or Estimator.CALIBRATED, options.timeout_s)
     targets = load_targets(target)
     names = [each.name for each in targets]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -105,11 +87,12 @@ def check(
         check_writable(Path(fix))
     shelf = Shelf(Path(keep_tried)) if keep_tried is not None else None
     why_not = "" if try_remedies and len(targets) == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
-    advising = Advising(tuple(select), tuple(ignore), why_not, try_budget_s)
+    advising = Advising(tuple(scope.select), tuple(scope.ignore), why_not, scope.try_budget_s)
     import_rules(advising)  # while the compiler works, if it has begun already
-    original = load(model, input_shapes or {})
+    original = load(model, options.input_shapes)
     graph, conversion = _prepare(original, quantize, calibration, fix is None, progress)
-    work = _Work(name_of(model), original, graph, (compatibility, performance), advising, backend, progress)
+    wants = scope.compatibility, scope.performance
+    work = _Work(name_of(model), original, graph, wants, advising, backend, progress)
     return CheckReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,

@@ -2,20 +2,21 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 import mlia
-from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.difference import CompareReport, Side
 from mlia.errors import MliaError, ModelError, TargetError
 from mlia.estimates import Estimator
-from mlia.graph.graph import InputShapes
 from mlia.graph.load import ModelSource
 from mlia.pipeline.check.check import check
 from mlia.pipeline.compare.match import match_operators
 from mlia.pipeline.compare.regressions import budgets
 from mlia.pipeline.compare.verdict import compare_target
+from mlia.pipeline.options import DEFAULT, Options
 from mlia.pipeline.saved import read_report
 from mlia.report import SCHEMA_VERSION, CheckReport, TargetReport
 from mlia.results import Performance, Skipped
@@ -34,10 +35,7 @@ def compare(
     max_regression_percent: float | None = None,
     quantize: bool = True,
     calibration: "SampleSource | None" = None,
-    input_shapes: InputShapes | None = None,
-    estimator: str | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> CompareReport:
     """Tell what changed from one model to another: which operators, and what they and the whole cost on each target.
 
@@ -48,11 +46,8 @@ def compare(
             for models; of two reports, only these targets.
         max_regression_percent: how much more time the model after may take; `is_over_budget` tells whether it does.
         quantize: quantize float models first; False analyzes them as they are.
-        calibration: samples to quantize with.
-        input_shapes: sizes of inputs by name, where a model leaves them open.
-        estimator: "calibrated" or "vela"; without it, that of the report, or "calibrated".
-        timeout_s: how long the compiler may take, per model and target.
-        progress: is told what is being done.
+        calibration: samples to quantize with, as check() takes them.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         ModelError: a model cannot be read, or both are the same file.
@@ -68,11 +63,11 @@ def compare(
     _refuse_the_same(before, after)
     given = [read_report(each) or each if isinstance(each, str | os.PathLike) else each for each in (before, after)]
     saved = [each for each in given if isinstance(each, CheckReport)]
-    if len(saved) == 2 and (not quantize or calibration or input_shapes or estimator):
+    if len(saved) == 2 and (not quantize or calibration is not None or options.input_shapes or options.estimator):
         raise ModelError("both are reports: options of quantizing and estimating are for models")
     targets = load_targets(target) if target is not None else []
     _check_names(targets, saved)
-    estimator = estimator or _estimator_of(saved)
+    options = replace(options, estimator=options.estimator or _estimator_of(saved))
     if isinstance(calibration, Iterator):  # both models are to see the same samples
         kept = tuple(calibration)
         calibration = lambda: iter(kept)  # noqa: E731
@@ -80,17 +75,7 @@ def compare(
     def made(each: ModelSource | CheckReport) -> CheckReport:
         if isinstance(each, CheckReport):
             return each
-        return check(
-            each,
-            targets,
-            quantize=quantize,
-            calibration=calibration,
-            input_shapes=input_shapes,
-            try_remedies=False,
-            estimator=estimator,
-            timeout_s=timeout_s,
-            progress=progress,
-        )
+        return check(each, targets, quantize=quantize, calibration=calibration, try_remedies=False, options=options)
 
     reports = made(given[0]), made(given[1])
     left, right = (

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from mlia.backends.vela.backend import vela
-from mlia.backends.vela.process import DEFAULT_TIMEOUT_S
 from mlia.errors import BackendError, TransformError
 from mlia.estimates import Estimator
-from mlia.graph.graph import InputShapes
 from mlia.graph.load import ModelSource
 from mlia.pipeline.optimize.candidates import (
     Candidate,
     Evaluate,
     OptimizedModel,
-    Progress,
     Task,
     begin,
     trial_of,
@@ -25,6 +22,7 @@ from mlia.pipeline.optimize.candidates import (
 from mlia.pipeline.optimize.gains import SMALL
 from mlia.pipeline.optimize.search import search
 from mlia.pipeline.optimize.search_limits import Limits
+from mlia.pipeline.options import DEFAULT, Options
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Channels, Recipe, brief, checked, load_recipe
 from mlia.report import Trial
@@ -45,26 +43,21 @@ def optimize(
     limits: Limits | None = None,
     calibration: "SampleSource | None" = None,
     evaluate: Evaluate | None = None,
-    input_shapes: InputShapes | None = None,
-    estimator: str = Estimator.CALIBRATED,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Progress = lambda text: None,
+    options: Options = DEFAULT,
 ) -> OptimizedModel:
     """Make a model smaller and faster by a recipe, and measure what that gained and lost.
 
     Args:
-        model: path of a model in any format that mlia reads, or a Graph that was read before; float or integer.
+        model: path of a model in any format that mlia reads, the bytes of a .tflite, a Keras model, or a Graph;
+            float or integer.
         target: name of a built-in target, path of a TOML profile, or a Target; or several of them.
         recipe: what to do, or the path of a TOML file that says it; None searches for one.
         limits: what a recipe that is searched must keep.
-        calibration: .npz, .npy, or folder of .npy with samples; a fifth of them is held out and judges the result.
+        calibration: samples, as check() takes them; a fifth of them is held out and judges the result.
             Without it, seeded noise is used.
         evaluate: your own judge: is given a TFLite file's content and returns a figure, the larger the better. It is
             reported, and in a search it is what `max_loss` limits. It is called by one thread at a time.
-        input_shapes: sizes of inputs by name, where the model leaves them open; "" for the only input.
-        estimator: whose cycles to tell: "calibrated", by a model fitted to measurements, or "vela", the compiler's own.
-        timeout_s: how long the compiler may take, for each compilation.
-        progress: is told what is being done, in a few words.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         ModelError: the model cannot be read.
@@ -80,8 +73,8 @@ def optimize(
     if recipe is not None and limits is not None:
         raise TransformError("limits are for a search: give either a recipe or limits")
     recipe = checked(recipe) if recipe is not None else None
-    backend = vela(estimator, timeout_s)
-    task = begin(model, target, calibration, input_shapes or {}, backend, evaluate, progress)
+    backend = vela(options.estimator or Estimator.CALIBRATED, options.timeout_s)
+    task = begin(model, target, calibration, options.input_shapes, backend, evaluate, options.progress)
     if recipe is None:
         found = search(task, limits or Limits())
         return task.finish(

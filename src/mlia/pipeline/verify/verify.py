@@ -9,14 +9,15 @@ from msgspec.structs import replace
 
 import mlia
 from mlia.backends.refusals import refuse_unaddressable
-from mlia.backends.vela.process import DEFAULT_TIMEOUT_S, Compilation, compile_model
+from mlia.backends.vela.process import Compilation, compile_model
 from mlia.backends.vela.stream import compiled_for, lost_outputs
 from mlia.errors import TargetError, TransformError
 from mlia.estimates import Origin, Source
-from mlia.graph.graph import COMPILED_OPERATOR, Graph, InputShapes
+from mlia.graph.graph import COMPILED_OPERATOR, Graph
 from mlia.graph.load import ModelSource, name_of
 from mlia.graph.tflite import read_tflite, single_subgraph
 from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
+from mlia.pipeline.options import DEFAULT, Options
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Compiled, Skipped
 from mlia.targets.profiles import TargetSource, one_target
@@ -58,21 +59,18 @@ def verify(
     inputs: "SampleSource | None" = None,
     samples: int = SAMPLES,
     seed: int = 0,
-    input_shapes: InputShapes | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> VerifyReport:
     """Execute what the compiler makes of a model, and compare it with LiteRT's reference kernels bit by bit.
 
     Args:
         model: path of a model, or a Graph; a model that Vela has compiled is executed as it is.
         target: an Ethos-U; not needed for a compiled model, and then what it was compiled for is compared with it.
-        inputs: .npz, .npy, or folder of .npy with inputs; without it, seeded noise over all codes, and edges.
+        inputs: path of an .npz, .npy or folder of .npy, arrays, or a function that yields samples; integers are codes,
+            others real numbers; without it, seeded noise over all codes, and edges.
         samples: how many of noise.
         seed: of the noise.
-        input_shapes: sizes of inputs by name, where the model leaves them open.
-        timeout_s: how long the compiler may take.
-        progress: is told what is being done.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Raises:
         ModelError: the model cannot be read.
@@ -81,12 +79,13 @@ def verify(
         BackendError: the compiler refused the model, crashed, or took too long.
         SimulatorError: the compiled model has a command or a mode that is not known.
     """
+    options.refuse("verify", "estimator")
     from mlia.transforms.child import warm_up
 
     warm_up()  # it imports what it needs while the compiler works
-    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, progress=progress)
+    prepared = prepare(model, target, options=options)
     given, described = _samples(prepared.original or prepared.compiled, inputs, samples, seed)
-    progress(f"executing {prepared.name} with {len(given)} samples")
+    options.progress(f"executing {prepared.name} with {len(given)} samples")
     return _told(prepared, described, _executed(prepared, given))
 
 
@@ -138,19 +137,15 @@ def run(
     target: TargetSource | None,
     inputs: "SampleSource",
     *,
-    input_shapes: InputShapes | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> dict[str, Any]:
     """What a model computes on an Ethos-U, bit by bit as TFLite's reference through Vela's mapping.
 
     Args:
         model: path of a model, or a Graph; float models are quantized first.
         target: an Ethos-U; None for a model that is compiled already.
-        inputs: arrays (samples, *shape) by the inputs' names, or a file of them; integers are codes, others real.
-        input_shapes: sizes of inputs by name, where the model leaves them open.
-        timeout_s: how long the compiler may take.
-        progress: is told what is being done.
+        inputs: as verify() takes them.
+        options: sizes of open inputs, the estimator, the limit of time, and who is told of progress.
 
     Returns:
         arrays (samples, *shape) by the outputs' names, in the codes that the model stores.
@@ -158,6 +153,7 @@ def run(
     Raises:
         As verify().
     """
+    options.refuse("run", "estimator")
     from mlia.transforms.child import call_without_limit, warm_up
 
     warm_up()  # it imports what it needs while this process does, and while the compiler works
@@ -166,10 +162,10 @@ def run(
     from mlia.backends.simulator.comparison import outputs_of
     from mlia.transforms.calibration import load_samples
 
-    prepared = prepare(model, target, input_shapes=input_shapes, timeout_s=timeout_s, must_fit=True, progress=progress)
+    prepared = prepare(model, target, must_fit=True, options=options)
     graph = prepared.original or prepared.compiled
     samples = load_samples(inputs, graph)
-    progress(f"executing {prepared.name} with {len(samples)} samples")
+    options.progress(f"executing {prepared.name} with {len(samples)} samples")
     found = call_without_limit(None, outputs_of, prepared.compiled.file, samples)
     names = output_names(graph)
     return {name: numpy.stack([each[number] for each in found]) for number, name in enumerate(names)}
@@ -204,10 +200,8 @@ def prepare(
     model: ModelSource,
     target: TargetSource | None = None,
     *,
-    input_shapes: InputShapes | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
     must_fit: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options = DEFAULT,
 ) -> Prepared:
     """The model as it is compiled for a target, or as it is when Vela has compiled it already.
 
@@ -219,7 +213,7 @@ def prepare(
     place = one_target(target) if target is not None else None
     if isinstance(place, CpuTarget):
         raise TargetError(f"{place.name} has no NPU to simulate: choose an Ethos-U target")
-    given, name = load(model, input_shapes or {}), name_of(model)
+    given, name = load(model, options.input_shapes), name_of(model)
     graph = given
     if graph.is_compiled:
         if must_fit:
@@ -234,18 +228,18 @@ def prepare(
     if graph.computes_in_float:
         from mlia.transforms.prepare import QuantizeOptions, quantized
 
-        graph = quantized(graph, QuantizeOptions(), progress)[0]
+        graph = quantized(graph, QuantizeOptions(), options.progress)[0]
     if any(graph.main.tensors[index].is_dynamic for index in graph.main.inputs):
         from mlia.transforms.shapes import with_input_shapes
 
         # With 1 for what is left open, as the compiler takes it; LiteRT takes the sizes that are in the file.
         graph = with_input_shapes(graph, {})
-    progress(f"compiling {name} for {place.name}")
+    options.progress(f"compiling {name} for {place.name}")
     content = _without_plan(graph)
-    compilation = compile_model(content, place, timeout_s)
+    compilation = compile_model(content, place, options.timeout_s)
     compiled = read_tflite(compilation.model)
     if len(graph.subgraphs) > 1:  # the tables are of the last subgraph only
-        compilation = compile_model(single_subgraph(memoryview(content), 0), place, timeout_s)
+        compilation = compile_model(single_subgraph(memoryview(content), 0), place, options.timeout_s)
     return Prepared(name, given, place, compiled, graph, _links(compilation, graph))
 
 
