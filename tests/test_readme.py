@@ -69,7 +69,8 @@ def test_python() -> None:
     for target in ("ethos-u55-256", "ethos-u85-256", "cortex-m4"):
         code = block.replace("ethos-u55-256", target)
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        latency_ms, sram_bytes, flash_bytes, arena_bytes = map(float, done.stdout.split())
+        assert target in done.stdout  # the verdict
+        latency_ms, sram_bytes, flash_bytes, arena_bytes = map(float, done.stdout.splitlines()[-1].split())
         assert 0 < latency_ms < 1000
         assert min(sram_bytes, flash_bytes, arena_bytes) > 20_000
 

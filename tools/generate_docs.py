@@ -5,6 +5,8 @@ import ast
 import sys
 from pathlib import Path
 
+from api_page import api_page
+
 from mlia.render.json import SCHEMAS, render_schema
 from mlia.render.rules import markdown_page
 from mlia.render.targets import render_target, render_target_list
@@ -115,6 +117,7 @@ def main() -> int:
     only_checks = parser.parse_args().check
     pages = {
         "architecture.md": architecture_page(),
+        "api.md": api_page(),
         "known-differences.md": differences_page(),
         **rule_pages(),
         **{f"{verb}.schema.json": render_schema(verb) for verb in SCHEMAS},

@@ -3,7 +3,8 @@
 Called, as mlia.targets(), it lists the targets that are built in.
 
 Returns:
-    a tuple of Target and CpuTarget values, sorted by name, each of which the verbs take; str() says what one is.
+    a tuple of Target and CpuTarget values, NPUs by family and size first, each of which the verbs take; str() says
+    what one is.
 """
 
 import sys

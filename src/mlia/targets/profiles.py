@@ -141,6 +141,9 @@ def is_path(name: str) -> bool:
 def load_target(name: str) -> AnyTarget:
     """The target of a built-in profile's name, or of the path of a TOML profile.
 
+    Args:
+        name: such as "ethos-u55-256", or a path.
+
     Raises:
         TargetError: no such profile, a profile that cannot be read, or hardware that cannot exist.
     """

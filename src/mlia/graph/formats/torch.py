@@ -57,6 +57,11 @@ def read_pt2(path: Path, input_shapes: InputShapes | None = None, timeout_s: flo
 def read_module(module: Any, example_inputs: tuple[Any, ...], timeout_s: float = DEFAULT_TIMEOUT_S) -> Graph:
     """Read a torch.nn.Module of this process, exported as it computes in evaluation mode. It is not changed.
 
+    Args:
+        module: the module.
+        example_inputs: a tuple of tensors, as its forward() takes them; their shapes are the model's.
+        timeout_s: how long the converter may take, in seconds.
+
     Raises:
         BackendUnavailable: torch is not installed here, or the converter is not.
         ModelError: the module cannot be exported or converted.

@@ -17,19 +17,21 @@ DEFAULT_TIME_BUDGET_S = 60.0
 
 
 class Limits(Struct, frozen=True):
-    """What a recipe must keep; None is not limited.
-
-    `max_loss` compares with plain quantization: 0.01 is one point of accuracy with labels, one point of top-1
-    agreement without, and one hundredth of the figure of the user's own judge. The others are of the result itself;
-    latency and flash hold on every target.
-    """
+    """What a recipe must keep; None is not limited. Latency and flash hold on every target."""
 
     max_loss: float | None = None
+    """Against plain quantization: 0.01 is one point of accuracy with labels, one point of top-1 agreement without, and
+    one hundredth of the figure of the user's own judge."""
     min_sqnr_db: float | None = None
+    """Signal-to-quantization-noise ratio of each output in dB, at least."""
     max_relative_error: float | None = None
+    """||changed - original|| / ||original|| of each output, at most."""
     max_latency_ms: float | None = None
+    """Time of the whole inference in ms, at most."""
     max_flash_kib: float | None = None
+    """Size of the compiled file in KiB (1024 bytes), at most."""
     time_budget_s: float = DEFAULT_TIME_BUDGET_S
+    """No recipe is begun after so many seconds."""
 
 
 def parse_loss(text: str) -> float:
