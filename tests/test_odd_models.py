@@ -95,7 +95,7 @@ def all_on_the_cpu(graph: Graph) -> Result:
     nothing = Skipped("time", "nobody asked")
     fields: dict[str, Any] = dict.fromkeys(Performance.__struct_fields__)
     fields |= {"source": source, "macs": 0, "clock_mhz": 500.0, "system": nothing}
-    fields |= dict.fromkeys(("traffic", "operators", "cpu_operators", "further_subgraphs", "skipped"), ())
+    fields |= dict.fromkeys(("traffic", "operators", "cpu_costs", "further_subgraphs", "skipped"), ())
     return Result("vela", compatibility, Performance(**fields))
 
 

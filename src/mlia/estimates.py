@@ -43,7 +43,7 @@ class Evidence(Struct, frozen=True):
     error_percent: float
     """Mean size of the errors of the calibrated estimate, in percent of what was measured."""
     vela_error_percent: float
-    """The same of the compiler's own estimate."""
+    """Mean size of the errors of the compiler's own estimate, in percent of what was measured."""
     band_low: float
     """What is measured should be at least so many times the estimate."""
     band_high: float

@@ -298,7 +298,7 @@ class Performance(Struct, frozen=True, tag_field="type", tag="performance"):
     """What could not be estimated, with the reason."""
     calibration: Calibration | None = None
     """What the estimate rests on; null where the compiler's own was asked for."""
-    cpu_operators: tuple[CpuCost, ...] = ()
+    cpu_costs: tuple[CpuCost, ...] = ()
     """Cost of the operators that run on the Cortex-M."""
     cpu_source: Source | None = None
     """Where the figures of the Cortex-M come from; null where it has no part."""

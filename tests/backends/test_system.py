@@ -98,7 +98,7 @@ def test_an_activation_on_the_cpu_is_slower_than_one_on_the_npu() -> None:
     assert relu.total_cycles is not None
     assert elu.total_cycles < relu.total_cycles
     assert times(elu)[0] > times(relu)[0]
-    assert [cost.kind for cost in elu.cpu_operators] == ["DEQUANTIZE", "ELU", "QUANTIZE"]
+    assert [cost.kind for cost in elu.cpu_costs] == ["DEQUANTIZE", "ELU", "QUANTIZE"]
 
 
 @pytest.mark.parametrize("target", ["ethos-u55-32", "ethos-u65-512", "ethos-u85-2048"])
@@ -156,9 +156,9 @@ def test_state_does_not_hide_the_cpu(path: object) -> None:
     found = report.targets[0].results[0].performance
     assert isinstance(found, Performance)
     on_cpu = [each for each in getattr(placed, "operators", ()) if each.processor == Unit.CPU]
-    assert len(found.cpu_operators) == len(on_cpu) > 0
+    assert len(found.cpu_costs) == len(on_cpu) > 0
     assert isinstance(found.system, SystemTime)
-    assert sum(cost.cycles_percent or 0 for cost in found.cpu_operators if not cost.subgraph) == pytest.approx(100)
+    assert sum(cost.cycles_percent or 0 for cost in found.cpu_costs if not cost.subgraph) == pytest.approx(100)
     alone = mlia.check(str(path), "cortex-m4").targets[0].results[0].performance
     assert isinstance(alone, CpuPerformance)
     assert alone.unsupported_operators == 0

@@ -42,7 +42,7 @@ def test_figures_of_a_real_check_are_the_report_s() -> None:
     assert sum(int(row["total_cycles"] or 0) for row in first if row["runs_on"] == "NPU") == npu.total_cycles
     assert sum(int(row["vela_total_cycles"] or 0) for row in first) == npu.vela_total_cycles
     assert sum(int(row["total_cycles"] or 0) for row in first if row["runs_on"] == "CPU") == sum(
-        each.total_cycles or 0 for each in npu.cpu_operators
+        each.total_cycles or 0 for each in npu.cpu_costs
     )
     assert {row["index"]: row["why"] for row in first if row["why"]} == {"3": "CMP032", "5": "CMP037"}
     assert [row["runs_on"] for row in first] == ["NPU", "NPU", "NPU", "CPU", "NPU", "CPU"]

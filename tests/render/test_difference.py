@@ -46,7 +46,7 @@ def _after() -> CheckReport:
     segments = tuple(placement(each.index, each.kind, each.name, 1, each.macs) for each in costs)
     system = replace(cost_before.system, segments=1)
     performance = replace(
-        cost_before, operators=costs, total_cycles=41_000, inference_cycles=40_900, cpu_operators=(), latency_ms=0.1,
+        cost_before, operators=costs, total_cycles=41_000, inference_cycles=40_900, cpu_costs=(), latency_ms=0.1,
         low_ms=0.09, high_ms=0.28, npu_latency_ms=0.0818,
     )  # fmt: skip
     placed = replace(placed, operators=segments, npu_operators=4, cpu_operators=0, npu_percent=100.0, npu_segments=1)

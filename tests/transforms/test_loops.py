@@ -173,7 +173,7 @@ def test_a_loop_costs_as_often_as_it_runs(target: str) -> None:
     else:
         assert isinstance(found, Performance)
         assert isinstance(found.system, SystemTime)
-        operators, cycles, note = found.cpu_operators, found.system.cpu.cycles, found.system.note
+        operators, cycles, note = found.cpu_costs, found.system.cpu.cycles, found.system.note
         assert found.latency_ms == found.system.cpu.latency_ms
     times = (1, STEPS + 1, STEPS)
     assert cycles == sum((each.total_cycles or 0) * times[each.subgraph] for each in operators)

@@ -85,7 +85,7 @@ def with_host(result: Result, graph: Graph, target: Target, costs: tuple[CpuCost
             for each in performance.operators
         ),
         skipped=tuple(each for each in performance.skipped if each.reason == NOT_CALLED),
-        cpu_operators=tuple(with_share(cost, cpu) for cost in costs),
+        cpu_costs=tuple(with_share(cost, cpu) for cost in costs),
         cpu_source=source_of(core),
         cpu_stack=core.stack,
         system=system,

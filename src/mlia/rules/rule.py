@@ -147,7 +147,7 @@ class Case:
     @cached_property
     def cpu_costs(self) -> dict[OperatorId, CpuCost]:
         """What each operator that is left to the host costs there."""
-        return {OperatorId(cost.subgraph, cost.index): cost for cost in self.performance.cpu_operators}
+        return {OperatorId(cost.subgraph, cost.index): cost for cost in self.performance.cpu_costs}
 
     @cached_property
     def placements(self) -> dict[OperatorId, Placement]:

@@ -47,7 +47,7 @@ class Costs:
             cpu = result.compatibility.operators
         if isinstance(result.performance, Performance):
             self._npu = {_id(each): each for each in result.performance.operators}
-            cpu = result.performance.cpu_operators
+            cpu = result.performance.cpu_costs
         elif isinstance(result.performance, CpuPerformance):
             cpu = result.performance.operators
         self._cpu = {_id(each): each for each in cpu}

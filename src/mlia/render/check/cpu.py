@@ -154,12 +154,12 @@ def speedup_text(speedup: float, low: float, high: float) -> str:
 
 def show_host_operators(page: Page, performance: Performance, host: str, all_operators: bool) -> None:
     """What the NPU leaves to its host, with the kernels, and where the figures come from."""
-    if not performance.cpu_operators or performance.cpu_source is None:
+    if not performance.cpu_costs or performance.cpu_source is None:
         return
     page.gap()
     page.paragraph(f"On the {host} ({source_text(performance.cpu_source)}; {performance.cpu_stack}):")
-    show_costs(page, performance.cpu_operators, all_operators)
-    show_reasons(page, performance.cpu_operators)
+    show_costs(page, performance.cpu_costs, all_operators)
+    show_reasons(page, performance.cpu_costs)
 
 
 def _row(cost: CpuCost, name: str) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def _by_operator(
     costs = found.operators if isinstance(found, Performance) else ()
     cpu: tuple[CpuCost, ...] = ()
     if isinstance(found, Performance):
-        cpu = found.cpu_operators
+        cpu = found.cpu_costs
     elif isinstance(found, CpuPerformance):
         cpu = found.operators
     elif isinstance(placed, CpuCompatibility):

@@ -188,9 +188,9 @@ def _slowest(entry: TargetReport, result: Result) -> list[str]:
     found = result.performance
     costs: list[OperatorCost | CpuCost] = []
     if isinstance(found, Performance):
-        on_host = {(each.subgraph, each.index) for each in found.cpu_operators}
+        on_host = {(each.subgraph, each.index) for each in found.cpu_costs}
         costs = [each for each in found.operators if (each.subgraph, each.index) not in on_host]
-        costs += found.cpu_operators
+        costs += found.cpu_costs
     elif isinstance(found, CpuPerformance):
         costs = list(found.operators)
     names = display_names([each.name for each in costs])

@@ -140,7 +140,7 @@ def _known(entry: TargetReport) -> dict[OperatorId, Known]:
             cpu |= {OperatorId(each.subgraph, each.index): each for each in placed.operators}
         if isinstance(found, Performance):
             costs |= {OperatorId(each.subgraph, each.index): each for each in found.operators}
-            cpu |= {OperatorId(each.subgraph, each.index): each for each in found.cpu_operators}
+            cpu |= {OperatorId(each.subgraph, each.index): each for each in found.cpu_costs}
         if isinstance(found, CpuPerformance):
             cpu |= {OperatorId(each.subgraph, each.index): each for each in found.operators}
     numbers = sorted({**places, **costs, **cpu}, key=lambda number: (number.subgraph, number.index))

@@ -228,7 +228,7 @@ def _operators(result: Result) -> tuple[OperatorView, ...]:
     )
     if not isinstance(performance, Performance):
         return _bars([_placed_only(each) for each in placements.values()], None)
-    host = {(cost.subgraph, cost.index): cost for cost in performance.cpu_operators}
+    host = {(cost.subgraph, cost.index): cost for cost in performance.cpu_costs}
     once = {each.subgraph for each in performance.further_subgraphs if each.runs == ONCE}
     drawn = []
     for cost in performance.operators:
