@@ -18,6 +18,7 @@ from mlia.pipeline.check import fix as fixing
 from mlia.pipeline.check.advise import Advising, advise
 from mlia.pipeline.check.check import checked
 from mlia.results import Performance, Result, Skipped
+from mlia.rules.catalog import ABOUT, About
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
@@ -85,6 +86,8 @@ def use(monkeypatch: pytest.MonkeyPatch, *rules: type[Rule]) -> None:
     known = {rule.code: rule for rule in rules}
     monkeypatch.setattr(advising, "chosen", lambda select, ignore: tuple(known))
     monkeypatch.setattr(advising, "load_rule", known.__getitem__)
+    for code in known:
+        monkeypatch.setitem(ABOUT, code, About.NPU)
 
 
 def advised(monkeypatch: pytest.MonkeyPatch, *rules: type[Rule], **options: object) -> Advised:

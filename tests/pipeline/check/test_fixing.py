@@ -21,6 +21,7 @@ from mlia.pipeline.check.advise import Advising
 from mlia.pipeline.check.check import checked
 from mlia.pipeline.check.fix import Mended, mend
 from mlia.results import OperatorId, Result, Skipped
+from mlia.rules.catalog import ABOUT, About
 from mlia.rules.rule import Case, Finding, Fix, NpuRule
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
@@ -73,6 +74,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *fixes: Fix, operators: tuple[OperatorI
             yield Finding(operators, "evidence", "Do it.", fixes)
 
     monkeypatch.setattr(fixing, "chosen", lambda select, ignore: ("PER901",))
+    monkeypatch.setitem(ABOUT, "PER901", About.NPU)
     monkeypatch.setattr(advising, "load_rule", lambda code: Invented)
 
 
@@ -156,6 +158,7 @@ def test_a_refusal_for_one_operator_is_none_for_another(monkeypatch: pytest.Monk
                 yield Finding((OperatorId(0, index),), "e", "Do it.", (Fix("it", Safety.LOSSLESS, change),))
 
     monkeypatch.setattr(fixing, "chosen", lambda select, ignore: ("PER901",))
+    monkeypatch.setitem(ABOUT, "PER901", About.NPU)
     monkeypatch.setattr(advising, "load_rule", lambda code: Twice)
     assert not mended(strided()).applied
     assert len(tried) == 2
