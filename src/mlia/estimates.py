@@ -53,7 +53,9 @@ class Evidence(Struct, frozen=True):
 
 
 class Calibration(Evidence, frozen=True):
-    """What the estimate of one model on one target rests on."""
+    """What the estimate of one model on one target rests on; the band is of what is like that model."""
 
     not_measured: tuple[str, ...]
     """What this model or target has that no measurement had; with any of it nobody knows whether the band holds."""
+    like: str
+    """What was measured that is like it; empty where nothing is, and for the runs of a profile's own."""

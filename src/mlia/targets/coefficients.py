@@ -20,17 +20,17 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     sram_share: float
     """Share of the bandwidth of the SRAM that a step can use."""
     request_bytes: float
-    """Bytes that one request for a feature map moves."""
+    """Bytes that one request moves for a feature map that lies as NHWC; every other request moves a whole burst."""
     requests: float
-    """How many requests a memory accepts at once, where it does not say."""
-    weight_request_bytes: float
-    """Bytes that one request for weights moves; the decoder has all requests under way."""
+    """Requests that the units have under way at most, for inputs and for outputs."""
+    weight_requests: float
+    """Requests that the decoder of weights has under way at most."""
     copy_requests: float
     """Requests that the DMA has under way at most, when it copies weights into a buffer."""
     decoded_weights: float
     """Weights, zeros included, that the decoder gives in a cycle from each stream; 0 for no limit."""
     start_latencies: float
-    """Latencies of the memory behind the SRAM that a step takes to begin when its weights are there."""
+    """Latencies of the memory with the constants, where its commands are, that each launch waits for to begin."""
     fill: float
     """Share of one block's work that nothing overlaps."""
     kept_bytes: float
@@ -39,17 +39,36 @@ class Physics(Struct, frozen=True, forbid_unknown_fields=True):
     """As sram_share, of the memory behind the SRAM; above 1 where that is faster than the target says."""
 
 
+class Band(Struct, frozen=True, forbid_unknown_fields=True):
+    """Within which multiples of the estimate a measurement should be, of models that are like what was measured."""
+
+    like: str
+    """What these models are, in a few words."""
+    low: float
+    """What is measured should be at least so many times the estimate."""
+    high: float
+    """What is measured should be at most so many times the estimate."""
+    networks: int
+    """How many networks, or shapes of single operators, it rests on; each was left out of the fit in turn."""
+    runs: int
+    """How many runs of these."""
+    error_percent: float
+    """Mean size of the errors of these runs, in percent of what was measured."""
+
+
 class Coefficients(Evidence, frozen=True, forbid_unknown_fields=True):
     """What estimates the time of one family, or of one board with an NPU of that family."""
 
     family: str
-    """Family of the NPU."""
+    """Name of the family."""
     without: tuple[str, ...]
     """Kinds of work of which nothing was measured."""
     measured_memories: tuple[str, ...]
-    """Memories that were measured, such as "dram of 7.5 bytes per cycle, latency 250"."""
+    """Memories with which was measured."""
     physics: Physics
     """The parameters."""
+    bands: tuple[Band, ...] = ()
+    """By what a model is like; a board's own runs have none, for all of them have one band."""
 
 
 # What each parameter can be, in a profile and for a fit.
@@ -58,7 +77,7 @@ BOUNDS = {
     "memory_share": (0.02, 4.0),
     "request_bytes": (1.0, 256.0),
     "requests": (1.0, 1024.0),
-    "weight_request_bytes": (4.0, 4096.0),
+    "weight_requests": (1.0, 1024.0),
     "copy_requests": (1.0, 1024.0),
     "decoded_weights": (0.0, 1024.0),
     "start_latencies": (0.0, 100.0),
@@ -79,8 +98,9 @@ def check_coefficients(found: Coefficients, family: str) -> None:
         value = asdict(found.physics)[name]
         if not low <= value <= high:
             raise TargetError(f"coefficients.physics.{name} is {value:g}; it can be {low:g} to {high:g}")
-    if not 0 < found.band_low <= 1 <= found.band_high < math.inf:
-        raise TargetError("coefficients: the band must have 1 in it, from band_low above 0 to band_high")
+    for low, high in ((found.band_low, found.band_high), *((band.low, band.high) for band in found.bands)):
+        if not 0 < low <= 1 <= high < math.inf:
+            raise TargetError("coefficients: the band must have 1 in it, from band_low above 0 to band_high")
     if not 0 <= found.error_percent < math.inf or not 0 <= found.vela_error_percent < math.inf:
         raise TargetError("coefficients: an error in percent cannot be negative or without an end")
     if found.n < 1 or not found.fitted_on or not found.judged_on:

@@ -50,7 +50,7 @@ def with_coefficients(profile: str, found: Coefficients) -> str:
     kept, is_ours = [], False
     for line in profile.splitlines():
         if re.match(r"\s*\[", line):
-            is_ours = re.match(r"\s*\[\s*coefficients\s*(\.[^]]*)?\]", line) is not None
+            is_ours = re.match(r"\s*\[+\s*coefficients\s*(\.[^]]*)?\]", line) is not None
         if not is_ours or not line.strip() or line.lstrip().startswith("#"):
             kept.append(line)
     text = end.join([*"\n".join(kept).rstrip().splitlines(), "", *write_coefficients(found), ""])
@@ -66,13 +66,16 @@ def with_coefficients(profile: str, found: Coefficients) -> str:
 
 
 def write_coefficients(found: Coefficients, table: str = "coefficients") -> list[str]:
-    """A table and its part [physics], one line for each figure; no table for a file of its own."""
+    """A table and its parts [physics] and [[bands]], a line for each figure; no table for a file of its own."""
     head, physics = asdict(found), asdict(found.physics)
-    del head["physics"]
+    del head["physics"], head["bands"]
     lines = [f"[{table}]"] if table else []
     lines += [f"{name} = {_value(value)}" for name, value in head.items()]
-    lines += ["", f"[{table}.physics]" if table else "[physics]"]
-    return [*lines, *(f"{name} = {_value(value)}" for name, value in physics.items())]
+    inside = f"{table}." if table else ""
+    lines += ["", f"[{inside}physics]", *(f"{name} = {_value(value)}" for name, value in physics.items())]
+    for band in found.bands:
+        lines += ["", f"[[{inside}bands]]", *(f"{name} = {_value(value)}" for name, value in asdict(band).items())]
+    return lines
 
 
 def _named(target: Target) -> list[str]:

@@ -1,10 +1,11 @@
-"""What a model has of which nothing was measured: there the band of the estimate is not known."""
+"""What a model is like of what was measured, and what it has of which nothing was: how wide the band of its time is."""
 
 from collections.abc import Sequence
 
 from mlia.backends.ethos_u.coefficients import coefficients_for, memories_of
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.graph.graph import Graph
+from mlia.targets.coefficients import Coefficients
 from mlia.targets.target import Target
 
 INT16, LSTM, TRANSFORMERS, SPARSE = "int16", "LSTM", "transformers", "2:4 sparse weights"
@@ -18,6 +19,13 @@ CONVOLUTIONS = {
     "CONV2D", "DEPTHWISE_CONV2D", "TRANSPOSE_CONV2D", "CONV3D",
 }  # fmt: skip
 PRODUCTS, MOVES = {"BATCH_MATMUL", "MATMUL"}, {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RESIZE", "TRANSPOSE"}
+# What the band of a model goes by: what its time is like.
+CONVOLUTIONAL = "convolutional networks"
+STREAMING = "networks that stream weights (fully connected or recurrent)"
+LINEAR_MAPS, BRICK_MAPS = "feature maps in DRAM as NHWC", "feature maps in DRAM as NHCWB16"
+LIKES = (CONVOLUTIONAL, STREAMING, LINEAR_MAPS, BRICK_MAPS)
+# Nothing measured is like it: from half to twice the estimate is what is assumed, and Vela's own figure is in it.
+UNLIKE = (0.5, 2.0)
 MOST = 0.5  # of Vela's cycles: what more than half of the time goes to is what a network is
 
 
@@ -43,6 +51,36 @@ def kinds_of(graph: Graph, features: Sequence[StepFeatures]) -> tuple[str, ...]:
         IN_SRAM: any(each.weights for each in near) and not any(each.weights + each.copied for each in far),
     }
     return tuple(kind for kind in KINDS if has[kind])
+
+
+def like_of(features: Sequence[StepFeatures]) -> str:
+    """Which of LIKES a model is, by where most of its bytes and of Vela's cycles are."""
+    far = [transfer for step in features for transfer in step.transfers if transfer.memory != "sram"]
+    maps = sum(each.input_bytes + each.feature_map_written for each in far)
+    if maps > sum(each.weights + each.scales + each.copied for each in far):
+        linear = sum(each.linear_input_bytes + each.linear_written for each in far)
+        return LINEAR_MAPS if linear > MOST * maps else BRICK_MAPS
+    streamed = sum(step.total_cycles for step in features if step.is_one_unit and step.kind != "pool")
+    return STREAMING if streamed > MOST * sum(step.total_cycles for step in features) else CONVOLUTIONAL
+
+
+def band_of(
+    graph: Graph, features: Sequence[StepFeatures], coefficients: Coefficients, cycles: float, vela_cycles: float
+) -> tuple[str, float, float]:
+    """What the band of a model rests on, in words, and between which multiples of the estimate a measurement should be.
+
+    `cycles` are estimated, `vela_cycles` the compiler's: of what nothing was measured, its figure is in the band.
+    """
+    like = like_of(features)
+    bands = {band.like: band for band in coefficients.bands}
+    unknown = [kind for kind in kinds_of(graph, features) if kind in coefficients.without]
+    if not bands:  # a profile's own, which rests on its own runs
+        return "", coefficients.band_low, coefficients.band_high
+    if like in bands and not unknown:
+        return like, bands[like].low, bands[like].high
+    low, high = UNLIKE
+    share = vela_cycles / cycles if cycles else 1.0
+    return "", min(low, share), max(high, share)
 
 
 def not_measured(graph: Graph, features: Sequence[StepFeatures], target: Target) -> tuple[str, ...]:

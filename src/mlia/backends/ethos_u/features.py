@@ -5,7 +5,7 @@ blocks they work in, and `perf_debug` the shapes and the bytes of each step. A s
 `perf_debug_main` runs as part of another one, or on the CPU: it takes no time of its own on the NPU.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -20,15 +20,17 @@ LANES = 8  # input channels that one output sees in a cycle
 DEPTH_UNIT = 32  # channels of the input that are worked on at once
 PART_KERNEL_UNIT = 16  # the same where elements of the kernel share the lanes, as they do for few channels
 COPIES = ("MemoryCopy",)
+LINEAR = "NHWC"
 _Row: TypeAlias = dict[str, str]
 _Numbers: TypeAlias = defaultdict[str, int]
 
 
-class Transfer(Struct, frozen=True):
+class Transfer(Struct, frozen=True, omit_defaults=True):
     """What a step moves to and from one memory ("sram", "dram" or "flash"), in bytes.
 
     `input_bytes` is the size of the inputs in that memory, `feature_map_read` what Vela counts that is read of them,
-    some of it repeatedly. `weights` and `scales` are read by the decoder of weights, `copied` by the DMA into a buffer
+    some of it repeatedly. `linear_input_bytes` and `linear_written` are what of inputs and output lies as NHWC.
+    `weights` and `scales` are read by the decoder of weights, `copied` by the DMA into a buffer
     in SRAM.
     """
 
@@ -36,12 +38,14 @@ class Transfer(Struct, frozen=True):
     input_bytes: int = 0
     feature_map_read: int = 0
     feature_map_written: int = 0
+    linear_input_bytes: int = 0
+    linear_written: int = 0
     weights: int = 0
     scales: int = 0
     copied: int = 0
 
 
-class StepFeatures(Struct, frozen=True):
+class StepFeatures(Struct, frozen=True, omit_defaults=True):
     """One compiled step; cycles are Vela's own estimates.
 
     `padded_macs` are multiplications with what the hardware fills up: output and input to the units it works in.
@@ -49,7 +53,8 @@ class StepFeatures(Struct, frozen=True):
     `is_one_unit` when a block has one such unit only in height and width. `areas` and `slices` are the blocks of the
     output side by side and in depth. `traversal` is Vela's word for the order of the work
     (DepthFirst, PartKernel or Depthwise); `kind` one of convolution, depthwise, pool, copy, elementwise or none.
-    `is_sparse` when 2:4 sparse weights save multiplications.
+    `is_sparse` when 2:4 sparse weights save multiplications. `launches` is how often the NPU is told to work for it:
+    once for each stripe and slice of channels.
     """
 
     kind: str = "none"
@@ -67,6 +72,7 @@ class StepFeatures(Struct, frozen=True):
     weights_bytes: int = 0
     prefetched_share: float = 0.0
     is_sparse: bool = False
+    launches: int = 1
     transfers: tuple[Transfer, ...] = ()
 
 
@@ -76,20 +82,21 @@ IDLE = StepFeatures()
 def features_of(compilation: Compilation, target: Target) -> tuple[StepFeatures, ...]:
     """The features of each scheduled step, in the order of Vela's table "perf". Steps that are alike are one object."""
     details, units = compilation.by_key("perf_debug"), compilation.by_key("perf_debug_main")
-    known: dict[tuple[int, int, int], StepFeatures] = {}  # by the rows, which live as long as the compilation
+    launches = Counter(row["scheduled_id"] for row in compilation.rows("queue"))
+    known: dict[tuple[int, int, int, int], StepFeatures] = {}  # by the rows, which live as long as the compilation
     features = []
     for step, row in zip(compilation.keys("perf"), compilation.rows("perf"), strict=True):
         if step not in units or step not in details:
             features.append(IDLE)
             continue
-        key = id(row), id(details[step]), id(units[step])
+        key = id(row), id(details[step]), id(units[step]), launches[step]
         if key not in known:
-            known[key] = _step(row, details[step], units[step])
+            known[key] = _step(row, details[step], units[step], launches[step])
         features.append(known[key])
     return tuple(features)
 
 
-def _step(row: _Row, details: _Row, units: _Row) -> StepFeatures:
+def _step(row: _Row, details: _Row, units: _Row, launches: int) -> StepFeatures:
     sizes, blocks = _numbers(details), _numbers(units)
     traversal = units.get("traversal", "")
     kind = _kind(row["operator"], traversal, sizes["weight_total_bytes"])
@@ -112,6 +119,7 @@ def _step(row: _Row, details: _Row, units: _Row) -> StepFeatures:
         weights_bytes=sizes["weight_total_bytes"],
         prefetched_share=_prefetched(details, sizes),
         is_sparse=is_sparse,
+        launches=launches,
         transfers=_transfers(details, sizes),
     )
 
@@ -194,19 +202,25 @@ def _prefetched(details: _Row, sizes: _Numbers) -> float:
 def _transfers(details: _Row, sizes: _Numbers) -> tuple[Transfer, ...]:
     """Bytes by memory. Vela copies weights into a buffer where it writes weights."""
     buffered = any(sizes[f"{kind}Weights_write"] + sizes[f"{kind}Scales_write"] for kind in MEMORY_NAMES)
-    inputs = [(details.get(f"{name}_memory"), _bytes(details, sizes, name)) for name in ("ifm", "ifm2")]
+    inputs = [
+        (details.get(f"{name}_memory"), _bytes(details, sizes, name), details.get(f"{name}_format") == LINEAR)
+        for name in ("ifm", "ifm2")
+    ]
     output = _bytes(details, sizes, "ofm")
     transfers = []
     for kind, memory in MEMORY_NAMES.items():
         weights, copied = sizes[f"{kind}Weights_read"], sizes[f"{kind}Weights_write"]
         is_copied = buffered and not copied
         written = sizes[f"{kind}FeatureMap_write"]
+        written = written if kind == "Sram" else min(written, output)
         transfers.append(
             Transfer(
                 memory=memory,
-                input_bytes=sum(size for where, size in inputs if where == kind),
+                input_bytes=sum(size for where, size, _ in inputs if where == kind),
+                linear_input_bytes=sum(size for where, size, is_linear in inputs if where == kind and is_linear),
                 feature_map_read=sizes[f"{kind}FeatureMap_read"] + sizes[f"{kind}Lut_read"],
-                feature_map_written=written if kind == "Sram" else min(written, output),
+                feature_map_written=written,
+                linear_written=written if details.get("ofm_format") == LINEAR else 0,
                 weights=0 if is_copied else weights,
                 scales=sizes[f"{kind}Scales_read"],
                 copied=weights if is_copied else copied,

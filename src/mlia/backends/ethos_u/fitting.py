@@ -17,6 +17,7 @@ from mlia.targets.target import Target
 ROBUST = 0.05  # errors beyond this count less than by their square
 STEP = 1e-4  # of a logarithm, to differentiate with
 ENOUGH = 8  # networks, for their deviation to say something of others
+LEAST, LEAST_OF_FEW = 0.05, 0.15  # logarithms: how narrow a band can be
 WITHIN = 1e-3  # a start lies this far inside of its bounds
 
 
@@ -101,14 +102,15 @@ def mean_error_percent(cycles: Sequence[float], runs: Sequence[Run]) -> float:
 
 
 def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
-    """Between which multiples of an estimate a measurement should be.
+    """Between which multiples of an estimate a measurement should be: about nineteen of twenty networks.
 
-    That is twice the deviation of the estimates, which had not seen what they estimate, and at least the worst of them.
-    Few networks tell little of others: the band is 5 % wide at least, and 10 % with fewer than eight of them.
+    That is twice the deviation of the estimates, which had not seen what they estimate. Few networks tell little of
+    others: of n networks the band is wider by 1 / n, and with fewer than eight of them 15 % wide at least.
     """
     logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
-    least = 0.10 if len({run.group for run in runs}) < ENOUGH else 0.05
-    width = max(least, max(map(abs, logs)), 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
+    networks = len({run.group for run in runs})
+    least = LEAST_OF_FEW if networks < ENOUGH else LEAST
+    width = max(least, (1 + 1 / networks) * 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
     return float(f"{math.exp(-width):.2g}"), float(f"{math.exp(width):.3g}")
 
 

@@ -10,9 +10,13 @@ behind it. Each has its time:
   leaves that memory alone, and their own step waits for the rest of them.
 
 The time of the step is the longest of them, plus a share of what the others take for one block, because the first
-block has nothing to overlap with. A step whose weights come from the other memory also begins with reads that it must
-wait for: a share of the latency whatever its size, which short steps of large NPUs spend much of their time on. A copy
-that was made ahead saves none of that, for the NPU takes up the step only when the copy has ended.
+block has nothing to overlap with. A step is launched once or, where it is cut into stripes or slices of channels, more
+often, and each launch begins with reads that it must wait for: its commands lie in the memory that has the constants.
+That is a number of latencies whatever the launch does, and recurrent networks spend most of their time on it.
+
+A memory has as many requests under way as it accepts, and as the part of the NPU that asks can keep: inputs and outputs,
+the decoder of weights and the DMA each have their own number. A request is a whole burst, but for feature maps whose
+channels lie side by side (NHWC): between layers they lie in bricks of 16 channels (NHCWB16), which move in bursts.
 
 Fitted by tools/fit_ethos_u.py; no module here needs numpy.
 """
@@ -111,10 +115,8 @@ def _work(step: StepFeatures, target: Target, physics: Physics, ahead: float | N
         fetched = copies * step.prefetched_share if ahead is not None else 0.0
         fetched_ahead += fetched
         work.read += copies - fetched + _outer_read(step, transfer, memory, target, physics)
-        if transfer.weights or transfer.copied:
-            work.latency += physics.start_latencies * memory.read_latency_cycles
-        under_way = (memory.max_writes or physics.requests / 2) * physics.request_bytes
-        work.written += transfer.feature_map_written / _reached(bandwidth, under_way, memory.write_latency_cycles)
+        work.written += _outer_written(transfer, memory, bandwidth, physics)
+    work.latency = physics.start_latencies * _start_latency(target) * step.launches
     if ahead is not None:
         work.rest = max(0.0, fetched_ahead - ahead)
     return work
@@ -142,12 +144,29 @@ def _decoding(step: StepFeatures, target: Target, physics: Physics) -> float:
 def _outer_read(step: StepFeatures, transfer: Transfer, memory: Memory, target: Target, physics: Physics) -> float:
     """Cycles to read inputs, weights and scales from the memory behind the SRAM."""
     bandwidth, latency = memory.bytes_per_cycle(target.npu) * physics.memory_share, memory.read_latency_cycles
-    requests = memory.max_reads or physics.requests
     inputs = min(_inputs(step, transfer, target, physics), _counted(transfer))
-    weights = transfer.weights + transfer.scales
-    return inputs / _reached(bandwidth, requests * physics.request_bytes, latency) + weights / _reached(
-        bandwidth, requests * physics.weight_request_bytes, latency
+    linear = inputs * transfer.linear_input_bytes / max(1, transfer.input_bytes)
+    requests = _at_once(memory.max_reads, physics.requests)
+    return (
+        linear / _reached(bandwidth, requests * physics.request_bytes, latency)
+        + (inputs - linear) / _reached(bandwidth, requests * memory.burst_bytes, latency)
+        + (transfer.weights + transfer.scales)
+        / _reached(bandwidth, _at_once(memory.max_reads, physics.weight_requests) * memory.burst_bytes, latency)
     )
+
+
+def _outer_written(transfer: Transfer, memory: Memory, bandwidth: float, physics: Physics) -> float:
+    """Cycles to write the output to the memory behind the SRAM."""
+    requests, latency = _at_once(memory.max_writes, physics.requests), memory.write_latency_cycles
+    in_bricks = transfer.feature_map_written - transfer.linear_written
+    return transfer.linear_written / _reached(
+        bandwidth, requests * physics.request_bytes, latency
+    ) + in_bricks / _reached(bandwidth, requests * memory.burst_bytes, latency)
+
+
+def _at_once(allowed: int | None, own: float) -> float:
+    """Requests under way: what the memory allows, if it says so, and what this part of the NPU has at most."""
+    return min(allowed or own, own)
 
 
 def sram_read(step: StepFeatures, transfer: Transfer, target: Target, physics: Physics) -> float:
@@ -184,8 +203,8 @@ def _time(step: StepFeatures, work: _Work, physics: Physics) -> StepTime:
 
 def _copy_rate(memory: Memory, bandwidth: float, physics: Physics) -> float:
     """Bytes per cycle of the DMA."""
-    requests = min(memory.max_reads or physics.requests, physics.copy_requests)
-    return _reached(bandwidth, requests * physics.weight_request_bytes, memory.read_latency_cycles)
+    requests = _at_once(memory.max_reads, physics.copy_requests)
+    return _reached(bandwidth, requests * memory.burst_bytes, memory.read_latency_cycles)
 
 
 def _reached(bandwidth: float, under_way: float, latency: float) -> float:
@@ -198,3 +217,9 @@ def _memory(target: Target, name: str) -> Memory | None:
         if memory.name in (name, f"on_chip_{name}", f"off_chip_{name}"):
             return memory
     return None
+
+
+def _start_latency(target: Target) -> int:
+    """Cycles until the first answer of the memory that commands are read from: it has the constants too."""
+    system = target.system_config
+    return (system.axi0 if target.memory_mode.constants == "axi0" else system.axi1).read_latency_cycles

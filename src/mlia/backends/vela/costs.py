@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
-from mlia.backends.ethos_u.coverage import not_measured
+from mlia.backends.ethos_u.coverage import band_of, not_measured
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela.output import (
@@ -115,7 +115,9 @@ def performance_of(
     lives = tuple(life for program in programs for life in program.tensors)
     once = sum(subgraph.total_cycles for subgraph in further if subgraph.runs == ONCE)
     inference_cycles = total_cycles - once if total_cycles is not None else None
-    calibration = _calibration(graph, programs, target) if is_calibrated and runs else None
+    calibration = None
+    if is_calibrated and runs:
+        calibration = _calibration(graph, programs, target, all_cycles, report["total_cycles"])
     model_macs = sum(placement.macs for placement in compatibility.operators if placement.processor == Unit.NPU)
     plan = memory_plan(whole, target, lives) if runs else None
     return Performance(
@@ -157,11 +159,17 @@ def _sram_bytes(plan: MemoryPlan | None, arena: ArenaUse | None, target: Target)
     return planned + max(arena.size_bytes - planned_arena, 0)
 
 
-def _calibration(graph: Graph, programs: list[Program], target: Target) -> Calibration:
+def _calibration(
+    graph: Graph, programs: list[Program], target: Target, cycles: float, vela_cycles: float
+) -> Calibration:
     found = coefficients_for(target)
     features = [step for program in programs for step in program.features]
-    evidence = {name: getattr(found, name) for name in Evidence.__struct_fields__}
-    return Calibration(**evidence, not_measured=not_measured(graph, features, target))
+    like, low, high = band_of(graph, features, found, cycles, vela_cycles)
+    evidence = {name: getattr(found, name) for name in Evidence.__struct_fields__} | {
+        "band_low": low,
+        "band_high": high,
+    }
+    return Calibration(**evidence, not_measured=not_measured(graph, features, target), like=like)
 
 
 class _Costs(Struct, frozen=True):
