@@ -27,7 +27,7 @@ from msgspec.structs import asdict, replace
 
 from mlia.backends.ethos_u import measurements as published
 from mlia.backends.ethos_u.coefficients import memories_of
-from mlia.backends.ethos_u.coverage import KINDS, LIKES, like_of
+from mlia.backends.ethos_u.coverage import BRICK_MAPS, KINDS, LIKES, LINEAR_MAPS, like_of
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.fitting import Run, band, estimates, fit, mean_error_percent
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, measurements, ran_on
@@ -191,12 +191,16 @@ def summary(runs: Sequence[Run], cycles: Sequence[float]) -> str:
 
 
 def bands_of(cases: Sequence[Case], unseen: Sequence[float], unseen_today: Sequence[float]) -> tuple[Band, ...]:
-    """A band for each likeness of which there are networks, or single operators: by the programs of both compilers."""
+    """A band for each likeness of which there are networks, by the programs of both compilers.
+
+    Single operators stand for networks only where these have their feature maps in DRAM.
+    """
     found: dict[str, list[tuple[Run, float]]] = {}
     for case, *both in zip(cases, unseen, unseen_today, strict=True):
-        if case.measurement.kind in ("network", "operator"):
-            for run, cycles in zip((case.run, case.today), both, strict=True):
-                found.setdefault(like_of(run.features), []).append((run, cycles))
+        for run, cycles in zip((case.run, case.today), both, strict=True):
+            like, kind = like_of(run.features), case.measurement.kind
+            if kind == "network" or (kind == "operator" and like in (LINEAR_MAPS, BRICK_MAPS)):
+                found.setdefault(like, []).append((run, cycles))
     bands = []
     for like in LIKES:
         if like in found:
@@ -256,7 +260,11 @@ def describe(
         note="int8 networks on Arm's Corstone FVP, three convolutional ones and a recurrent one, compiled by Vela 5.0."
         " The form of the model was chosen with all of these measurements in sight",
         without=tuple(kind for kind in KINDS if kind not in {each for case in cases for each in case.kinds}),
-        measured_memories=tuple(sorted({text for case in cases for text in memories_of(case.run.target)})),
+        measured_memories=tuple(
+            sorted(
+                {text for case in cases if case.measurement.kind != "series" for text in memories_of(case.run.target)}
+            )
+        ),
         physics=physics,
         bands=bands,
     )

@@ -6,11 +6,12 @@ blocks they work in, and `perf_debug` the shapes and the bytes of each step. A s
 """
 
 from collections import Counter, defaultdict
+from math import prod
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from mlia.backends.vela.output import MEMORY_NAMES
+from mlia.backends.vela.output import MEMORY_NAMES, input_bytes, sized
 from mlia.backends.vela.process import Compilation
 from mlia.targets.target import Target
 
@@ -28,7 +29,7 @@ _Numbers: TypeAlias = defaultdict[str, int]
 class Transfer(Struct, frozen=True, omit_defaults=True):
     """What a step moves to and from one memory ("sram", "dram" or "flash"), in bytes.
 
-    `input_bytes` is the size of the inputs in that memory, `feature_map_read` what Vela counts that is read of them,
+    `input_bytes` is what is needed of the inputs in that memory, `feature_map_read` what Vela counts that is read of them,
     some of it repeatedly. `linear_input_bytes` and `linear_written` are what of inputs and output lies as NHWC.
     `weights` and `scales` are read by the decoder of weights, `copied` by the DMA into a buffer
     in SRAM.
@@ -120,7 +121,7 @@ def _step(row: _Row, details: _Row, units: _Row, launches: int) -> StepFeatures:
         prefetched_share=_prefetched(details, sizes),
         is_sparse=is_sparse,
         launches=launches,
-        transfers=_transfers(details, sizes),
+        transfers=_transfers(row["operator"], details, sizes),
     )
 
 
@@ -199,14 +200,14 @@ def _prefetched(details: _Row, sizes: _Numbers) -> float:
     return (ends[1] - ends[0]) / ends[-1]
 
 
-def _transfers(details: _Row, sizes: _Numbers) -> tuple[Transfer, ...]:
+def _transfers(operator: str, details: _Row, sizes: _Numbers) -> tuple[Transfer, ...]:
     """Bytes by memory. Vela copies weights into a buffer where it writes weights."""
     buffered = any(sizes[f"{kind}Weights_write"] + sizes[f"{kind}Scales_write"] for kind in MEMORY_NAMES)
     inputs = [
-        (details.get(f"{name}_memory"), _bytes(details, sizes, name), details.get(f"{name}_format") == LINEAR)
+        (details.get(f"{name}_memory"), input_bytes(operator, details, name), details.get(f"{name}_format") == LINEAR)
         for name in ("ifm", "ifm2")
     ]
-    output = _bytes(details, sizes, "ofm")
+    output = sized(prod(sizes[f"ofm_shape_{axis}"] for axis in "nhwc"), details.get("ofm_dtype", ""))
     transfers = []
     for kind, memory in MEMORY_NAMES.items():
         weights, copied = sizes[f"{kind}Weights_read"], sizes[f"{kind}Weights_write"]
@@ -227,11 +228,3 @@ def _transfers(details: _Row, sizes: _Numbers) -> tuple[Transfer, ...]:
             )
         )
     return tuple(each for each in transfers if each != Transfer(each.memory))
-
-
-def _bytes(details: _Row, sizes: _Numbers, name: str) -> int:
-    elements = 1
-    for axis in "nhwc":
-        elements *= sizes[f"{name}_shape_{axis}"]
-    bits = "".join(filter(str.isdigit, details.get(f"{name}_dtype", ""))) or "8"
-    return -(-elements * int(bits) // 8)

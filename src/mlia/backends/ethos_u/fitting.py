@@ -17,7 +17,7 @@ from mlia.targets.target import Target
 ROBUST = 0.05  # errors beyond this count less than by their square
 STEP = 1e-4  # of a logarithm, to differentiate with
 ENOUGH = 8  # networks, for their deviation to say something of others
-LEAST, LEAST_OF_FEW = 0.05, 0.15  # logarithms: how narrow a band can be
+LEAST, LEAST_OF_FEW, LEAST_OF_ONE = 0.05, 0.15, 0.25  # logarithms: how narrow a band can be
 WITHIN = 1e-3  # a start lies this far inside of its bounds
 
 
@@ -105,11 +105,11 @@ def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
     """Between which multiples of an estimate a measurement should be: about nineteen of twenty networks.
 
     That is twice the deviation of the estimates, which had not seen what they estimate. Few networks tell little of
-    others: of n networks the band is wider by 1 / n, and with fewer than eight of them 15 % wide at least.
+    others: of n networks the band is wider by 1 / n, 15 % wide at least with fewer than eight of them, and 25 % with one.
     """
     logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
     networks = len({run.group for run in runs})
-    least = LEAST_OF_FEW if networks < ENOUGH else LEAST
+    least = LEAST if networks >= ENOUGH else LEAST_OF_FEW if networks > 1 else LEAST_OF_ONE
     width = max(least, (1 + 1 / networks) * 2 * math.sqrt(sum(value**2 for value in logs) / len(logs)))
     return float(f"{math.exp(-width):.2g}"), float(f"{math.exp(width):.3g}")
 

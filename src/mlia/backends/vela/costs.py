@@ -12,6 +12,7 @@ from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela.output import (
     MEMORY_NAMES,
+    PRODUCT,
     CompiledStep,
     Refusals,
     add_traffic,
@@ -106,6 +107,7 @@ def performance_of(
     steps = [step for program in programs for found in program.steps.values() for step in found]
     is_calibrated = any(program.features for program in programs)
     is_part = not all(program.is_called for program in programs)  # the compiler's sums are of the whole file
+    has_products = any(step.kind == PRODUCT for step in steps)  # whose traffic it does not count whole
     npu_cycles = sum(step.npu_cycles for step in steps) if is_calibrated or is_part else report["npu_cycles"]
     all_cycles = sum(step.total_cycles for step in steps) if is_calibrated or is_part else report["total_cycles"]
     total_cycles = all_cycles if runs else None
@@ -139,7 +141,7 @@ def performance_of(
         clock_mhz=target.npu.clock_mhz,
         compiled_macs=report["macs"],
         mac_utilization=costs.utilization(model_macs, total_cycles),
-        traffic=add_traffic(steps) if is_part else whole_traffic(report["memories"]),
+        traffic=add_traffic(steps) if is_part or has_products else whole_traffic(report["memories"]),
         arena=arena,
         memory=plan,
         operators=_with_known_weights(

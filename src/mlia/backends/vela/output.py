@@ -11,6 +11,7 @@ the reason with the offending value, and below it the published rule, if the rea
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from math import prod
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -25,6 +26,7 @@ CPU_STEP = "Passthrough"  # Vela's word for an operator that it leaves to the CP
 # Vela's names of memories, and the reports'. Its local memories (shram, lutram) are inside the NPU.
 MEMORY_NAMES = {"Sram": "sram", "Dram": "dram", "OnChipFlash": "flash", "OffChipFlash": "flash"}
 _BOUND_BY_MEMORY = {"sram": Bound.SRAM, "dram": Bound.DRAM, "flash": Bound.FLASH}
+GATHER, PRODUCT = "Gather", "MatMul"  # Vela's words for them
 _PURPOSES = ("FeatureMap", "Weights", "Scales", "Lut")
 
 
@@ -90,7 +92,7 @@ def _step(row: dict[str, str], details: dict[str, str], units: dict[str, str], s
         total_cycles=int(row["op_cycles"]),
         vela_total_cycles=int(row["op_cycles"]),
         bound_by=_bound(row, units),
-        traffic=_traffic(details),
+        traffic=_traffic(row["operator"], details),
         compressed_weights_bytes=_number(details, "weight_total_bytes"),
         segment=segment,
     )
@@ -138,10 +140,30 @@ def _bound(row: dict[str, str], units: dict[str, str]) -> Bound:
     return slowest if 2 * cycles[slowest] >= int(row["npu_cycles"]) else Bound.LATENCY
 
 
-def _traffic(details: dict[str, str]) -> dict[str, tuple[int, int]]:
+def input_bytes(operator: str, details: dict[str, str], name: str) -> int:
+    """What a step reads of an input ("ifm" or "ifm2"): of a slice only that, of a table only the rows that it takes."""
+    if operator == GATHER and name == "ifm":
+        name, dtype = "ofm", "ifm_dtype"
+    else:
+        dtype = f"{name}_dtype"
+    slices = [_number(details, f"{name}_slice_{axis}") for axis in "nhwc"]
+    sides = slices if all(slices) else [_number(details, f"{name}_shape_{axis}") for axis in "nhwc"]
+    return sized(prod(sides), details.get(dtype, ""))
+
+
+def sized(elements: int, dtype: str) -> int:
+    """Bytes of so many elements of Vela's type ("Int8"); of one byte where it names none."""
+    return -(-elements * int("".join(filter(str.isdigit, dtype)) or "8") // 8)
+
+
+def _traffic(operator: str, details: dict[str, str]) -> dict[str, tuple[int, int]]:
+    """Bytes by memory. On Ethos-U85, Vela counts nothing of a product's second operand, which is read as well."""
     moved: dict[str, tuple[int, int]] = {}
     for kind, memory in MEMORY_NAMES.items():
         read = sum(_number(details, f"{kind}{purpose}_read") for purpose in _PURPOSES)
+        if operator == PRODUCT:
+            here = [name for name in ("ifm", "ifm2") if details.get(f"{name}_memory") == kind]
+            read = max(read, sum(input_bytes(operator, details, name) for name in here))
         written = sum(_number(details, f"{kind}{purpose}_write") for purpose in _PURPOSES)
         if read or written:
             before = moved.get(memory, (0, 0))

@@ -29,6 +29,7 @@ _TABLES = ("source", "queue", "group", "perf", "perf_debug", "perf_debug_main", 
 # What is read of "perf_debug", which has 150 columns, beside the bytes that a step moves.
 _DETAILS = {
     *(f"{tensor}_shape_{axis}" for tensor in ("ifm", "ifm2", "ofm") for axis in "nhwc"),
+    *(f"{tensor}_slice_{axis}" for tensor in ("ifm", "ifm2") for axis in "nhwc"),
     *(f"{tensor}_{what}" for tensor in ("ifm", "ifm2", "ofm") for what in ("memory", "dtype", "format")),
     *("kernel_size_x", "kernel_size_y", "ofm_depth_slices"),
     *("weight_format", "weight_total_bytes", "weight_pre_buffer", "weight_buffering"),
