@@ -265,13 +265,13 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_fit_finds_what_made_the_runs(tmp_path: Path) -> None:
     place = target("ethos-u85-256")
     start = load_coefficients("ethos-u85").physics
-    truth = replace(start, sram_share=0.25, weight_request_bytes=20.0)
+    truth = replace(start, sram_share=0.25, weight_requests=5.0)
     programs = [features_of(compile_model(path.read_bytes(), place, 60), place) for path in networks(tmp_path)]
     runs = [
         Run(place, features, sum(step.cycles for step in estimate_with(features, place, truth)), str(number))
         for number, features in enumerate(programs)
     ]
-    found = fit(runs, start, {"sram_share": (0.1, 1.0), "weight_request_bytes": (8.0, 500.0)})
+    found = fit(runs, start, {"sram_share": (0.1, 1.0), "weight_requests": (2.0, 100.0)})
     for run, cycles in zip(runs, estimates(runs, found), strict=True):
         assert cycles == pytest.approx(run.cycles, rel=0.01)
     assert json.dumps(found.sram_share) == str(found.sram_share)

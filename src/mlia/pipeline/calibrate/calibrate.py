@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlia.backends.ethos_u.fitting import Run
 
 # What differs from board to board is how fast memories answer, and how well the NPU hides that.
-FREE = ("sram_share", "memory_share", "request_bytes", "fill", "weight_request_bytes", "start_latencies")
+FREE = ("sram_share", "memory_share", "request_bytes", "fill", "weight_requests", "start_latencies")
 LEAST = 0.01  # a fit goes by logarithms, and some parameters may be 0
 # Few runs can tell few parameters: of these choices that is taken which does best for models that it had not seen.
 CHOICES = (("memory_share",), ("sram_share",), ("memory_share", "sram_share"), FREE)
