@@ -39,9 +39,9 @@ from mlia.targets.writing import write_coefficients
 sys.path.insert(0, str(Path(__file__).parent))
 from measured_programs import Program, Programs, key_of, read_programs
 
-# Parameter: lower and upper bound. Starting values are those of START. An Ethos-U85 has runs on many memories, which tell
-# latency from bandwidth. Of Ethos-U65 there are runs on one DRAM only, so what is under way is the U85's; of Ethos-U55
-# on memories that answer at once, or nearly.
+# Parameter: lower and upper bound. Starting values are those of START. Of Ethos-U85 there are runs on many memories,
+# which tell latency from bandwidth. Of Ethos-U65 there are runs on one DRAM only, so what is under way is the U85's; of
+# Ethos-U55 on memories that answer at once, or nearly.
 FREE = {
     "ethos-u85": {
         "sram_share": (0.2, 1), "request_bytes": (4, 64), "requests": (4, 256), "weight_requests": (2, 256),

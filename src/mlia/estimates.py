@@ -57,5 +57,7 @@ class Calibration(Evidence, frozen=True):
 
     not_measured: tuple[str, ...]
     """What this model or target has that no measurement had; with any of it nobody knows whether the band holds."""
-    like: str
-    """What was measured that is like it; empty where nothing is, and for the runs of a profile's own."""
+    like: str = ""
+    """What was measured that is like it; empty where nothing is, and the band is assumed."""
+    why: str = ""
+    """Why the estimate is far from the compiler's own; empty where they are near each other."""

@@ -24,6 +24,7 @@ CONVOLUTIONAL = "convolutional networks"
 STREAMING = "networks that stream weights (fully connected or recurrent)"
 LINEAR_MAPS, BRICK_MAPS = "feature maps in DRAM as NHWC", "feature maps in DRAM as NHCWB16"
 LIKES = (CONVOLUTIONAL, STREAMING, LINEAR_MAPS, BRICK_MAPS)
+OWN = "what was measured on this board"
 # Nothing measured is like it: from half to twice the estimate is what is assumed, and Vela's own figure is in it.
 UNLIKE = (0.5, 2.0)
 MOST = 0.5  # of Vela's cycles: what more than half of the time goes to is what a network is
@@ -75,7 +76,7 @@ def band_of(
     bands = {band.like: band for band in coefficients.bands}
     unknown = [kind for kind in kinds_of(graph, features) if kind in coefficients.without]
     if not bands:  # a profile's own, which rests on its own runs
-        return "", coefficients.band_low, coefficients.band_high
+        return OWN, coefficients.band_low, coefficients.band_high
     if like in bands and not unknown:
         return like, bands[like].low, bands[like].high
     low, high = UNLIKE

@@ -29,8 +29,8 @@ _Numbers: TypeAlias = defaultdict[str, int]
 class Transfer(Struct, frozen=True, omit_defaults=True):
     """What a step moves to and from one memory ("sram", "dram" or "flash"), in bytes.
 
-    `input_bytes` is what is needed of the inputs in that memory, `feature_map_read` what Vela counts that is read of them,
-    some of it repeatedly. `linear_input_bytes` and `linear_written` are what of inputs and output lies as NHWC.
+    `input_bytes` is what is needed of the inputs in that memory, `feature_map_read` what Vela counts that is read of
+    them, some of it repeatedly. `linear_input_bytes` and `linear_written` are what of inputs and output lies as NHWC.
     `weights` and `scales` are read by the decoder of weights, `copied` by the DMA into a buffer
     in SRAM.
     """

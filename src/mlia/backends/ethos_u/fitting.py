@@ -105,7 +105,8 @@ def band(cycles: Sequence[float], runs: Sequence[Run]) -> tuple[float, float]:
     """Between which multiples of an estimate a measurement should be: about nineteen of twenty networks.
 
     That is twice the deviation of the estimates, which had not seen what they estimate. Few networks tell little of
-    others: of n networks the band is wider by 1 / n, 15 % wide at least with fewer than eight of them, and 25 % with one.
+    others: of n networks the band is wider by 1 / n, and 15 % wide at least with fewer than eight of them, 25 % with
+    one.
     """
     logs = [math.log(run.cycles / value) for value, run in zip(cycles, runs, strict=True)]
     networks = len({run.group for run in runs})

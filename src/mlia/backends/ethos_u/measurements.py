@@ -28,8 +28,8 @@ class Measurement(Struct, frozen=True):
 
     `kind` is network, operator (a model of one), layer (of a network) or series (a network on memories that were
     varied). `memory` is "measured", "zero latency", or what was varied, as "read_latency=500 write_latency=250": the
-    others are max_reads (0 for any number) and sram_speed (times its own; 0 for no limit). `steps` the numbers of the layers, "3" or "11-12". `grid` is how
-    coarsely cycles were read; 0 for exactly.
+    others are max_reads (0 for any number) and sram_speed (times its own; 0 for no limit). `steps` are the numbers of
+    the layers, "3" or "11-12". `grid` is how coarsely cycles were read; 0 for exactly.
     """
 
     family: str

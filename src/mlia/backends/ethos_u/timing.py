@@ -14,7 +14,7 @@ block has nothing to overlap with. A step is launched once or, where it is cut i
 often, and each launch begins with reads that it must wait for: its commands lie in the memory that has the constants.
 That is a number of latencies whatever the launch does, and recurrent networks spend most of their time on it.
 
-A memory has as many requests under way as it accepts, and as the part of the NPU that asks can keep: inputs and outputs,
+A memory has as many requests under way as it accepts, and as the part of the NPU that asks can keep: inputs, outputs,
 the decoder of weights and the DMA each have their own number. A request is a whole burst, but for feature maps whose
 channels lie side by side (NHWC): between layers they lie in bricks of 16 channels (NHCWB16), which move in bursts.
 
@@ -116,7 +116,7 @@ def _work(step: StepFeatures, target: Target, physics: Physics, ahead: float | N
         fetched_ahead += fetched
         work.read += copies - fetched + _outer_read(step, transfer, memory, target, physics)
         work.written += _outer_written(transfer, memory, bandwidth, physics)
-    work.latency = physics.start_latencies * _start_latency(target) * step.launches
+    work.latency = _start_cycles(step, target, physics)
     if ahead is not None:
         work.rest = max(0.0, fetched_ahead - ahead)
     return work
@@ -219,7 +219,11 @@ def _memory(target: Target, name: str) -> Memory | None:
     return None
 
 
-def _start_latency(target: Target) -> int:
-    """Cycles until the first answer of the memory that commands are read from: it has the constants too."""
-    system = target.system_config
-    return (system.axi0 if target.memory_mode.constants == "axi0" else system.axi1).read_latency_cycles
+def start_cycles(step: StepFeatures, target: Target) -> float:
+    """Cycles that the launches of a step wait for their commands."""
+    return _start_cycles(step, target, coefficients_for(target).physics)
+
+
+def _start_cycles(step: StepFeatures, target: Target, physics: Physics) -> float:
+    """By the latency of the memory that commands are read from: it has the constants too."""
+    return physics.start_latencies * target.constants_memory.read_latency_cycles * step.launches

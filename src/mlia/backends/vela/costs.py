@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.coverage import band_of, not_measured
 from mlia.backends.ethos_u.features import StepFeatures
+from mlia.backends.ethos_u.reasons import why_not_vela
 from mlia.backends.ethos_u.timing import StepTime, estimate
 from mlia.backends.vela.output import (
     MEMORY_NAMES,
@@ -171,7 +172,9 @@ def _calibration(
         "band_low": low,
         "band_high": high,
     }
-    return Calibration(**evidence, not_measured=not_measured(graph, features, target), like=like)
+    return Calibration(
+        **evidence, not_measured=not_measured(graph, features, target), like=like, why=why_not_vela(features, target)
+    )
 
 
 class _Costs(Struct, frozen=True):

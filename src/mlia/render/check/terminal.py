@@ -14,7 +14,7 @@ from mlia.render.check.cpu import (
     show_host_operators,
     system_lines,
 )
-from mlia.render.evidence import band_text, calibration_lines
+from mlia.render.evidence import band_text, calibration_lines, memories_text
 from mlia.render.text import (
     LABEL,
     NOTHING,
@@ -124,6 +124,7 @@ def _show_target(page: Page, entry: TargetReport, style: TerminalStyle) -> None:
             f" {target.system_config}, {target.memory_mode}{_choices(target)}, host {target.host} at"
             f" {target.host_clock_mhz:g} MHz"
         )
+        page.paragraph(memories_text(target.memories), "memory", LABEL)
     if entry.refusal:
         page.paragraph(f"Not checked: {entry.refusal}")
         return

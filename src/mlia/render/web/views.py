@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance, SystemTime
 from mlia.render.check.advice import codes_by_operator
 from mlia.render.check.cpu import speedup_text
-from mlia.render.evidence import band_text, evidence_text
+from mlia.render.evidence import band_text, evidence_text, like_text, memories_text
 from mlia.render.text import (
     NOTHING,
     count,
@@ -121,7 +121,8 @@ def _description(entry: TargetReport) -> str:
         return f"{target.host} at {target.host_clock_mhz:g} MHz, without an NPU"
     return (
         f"{target.npu} with {plural(target.macs_per_cycle or 0, 'MAC')} per cycle at {target.clock_mhz:g} MHz,"
-        f" {target.system_config}, {target.memory_mode}; host {target.host} at {target.host_clock_mhz:g} MHz"
+        f" {target.system_config}, {target.memory_mode}; host {target.host} at {target.host_clock_mhz:g} MHz;"
+        f" {memories_text(target.memories)}"
     )
 
 
@@ -348,7 +349,9 @@ def _rests_on(result: Result) -> list[tuple[str, str]]:
         lines.append(("time on the NPU", source_text(performance.source)))
         rests = performance.calibration
         if rests is not None:
-            lines.append(("calibrated", f"{evidence_text(rests)}; band {band_text(rests)}"))
+            lines.append(("calibrated", f"{evidence_text(rests)}; band {like_text(rests)}"))
+            if rests.why:
+                lines.append(("not Vela's", rests.why))
             lines.append(("to know", rests.note))
             if rests.not_measured:
                 unlike = "; ".join(rests.not_measured)
