@@ -64,7 +64,7 @@ def test_advice_of_a_real_check() -> None:
         ("warning", "CMP032 unsupported-transposed-stride (operator 3)"),
         ("warning", "CMP037 mean-over-depth (operator 5)"),
     ]
-    assert "tried interleaved convolutions: 2.517 -> 0.795 ms" in render_github(report)
+    assert "tried interleaved convolutions: 2.511 -> 0.797 ms" in render_github(report)
 
 
 @given(names)

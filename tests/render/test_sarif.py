@@ -115,7 +115,7 @@ def test_a_finding_of_a_real_check_names_operator_remedy_and_what_it_brings() ->
     found = run(render_sarif(report, "models/off the npu.tflite"))
     first = found["results"][0]
     assert first["ruleId"] == "CMP032"
-    assert "2.517 -> 0.795 ms" in first["message"]["text"]
+    assert "2.511 -> 0.797 ms" in first["message"]["text"]
     location = first["locations"][0]
     assert location["physicalLocation"]["artifactLocation"]["uri"] == "models/off%20the%20npu.tflite"
     assert location["logicalLocations"] == [
