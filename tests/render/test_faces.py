@@ -72,7 +72,7 @@ def test_the_verdict_is_short_and_there_for_every_verb(reports: list[Face]) -> N
     assert "0.284 -> 0.215" in texts[2]
     assert "computes the same, bit by bit" in texts[3]
     assert "relative error" in texts[4]
-    assert "ethos-u85 operators" in texts[5]
+    assert "ethos-u85 networks" in texts[5]
     assert "models not measured" in texts[6]
 
 

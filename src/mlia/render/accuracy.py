@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.accuracy import AccuracyReport, AccuracyRow, ErrorSummary
-from mlia.render.text import Column, Page, count
+from mlia.render.text import Column, Page, count, several
 
 ROWS_WIDTH = 116  # what a measurement is of is not shortened
 _ROWS = (
@@ -37,7 +37,7 @@ def render_accuracy(found: AccuracyReport, width: int, all_rows: bool) -> str:
         Column("worst"),
     )
     rows = [
-        (each.family, f"{each.kind}s", count(each.measurements), *_figures(each.vela), *_figures(each.calibrated))
+        (each.family, several(each.kind), count(each.measurements), *_figures(each.vela), *_figures(each.calibrated))
         for each in found.families
     ]
     page.table(columns, rows)

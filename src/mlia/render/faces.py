@@ -22,6 +22,7 @@ from mlia.render.text import (
     plural,
     printable,
     render_table,
+    several,
     shorten,
 )
 from mlia.report import CheckReport, ConvertReport, OptimizeReport
@@ -274,7 +275,7 @@ def _calibrate(report: CalibrateReport) -> Verdict:
 def _accuracy(report: AccuracyReport) -> Verdict:
     rows = tuple(
         (
-            f"{each.family} {each.kind}s",
+            f"{each.family} {several(each.kind)}",
             count(each.measurements),
             percent(each.vela.mean_absolute),
             percent(each.calibrated.mean_absolute),

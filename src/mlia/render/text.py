@@ -54,7 +54,12 @@ def kibibytes(size_bytes: int | None) -> str:
 
 def plural(number: int, noun: str) -> str:
     """A number with its noun."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {several(noun)}"
+
+
+def several(noun: str) -> str:
+    """The plural of a noun."""
+    return noun if noun.endswith("s") else f"{noun}s"
 
 
 def source_text(source: Source) -> str:
