@@ -58,8 +58,10 @@ def test_int16_and_real_data(model: Path, tmp_path: Path) -> None:
 
 def test_check_says_first_what_was_done(model: Path) -> None:
     lines = mlia("check", model, "-t", "ethos-u55-128").stdout.splitlines()
-    assert lines[1].split() == ["source", "TFLite,", "read", "as", "it", "is"]
-    assert any("synthetic calibration" in line for line in lines[:8])
+    assert " ".join(lines[1:4]).split()[:7] == ["As", "it", "is,", "nothing", "of", "this", "file"]
+    assert lines[3].strip() == "What follows is about a copy quantized to int8."
+    assert lines[4].split() == ["source", "TFLite,", "read", "as", "it", "is"]
+    assert any("synthetic calibration" in line for line in lines[:11])
     plain = mlia("check", model, "-t", "ethos-u55-128", "--no-quantize").stdout
     assert "synthetic" not in plain.partition("\nAdvice")[0]
     assert "CMP001 float-model" in plain
