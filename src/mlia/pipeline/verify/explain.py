@@ -21,9 +21,10 @@ INHERITED = "what it reads differs already; from that it computes exactly what t
 UNSEEN = "an input of it cannot be seen, and may differ"
 BELOW_UNCOMPUTED = "it depends on an operator that LiteRT cannot compute"
 BELOW = "it depends on an operator that cannot be judged"
-TOO_FAR = "and it differs by more than {codes} codes, or in more than {share:.0%} of its elements"
-# An output that nobody can judge may differ by so much: several roundings, but nothing that changes an answer.
-UNJUDGED_CODES, UNJUDGED_SHARE = 16, 0.25
+TOO_FAR = "and it differs by more than {codes} codes, or by more than {few} in more than {share:.0%} of its elements"
+# An output that nobody can judge may differ by so much: several roundings, but nothing that changes an answer. Behind a
+# recurrent operator that is rounded otherwise each element may be, by few codes.
+UNJUDGED_CODES, UNJUDGED_FEW, UNJUDGED_SHARE = 16, 4, 0.25
 # What gives the same codes, clipped or in other places, where the quantization is the same.
 _CARRYING = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE")
 
@@ -87,10 +88,11 @@ def explain_outputs(
 
 def _limited(check: TensorCheck) -> TensorCheck:
     """An output that is not judged may differ by little only."""
-    is_far = check.largest_codes > UNJUDGED_CODES or check.different_elements > UNJUDGED_SHARE * check.elements
+    is_wide = check.different_elements > UNJUDGED_SHARE * check.elements
+    is_far = check.largest_codes > (UNJUDGED_FEW if is_wide else UNJUDGED_CODES)
     if check.outcome != Outcome.NOT_JUDGED or not is_far:
         return check
-    why = TOO_FAR.format(codes=UNJUDGED_CODES, share=UNJUDGED_SHARE)
+    why = TOO_FAR.format(codes=UNJUDGED_CODES, few=UNJUDGED_FEW, share=UNJUDGED_SHARE)
     return replace(check, outcome=Outcome.DIFFERENT, reason=f"{check.reason}, {why}")
 
 
