@@ -7,7 +7,7 @@ from typing import Any
 
 import mlia
 from mlia.faces import Face
-from mlia.pipeline.made import Made
+from mlia.pipeline.made import MadeModel
 from mlia.render.fields import field_texts
 
 VERBS = ("check", "compare", "optimize", "convert", "verify", "run", "calibrate")
@@ -51,7 +51,7 @@ def api_page() -> str:
     lines += ["## Results", ""]
     for name in RESULTS:
         kind = getattr(mlia, name)
-        lines += [*_class(name, kind), *_methods(Made if issubclass(kind, Made) else kind)]
+        lines += [*_class(name, kind), *_methods(MadeModel if issubclass(kind, MadeModel) else kind)]
     lines += ["## Reports", "", "Each report can do the following.", "", *_methods(Face)]
     for name in REPORTS:
         lines += _class(name, getattr(mlia, name))

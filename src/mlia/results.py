@@ -187,7 +187,7 @@ class OperatorCost(Struct, frozen=True):
     """Why something is not estimated, or when it runs; empty where there is nothing to say."""
 
 
-class TensorLife(Struct, frozen=True):
+class TensorLifetime(Struct, frozen=True):
     """When a tensor occupies which bytes of which memory."""
 
     subgraph: int
@@ -227,7 +227,7 @@ class MemoryPlan(Struct, frozen=True):
     """Weights as the model has them."""
     compressed_weights_bytes: int
     """Weights as the NPU stores them, biases and scales included."""
-    tensors: tuple[TensorLife, ...]
+    tensors: tuple[TensorLifetime, ...]
     """Every tensor that has a place in memory."""
 
 

@@ -8,7 +8,7 @@ from conftest import ROOT, SAMPLE
 import mlia
 from mlia.cpu_results import CpuPerformance
 from mlia.errors import TargetError
-from mlia.lives import is_there, peak_time, used_bytes
+from mlia.liveness import is_live, peak_time, used_bytes
 from mlia.pipeline.budgets import Allowed, BudgetFile, load_budget, unasked, with_budgets
 from mlia.report import Budget, CheckReport
 from mlia.results import Performance
@@ -66,7 +66,7 @@ def test_tensors_at_the_peak_are_blamed_for_memory(whole: CheckReport) -> None:
     lives = [each for each in performance.memory.tensors if each.memory == "sram"]
     peak = peak_time(lives)
     assert used_bytes(lives, peak) == performance.memory.planned_sram_bytes
-    sizes = {each.name: each.size_bytes / 1024 for each in lives if is_there(each, peak)}
+    sizes = {each.name: each.size_bytes / 1024 for each in lives if is_live(each, peak)}
     assert budget.blamed
     assert all(sizes.get(each.name) == each.value for each in budget.blamed)
 

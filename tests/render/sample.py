@@ -33,7 +33,7 @@ from mlia.results import (
     Skipped,
     Step,
     SubgraphCost,
-    TensorLife,
+    TensorLifetime,
     Traffic,
 )
 
@@ -190,7 +190,7 @@ RESULT = Result(
             constants_bytes=31_104,
             weights_bytes=22_016,
             compressed_weights_bytes=24_032,
-            tensors=(TensorLife(0, "image", "sram", "OpLocal", 0, 1, 0, 496),),
+            tensors=(TensorLifetime(0, "image", "sram", "OpLocal", 0, 1, 0, 496),),
         ),
         operators=(
             cost(0, "CONV_2D", "network/stem/conv", 29_000, 800_000),

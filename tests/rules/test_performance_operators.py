@@ -16,8 +16,8 @@ from mlia.graph.tflite import read_tflite
 from mlia.pipeline.check.check import checked
 from mlia.results import Compatibility, Performance
 from mlia.rules.performance import activations, bounds, host, layout, shape
+from mlia.rules.phrases import counted, named, percent, quoted, sizes
 from mlia.rules.rule import Case, Finding, NpuRule
-from mlia.rules.words import counted, named, percent, quoted, sizes
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
 from mlia.testing import advise_one, case_of, fixed

@@ -10,7 +10,7 @@ from msgspec.structs import asdict, replace
 from mlia.cpu_results import CpuCompatibility, CpuCost, CpuPerformance, SystemTime
 from mlia.errors import TargetError
 from mlia.input import TEXT_BYTES, read_file
-from mlia.lives import is_there, peak_time
+from mlia.liveness import is_live, peak_time
 from mlia.report import Blamed, Budget, CheckReport, OperatorSummary, TargetReport
 from mlia.results import ONCE, Compatibility, OperatorCost, Performance, Result, Skipped, Unit
 
@@ -176,7 +176,7 @@ def _sram(result: Result, graph: Sequence[OperatorSummary]) -> _Judged:
         [
             Blamed(maker.subgraph, maker.index, maker.kind, maker.name, each.size_bytes / KIB)
             for each in lives
-            if is_there(each, peak) and (maker := makers.get(each.name)) is not None
+            if is_live(each, peak) and (maker := makers.get(each.name)) is not None
         ],
     )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import mlia
 from mlia.graph.load import ModelSource, name_of
 from mlia.pipeline.load import load, notes_on, summarize_model
-from mlia.pipeline.made import Made
+from mlia.pipeline.made import MadeModel
 from mlia.pipeline.options import DEFAULT, Options
 from mlia.report import SCHEMA_VERSION, ConvertReport
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlia.transforms.calibration import SampleSource
 
 
-class ConvertedModel(Made, frozen=True):
+class ConvertedModel(MadeModel, frozen=True):
     """A converted model and the report of it."""
 
     report: ConvertReport

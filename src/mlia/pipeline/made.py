@@ -9,7 +9,7 @@ from mlia.graph.graph import Graph
 from mlia.output import write_file
 
 
-class Made(Struct, frozen=True):
+class MadeModel(Struct, frozen=True):
     """A model that was made, and the report of it."""
 
     graph: Graph

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.cpu_results import CpuCost
 from mlia.results import OperatorId
+from mlia.rules.phrases import named, percent
 from mlia.rules.rule import CpuCase, CpuRule, Finding, Rule
-from mlia.rules.words import named, percent
 
 MUCH = 0.05  # of the time: less is not worth another kernel
 CMSIS_NN = "CMSIS-NN"

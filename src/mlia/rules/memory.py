@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from mlia.advice import Safety, Severity
-from mlia.results import Bound, MemoryPlan, OperatorId, TensorLife
+from mlia.results import Bound, MemoryPlan, OperatorId, TensorLifetime
+from mlia.rules.phrases import KIB, kib, percent, quoted
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule
 from mlia.rules.sram import BUFFER, SRAM, at_peak, in_sram, meet, most_in_use
 from mlia.rules.waiting import FAR, bound_share
-from mlia.rules.words import KIB, kib, percent, quoted
 from mlia.targets.target import MemoryMode, Target
 from mlia.targets.variants import legal_memory_modes, with_cache_limit, with_memory_mode, with_strategy
 
@@ -372,7 +372,7 @@ def _least(case: Case) -> int:
     return max(sum(whole.get(name, 0) for name in names) for names in sides)
 
 
-def _makers(case: Case, life: TensorLife) -> tuple[OperatorId, ...]:
+def _makers(case: Case, life: TensorLifetime) -> tuple[OperatorId, ...]:
     main = case.graph.main
     return tuple(
         OperatorId(main.index, operator.index)

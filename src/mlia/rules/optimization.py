@@ -6,9 +6,9 @@ from functools import partial
 from mlia.advice import Safety
 from mlia.graph.graph import Operator, Subgraph
 from mlia.results import Bound, OperatorId, Unit
+from mlia.rules.phrases import kib, named, percent
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
 from mlia.rules.waiting import COMPUTING, FAR, bound_share, npu_share, waiting_share
-from mlia.rules.words import kib, named, percent
 from mlia.targets.variants import next_macs, with_macs
 
 WAITING = 0.05  # of the cycles, that the NPU waits: less is not worth other weights

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.results import Compatibility, OperatorId
 from mlia.rules import quantization_weights
+from mlia.rules.phrases import named, percent
 from mlia.rules.quantized import LOWEST, ActivationsRule, activations, inputs_of, scale_of, zero_point_of
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
-from mlia.rules.words import named, percent
 
 SMALLEST, LARGEST = 1e-10, 1e6  # of a scale that a measured range can give
 UNUSED = 0.25  # of all codes

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from mlia.advice import Severity
+from mlia.rules.phrases import named, percent
 from mlia.rules.quantized import Weighted, WeightsRule, weighted
 from mlia.rules.rule import Case, Finding, Rule
-from mlia.rules.words import named, percent
 
 NARROW = 32  # codes below: two of seven bits are never used
 NARROW_CODES = bytes(code % 256 for code in range(1 - NARROW, NARROW))

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from mlia.results import MemoryPlan, TensorLife
-from mlia.rules.words import kib, quoted
+from mlia.results import MemoryPlan, TensorLifetime
+from mlia.rules.phrases import kib, quoted
 
 SRAM = "sram"
 BUFFER = "OpBuffering"  # what the compiler calls the use of SRAM for weights that are read ahead
 
 
-def in_sram(lives: Iterable[TensorLife]) -> list[TensorLife]:
+def in_sram(lives: Iterable[TensorLifetime]) -> list[TensorLifetime]:
     """Each place in SRAM that the main subgraph uses once: tensors that share one are one."""
     places = {
         (life.address, life.start_time, life.end_time): life
@@ -20,7 +20,7 @@ def in_sram(lives: Iterable[TensorLife]) -> list[TensorLife]:
     return list(places.values())
 
 
-def most_in_use(lives: Iterable[TensorLife]) -> tuple[int, list[TensorLife]]:
+def most_in_use(lives: Iterable[TensorLifetime]) -> tuple[int, list[TensorLifetime]]:
     """The most bytes that are in use at a time, and whose they are, the largest first."""
     found = list(lives)
     changes: dict[int, int] = defaultdict(int)
@@ -36,7 +36,7 @@ def most_in_use(lives: Iterable[TensorLife]) -> tuple[int, list[TensorLife]]:
     return most, sorted(alive, key=lambda life: -life.size_bytes)
 
 
-def meet(one: TensorLife, other: TensorLife) -> bool:
+def meet(one: TensorLifetime, other: TensorLifetime) -> bool:
     """Whether both are in use at some step."""
     return one.start_time <= other.end_time and other.start_time <= one.end_time
 

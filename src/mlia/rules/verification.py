@@ -7,8 +7,8 @@ from struct import iter_unpack
 from mlia.advice import Safety, Severity
 from mlia.graph.graph import Graph, Operator, Tensor
 from mlia.results import Compatibility, OperatorId, Unit
+from mlia.rules.phrases import named
 from mlia.rules.rule import Aim, Case, Finding, Fix, NpuRule, Rule, later
-from mlia.rules.words import named
 from mlia.simulator.differences import WIDEST_CELL, KnownDifference, Trait, known_difference
 
 _CELL = 19  # the place of the cell among the inputs of an LSTM

@@ -28,7 +28,7 @@ from mlia.transforms.dequantize import WEIGHTED, can_be_requantized, dequantized
 from mlia.transforms.fidelity import fidelity
 from mlia.transforms.float_weights import with_float_weights
 from mlia.transforms.interpreter import outputs
-from mlia.transforms.once import Once
+from mlia.transforms.memo import Memo
 from mlia.transforms.quantize import quantize
 from mlia.transforms.transform import Transformed
 
@@ -86,13 +86,13 @@ class _Prepared(Struct, frozen=True):
     skipped: tuple[Skipped, ...]
 
 
-class Workbench:
+class RecipeRunner:
     """Applies recipes to one model, and keeps what several of them have in common."""
 
     def __init__(self, original: Original, progress: Progress) -> None:
         self._original = original
         self._progress = progress
-        self._prepared: Once[Recipe, _Prepared] = Once()
+        self._prepared: Memo[Recipe, _Prepared] = Memo()
 
     def plain(self) -> Graph:
         """The model as it would be deployed without any recipe."""

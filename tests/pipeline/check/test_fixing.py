@@ -19,7 +19,7 @@ from mlia.pipeline.check import advise as advising
 from mlia.pipeline.check import fix as fixing
 from mlia.pipeline.check.advise import Advising
 from mlia.pipeline.check.check import checked
-from mlia.pipeline.check.fix import Mended, mend
+from mlia.pipeline.check.fix import FixedModel, apply_fixes
 from mlia.results import OperatorId, Result, Skipped
 from mlia.rules.catalog import ABOUT, About
 from mlia.rules.rule import Case, Finding, Fix, NpuRule
@@ -50,8 +50,8 @@ def run(graph: Graph, target: Target) -> Result:
     return checked(graph, target, Vela(60))
 
 
-def mended(graph: Graph, target: Target = HERE, **options: object) -> Mended:
-    return mend(graph, target, run(graph, target), Advising(**options), run)  # type: ignore[arg-type]
+def mended(graph: Graph, target: Target = HERE, **options: object) -> FixedModel:
+    return apply_fixes(graph, target, run(graph, target), Advising(**options), run)  # type: ignore[arg-type]
 
 
 def test_every_operator_that_can_be_mended_is() -> None:
@@ -190,7 +190,7 @@ def test_a_compiler_that_dies_of_a_copy_refuses_it(monkeypatch: pytest.MonkeyPat
     def dying(copy: Graph, target: Target) -> Result:
         raise BackendError("Vela crashed (SIGSEGV)")
 
-    made = mend(graph, HERE, run(graph, HERE), Advising(), dying)
+    made = apply_fixes(graph, HERE, run(graph, HERE), Advising(), dying)
     assert made.left == (Skipped("PER901 1", "Vela crashed (SIGSEGV)"),)
 
 

@@ -9,9 +9,9 @@ from conftest import SAMPLE, wake_words
 from msgspec.structs import replace
 
 import mlia
+from mlia.backends.simulator import comparison
 from mlia.backends.simulator.comparison import Difference
 from mlia.backends.simulator.kernels import Kernels
-from mlia.backends.simulator import comparison
 from mlia.backends.simulator.session import READ_ONLY, Session, Watch, streams_of
 from mlia.graph.graph import Graph
 from mlia.graph.tflite import read_tflite

@@ -38,7 +38,7 @@ from mlia.results import (
     Skipped,
     Step,
     SubgraphCost,
-    TensorLife,
+    TensorLifetime,
     Unit,
 )
 from mlia.targets.target import Target
@@ -56,7 +56,7 @@ class Program(Struct, frozen=True):
     steps: dict[int, list[CompiledStep]]
     units: dict[int, Unit]
     refusals: Refusals
-    tensors: tuple[TensorLife, ...]
+    tensors: tuple[TensorLifetime, ...]
     segments: int
     features: tuple[StepFeatures, ...] = ()
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from mlia.backends.vela.process import Compilation
 from mlia.graph.graph import Operator, Subgraph
-from mlia.results import Bound, Constraint, MemoryPlan, TensorLife, Traffic
+from mlia.results import Bound, Constraint, MemoryPlan, TensorLifetime, Traffic
 from mlia.targets.target import Target
 
 CPU_STEP = "Passthrough"  # Vela's word for an operator that it leaves to the CPU
@@ -241,7 +241,7 @@ def whole_traffic(memories: dict[str, dict[str, int]]) -> tuple[Traffic, ...]:
     )
 
 
-def memory_plan(whole: Compilation, target: Target, tensors: tuple[TensorLife, ...]) -> MemoryPlan:
+def memory_plan(whole: Compilation, target: Target, tensors: tuple[TensorLifetime, ...]) -> MemoryPlan:
     """What the compiler plans for the whole file in each memory."""
     report = whole.report
     peaks = {"sram": 0, "dram": 0, "flash": 0}
@@ -266,7 +266,7 @@ def memory_plan(whole: Compilation, target: Target, tensors: tuple[TensorLife, .
 _NUMBERED = re.compile(r"_\d+$")  # what Vela appends to the names of tensors that it makes
 
 
-def tensor_lives(compilation: Compilation, subgraph: int, names: Mapping[str, str]) -> tuple[TensorLife, ...]:
+def tensor_lives(compilation: Compilation, subgraph: int, names: Mapping[str, str]) -> tuple[TensorLifetime, ...]:
     """When each tensor of one subgraph is where; `names` are the user's, by those that the compiler was given.
 
     Tensors that the compiler makes have numbers in their names, and which of several alike is left, as in the steps of
@@ -285,9 +285,9 @@ def tensor_lives(compilation: Compilation, subgraph: int, names: Mapping[str, st
     return tuple(replace(life, name=names.get(life.name, life.name)) for life in found)
 
 
-def _life(row: Mapping[str, str], subgraph: int, names: Mapping[str, str]) -> TensorLife:
+def _life(row: Mapping[str, str], subgraph: int, names: Mapping[str, str]) -> TensorLifetime:
     """One row, under the compiler's name."""
-    return TensorLife(
+    return TensorLifetime(
         subgraph=subgraph,
         name=row["name"],
         memory=MEMORY_NAMES.get(row["memory"], row["memory"].lower()),

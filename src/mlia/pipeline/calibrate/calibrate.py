@@ -27,7 +27,7 @@ from mlia.pipeline.load import load
 from mlia.pipeline.options import DEFAULT, Options
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Unit
-from mlia.rules.words import counted
+from mlia.rules.phrases import counted
 from mlia.targets.coefficients import BOUNDS, Coefficients, Physics, check_coefficients
 from mlia.targets.profiles import TargetSource, one_target
 from mlia.targets.target import Target

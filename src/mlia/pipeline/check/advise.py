@@ -47,26 +47,26 @@ class Advising(Struct, frozen=True):
     budget_s: float = DEFAULT_BUDGET_S
 
 
-class Asked(Struct, frozen=True):
+class RuleFinding(Struct, frozen=True):
     """One rule and what it found."""
 
     rule: Rule
     finding: Finding
 
 
-class Questions(Struct, frozen=True):
+class RuleOutcomes(Struct, frozen=True):
     """What the rules said before anything is tried."""
 
-    found: tuple[Asked, ...]
+    found: tuple[RuleFinding, ...]
     passed: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
 
 def ask_rules(
     graph: Graph, target: AnyTarget, result: Result, codes: Sequence[str], wants: tuple[bool, bool]
-) -> Questions:
+) -> RuleOutcomes:
     """What each rule says of a result. `wants` says whether compatibility, and performance, were asked for."""
-    found: list[Asked] = []
+    found: list[RuleFinding] = []
     passed: list[str] = []
     skipped: list[Skipped] = []
     case = _case(graph, target, result)
@@ -78,7 +78,7 @@ def ask_rules(
             found += said
         else:
             passed.append(code)
-    return Questions(tuple(found), tuple(passed), tuple(skipped))
+    return RuleOutcomes(tuple(found), tuple(passed), tuple(skipped))
 
 
 def import_rules(options: Advising) -> None:
@@ -115,7 +115,7 @@ def _why_not_applicable(code: str, graph: Graph, target: AnyTarget, result: Resu
 
 def _ask(
     code: str, case: Case | CpuCase | None, target: AnyTarget, result: Result, wants: tuple[bool, bool]
-) -> list[Asked] | str:
+) -> list[RuleFinding] | str:
     """What a rule finds, or why it was not asked."""
     if _has_nothing_to_check(code, case):
         return []
@@ -131,7 +131,7 @@ def _ask(
         said = rule.check(result.compiled, target)
     else:
         raise TypeError(f"{rule.code} cannot be asked about {target.name}")
-    return said if isinstance(said, str) else [Asked(rule, finding) for finding in said]
+    return said if isinstance(said, str) else [RuleFinding(rule, finding) for finding in said]
 
 
 def _has_nothing_to_check(code: str, case: Case | CpuCase | None) -> bool:
@@ -142,7 +142,7 @@ def _has_nothing_to_check(code: str, case: Case | CpuCase | None) -> bool:
     return ABOUT[code] == About.COMPILED or (is_refused and not case.compatibility.cpu_operators)
 
 
-class Made(Struct, frozen=True):
+class TriedModel(Struct, frozen=True):
     """What a remedy made, and what the check says of it."""
 
     graph: Graph
@@ -150,7 +150,7 @@ class Made(Struct, frozen=True):
     result: Result
 
 
-class Trying:
+class RemedyRunner:
     """Makes and checks remedies, as long as there is time."""
 
     def __init__(self, run: Run, options: Advising) -> None:
@@ -158,7 +158,7 @@ class Trying:
         self._options = options
         self._deadline = monotonic() + options.budget_s
 
-    def make(self, fix: Fix, graph: Graph, target: Target) -> Made | str:
+    def make(self, fix: Fix, graph: Graph, target: Target) -> TriedModel | str:
         """What a remedy makes of a model and a target, or why that is not known."""
         budget = f"{self._options.budget_s:g} s for trying"
         if monotonic() > self._deadline:
@@ -166,7 +166,7 @@ class Trying:
         try:
             graph = changed(fix, graph)
             target = fix.retarget(target) if fix.retarget else target
-            return Made(graph, target, self._run(graph, target))
+            return TriedModel(graph, target, self._run(graph, target))
         except BackendTimeout:
             return f"to compile it takes longer than the {budget} (--try-budget)"
         except (TransformError, BackendError, TargetError) as error:
@@ -234,9 +234,9 @@ def advise(
     if tries and isinstance(target, Target):
         if not options.why_not:
             progress(f"trying {len(tries)} remedies")
-        before, trying = figures(result, graph), Trying(run, options)
+        before, trying = figures(result, graph), RemedyRunner(run, options)
 
-        def attempt(item: tuple[int, Fix]) -> tuple[Attempt | Skipped, Made | None]:
+        def attempt(item: tuple[int, Fix]) -> tuple[Attempt | Skipped, TriedModel | None]:
             number, fix = item
             if options.why_not or before is None:
                 return Skipped(fix.what, options.why_not or "nothing is known of the model as it is"), None
@@ -262,20 +262,20 @@ def advise(
     return Advised(tuple(sorted(advice, key=_rank)), asked.passed, asked.skipped, tuple(rejected))
 
 
-def _attempt(aim: Aim, fix: Fix, before: Figures, made: Made) -> Attempt | Skipped:
+def _attempt(aim: Aim, fix: Fix, before: Figures, made: TriedModel) -> Attempt | Skipped:
     """What a remedy brought."""
     after = figures(made.result, made.graph)
     if after is None:
         return Skipped(fix.what, "what it makes cannot be checked")
-    gain = brings(aim, before, after, made.target.memory_mode.cache_limit_bytes)
+    gain = is_worth_having(aim, before, after, made.target.memory_mode.cache_limit_bytes)
     return Attempt(fix.what, fix.safety, before, after, gain, made.target.name if fix.retarget else "")
 
 
-def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped:
+def _advice(asked: RuleFinding, outcomes: list[Attempt | Skipped]) -> Advice | Skipped:
     rule, finding = asked.rule, asked.finding
     attempts = sorted(
         (each for each in outcomes if isinstance(each, Attempt)),
-        key=lambda each: merit(finding.aim, each.before, each.after),
+        key=lambda each: rank_key(finding.aim, each.before, each.after),
     )
     untried = tuple(each for each in outcomes if isinstance(each, Skipped))
     best = attempts[0] if attempts else None
@@ -299,7 +299,7 @@ def _advice(asked: Asked, outcomes: list[Attempt | Skipped]) -> Advice | Skipped
     )
 
 
-def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
+def rank_key(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     """What the attempts for a finding are ranked by, the smallest first."""
     time, size = math.inf if after.known_ms is None else after.known_ms, after.sram_bytes
     if aim == Aim.OUTPUTS:
@@ -314,7 +314,7 @@ def merit(aim: Aim, before: Figures, after: Figures) -> tuple[float, ...]:
     return (time, math.inf if after.total_cycles is None else after.total_cycles)
 
 
-def brings(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = None) -> bool:
+def is_worth_having(aim: Aim, before: Figures, after: Figures, limit_bytes: int | None = None) -> bool:
     """Whether a remedy is worth having: operators on the NPU, time, or memory, by what it was for.
 
     Nothing is when it takes more SRAM than before, and more than the target allows (`limit_bytes`).

@@ -34,12 +34,12 @@ from mlia.report import SCHEMA_VERSION, CheckReport, Conversion, Fixed, TargetRe
 from mlia.results import NOT_ASKED, Result, Skipped
 from mlia.targets.profiles import TargetSource, load_targets
 from mlia.targets.target import AnyTarget, CpuTarget, Target
-from mlia.transforms.once import Once
+from mlia.transforms.memo import Memo
 
 VELA = Vela()
 
 if TYPE_CHECKING:
-    from mlia.pipeline.check.fix import Mended
+    from mlia.pipeline.check.fix import FixedModel
     from mlia.transforms.calibration import SampleSource
 
 
@@ -85,7 +85,7 @@ def check(
         raise TargetError("remedies are tried and applied for one target at a time, and that must be an Ethos-U")
     if fix is not None:
         check_writable(Path(fix))
-    shelf = Shelf(Path(keep_tried)) if keep_tried is not None else None
+    shelf = TriedFolder(Path(keep_tried)) if keep_tried is not None else None
     why_not = "" if try_remedies and len(targets) == 1 else ONE_AT_A_TIME if try_remedies else NOT_TRIED
     advising = Advising(tuple(scope.select), tuple(scope.ignore), why_not, scope.try_budget_s)
     import_rules(advising)  # while the compiler works, if it has begun already
@@ -123,9 +123,9 @@ class _Work:
         self._advising = advising
         self._backend = backend
         self._progress = progress
-        self._results: Once[tuple[str, AnyTarget], Result] = Once()
+        self._results: Memo[tuple[str, AnyTarget], Result] = Memo()
 
-    def reports(self, targets: Sequence[AnyTarget], shelf: "Shelf | None") -> tuple[TargetReport, ...]:
+    def reports(self, targets: Sequence[AnyTarget], shelf: "TriedFolder | None") -> tuple[TargetReport, ...]:
         """What is said on each target; one that refuses the model takes nothing from the others."""
         if len(targets) == 1:
             return (self.report(targets[0], shelf),)
@@ -139,7 +139,7 @@ class _Work:
             raise BackendError(whole if len({each.refusal for each in reports}) > 1 else reports[0].refusal)
         return reports
 
-    def report(self, target: AnyTarget, shelf: "Shelf | None") -> TargetReport:
+    def report(self, target: AnyTarget, shelf: "TriedFolder | None") -> TargetReport:
         """What the backend says of the model on a target, and what is advised."""
         verb = "estimating" if isinstance(target, CpuTarget) else "compiling"
         self._progress(f"{verb} {self.name} for {target.name}")
@@ -155,13 +155,13 @@ class _Work:
 
     def fixed(self, target: Target, file: Path) -> Fixed | Skipped:
         """The model with lossless remedies, written to a file; or why there is none."""
-        from mlia.pipeline.check.fix import mend  # imports numpy
+        from mlia.pipeline.check.fix import apply_fixes  # imports numpy
 
         result = self._result(self._graph, target, self._backend)
         if result.compiled or self._graph.is_tosa:
             return Skipped("fix", ALREADY_COMPILED if result.compiled else TOSA)
         try:
-            mended = mend(self._graph, target, result, self._advising, self._again, self._progress)
+            mended = apply_fixes(self._graph, target, result, self._advising, self._again, self._progress)
         except (TransformError, BackendError) as error:
             return Skipped("fix", str(error))
         write_file(file, mended.graph.file)
@@ -184,7 +184,7 @@ def _refused(target: AnyTarget, reason: str, untouched: str) -> TargetReport:
     return TargetReport(summarize_target(target), (result,), Advised((), (), (), ()), reason, untouched)
 
 
-def _fixed(mended: "Mended", file: str | Path) -> Fixed:
+def _fixed(mended: "FixedModel", file: str | Path) -> Fixed:
     return Fixed(
         model=summarize_model(Path(file).name, replace(mended.graph, provenance=Provenance()), None),
         applied=mended.applied,
@@ -196,7 +196,7 @@ def _fixed(mended: "Mended", file: str | Path) -> Fixed:
     )
 
 
-class Shelf:
+class TriedFolder:
     """A folder in which copies that remedies made are kept; it is made when there is one.
 
     Raises:

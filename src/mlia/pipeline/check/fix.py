@@ -8,7 +8,16 @@ from mlia.advice import Safety, Severity
 from mlia.errors import TransformError
 from mlia.figures import Figures
 from mlia.graph.graph import Graph
-from mlia.pipeline.check.advise import Advising, Asked, Run, Trying, ask_rules, brings, figures, merit
+from mlia.pipeline.check.advise import (
+    Advising,
+    RemedyRunner,
+    RuleFinding,
+    Run,
+    ask_rules,
+    figures,
+    is_worth_having,
+    rank_key,
+)
 from mlia.results import Change, Result, Skipped
 from mlia.rules.catalog import chosen
 from mlia.rules.rule import Fix
@@ -19,12 +28,14 @@ from mlia.transforms.proof import prove
 
 MOST_ROUNDS = 100  # each applies one remedy; a model that needs more is left as it is then
 BOTH = (True, True)
-GREED = 2  # how much more of a memory a remedy may take, as a multiple of the part of the time that it saves
+MEMORY_PER_TIME_GAIN = (
+    2  # how much more of a memory a remedy may take, as a multiple of the part of the time that it saves
+)
 SMALL_BYTES = 1024  # what it may take in any case
 IDLE = "it was tried and brings nothing"
 
 
-class Mended(Struct, frozen=True):
+class FixedModel(Struct, frozen=True):
     """The model that came out, what was applied, what was not and why, and the figures of both ends."""
 
     graph: Graph
@@ -35,14 +46,14 @@ class Mended(Struct, frozen=True):
     proof: str
 
 
-def mend(
+def apply_fixes(
     graph: Graph,
     target: Target,
     result: Result,
     options: Advising,
     run: Run,
     progress: Callable[[str], None] = lambda text: None,
-) -> Mended:
+) -> FixedModel:
     """Apply lossless remedies one by one, asking the rules anew after each, until none is left.
 
     Args:
@@ -61,7 +72,7 @@ def mend(
     if before is None:
         raise TransformError("nothing is known of the model as it is, so that no remedy can be judged")
     codes = chosen(options.select, options.ignore)
-    bench = _Bench(graph, target, options, run, progress)
+    bench = _LosslessFixer(graph, target, options, run, progress)
     current, now, applied = graph, result, list[Change]()
     for _ in range(MOST_ROUNDS):
         asked = ask_rules(current, target, now, codes, BOTH).found
@@ -76,7 +87,7 @@ def mend(
     done = {change.transform for change in applied}
     refused = [skipped for key, skipped in bench.refused.items() if key[0] not in done or skipped.reason != IDLE]
     left = dict.fromkeys((*refused, *_others(asked)))
-    return Mended(current, tuple(applied), tuple(left), before, after, f"outputs identical on {describe()}")
+    return FixedModel(current, tuple(applied), tuple(left), before, after, f"outputs identical on {describe()}")
 
 
 class _Step(Struct, frozen=True):
@@ -87,7 +98,7 @@ class _Step(Struct, frozen=True):
     change: Change
 
 
-class _Bench:
+class _LosslessFixer:
     """Where remedies are made, checked and proven; `refused` are those that failed, which are not made again."""
 
     def __init__(
@@ -95,7 +106,7 @@ class _Bench:
     ) -> None:
         self._original = original.file
         self._target = target
-        self._trying = Trying(run, options)
+        self._trying = RemedyRunner(run, options)
         self._progress = progress
         self.refused: dict[tuple[str, ...], Skipped] = {}
 
@@ -103,7 +114,7 @@ class _Bench:
         """What brought nothing may bring something in a model that has changed."""
         self.refused = {key: skipped for key, skipped in self.refused.items() if skipped.reason != IDLE}
 
-    def step(self, graph: Graph, result: Result, asked: Asked) -> _Step | None:
+    def step(self, graph: Graph, result: Result, asked: RuleFinding) -> _Step | None:
         """The model with the best lossless remedy for a finding; None where all fail or bring nothing.
 
         Those that fail are among the refused then.
@@ -122,14 +133,14 @@ class _Bench:
                 continue
             after = figures(copy.result, copy.graph)
             limit = self._target.memory_mode.cache_limit_bytes
-            if after is None or not brings(asked.finding.aim, before, after, limit):
+            if after is None or not is_worth_having(asked.finding.aim, before, after, limit):
                 self._refuse(key, IDLE)
                 continue
-            if greed := _greed(before, after):
+            if greed := _memory_objection(before, after):
                 self._refuse(key, greed)
                 continue
             change = Change(asked.rule.code, asked.rule.name, fix.what)
-            made.append((merit(asked.finding.aim, before, after), fix, _Step(copy.graph, copy.result, change)))
+            made.append((rank_key(asked.finding.aim, before, after), fix, _Step(copy.graph, copy.result, change)))
         for _, fix, step in sorted(made, key=lambda item: item[0]):
             different = call(prove, self._original, step.graph.file)
             if not different:
@@ -141,7 +152,7 @@ class _Bench:
         self.refused[key] = Skipped(f"{key[0]} {key[1]}", reason)
 
 
-def _key(graph: Graph, asked: Asked, fix: Fix) -> tuple[str, ...]:
+def _key(graph: Graph, asked: RuleFinding, fix: Fix) -> tuple[str, ...]:
     """A remedy by rule, words and the operators that it is for, whose numbers change from step to step."""
     subgraphs = {subgraph.index: subgraph for subgraph in graph.subgraphs}
     names = [
@@ -151,7 +162,7 @@ def _key(graph: Graph, asked: Asked, fix: Fix) -> tuple[str, ...]:
     return asked.rule.code, fix.what, *names
 
 
-def _greed(before: Figures, after: Figures) -> str:
+def _memory_objection(before: Figures, after: Figures) -> str:
     """Whether a remedy takes more memory than its time is worth, in words; empty when not."""
     if after.lost_outputs < before.lost_outputs:
         return ""
@@ -163,16 +174,16 @@ def _greed(before: Figures, after: Figures) -> str:
         ("flash", before.flash_bytes, after.flash_bytes),
     ):
         more = (needed or 0) - (used or 0)
-        if more > SMALL_BYTES and more > GREED * gain * (used or 0):
+        if more > SMALL_BYTES and more > MEMORY_PER_TIME_GAIN * gain * (used or 0):
             return f"{100 * gain:.0f} % of the time for {more:,} more bytes of {name} is too little"
     return ""
 
 
-def _lossless(asked: Asked) -> list[Fix]:
+def _lossless(asked: RuleFinding) -> list[Fix]:
     return [fix for fix in asked.finding.fixes if fix.safety == Safety.LOSSLESS and fix.change is not None]
 
 
-def _others(asked: tuple[Asked, ...]) -> list[Skipped]:
+def _others(asked: tuple[RuleFinding, ...]) -> list[Skipped]:
     """What is wrong with the model that no lossless remedy mends."""
     left = []
     for each in asked:

@@ -18,7 +18,7 @@ from mlia.graph.graph import Graph, InputShapes
 from mlia.graph.load import ModelSource, name_of
 from mlia.pipeline.figures import figures_of
 from mlia.pipeline.load import load, notes_on, summarize_model, summarize_target
-from mlia.pipeline.made import Made
+from mlia.pipeline.made import MadeModel
 from mlia.pipeline.optimize.gains import explain
 from mlia.pipeline.parallel import map_in_parallel
 from mlia.recipe import Recipe, brief
@@ -26,9 +26,9 @@ from mlia.report import SCHEMA_VERSION, Comparison, Evaluation, OptimizeReport, 
 from mlia.results import Change, Compatibility, Performance, Skipped
 from mlia.targets.profiles import TargetSource, load_targets
 from mlia.targets.target import CpuTarget, Target
-from mlia.transforms.apply import Original, Workbench, measured
+from mlia.transforms.apply import Original, RecipeRunner, measured
 from mlia.transforms.calibration import SampleSource, load_calibration, synthetic_calibration
-from mlia.transforms.once import Once
+from mlia.transforms.memo import Memo
 from mlia.transforms.prepare import as_read
 
 Progress = Callable[[str], None]
@@ -38,7 +38,7 @@ TAKEN = ("float32", "float16", "int8", "int16")
 NOISE = "noise is no data: speed and memory are right, closeness is of noise; give --calibration before you deploy"
 
 
-class OptimizedModel(Made, frozen=True):
+class OptimizedModel(MadeModel, frozen=True):
     """The optimized model, and the report of what it gained and lost."""
 
     report: OptimizeReport
@@ -93,9 +93,9 @@ class Task:
         self.original = original
         self.targets = tuple(targets)
         self.progress = progress
-        self._workbench = Workbench(original, progress)
+        self._workbench = RecipeRunner(original, progress)
         self._backend = backend
-        self._costs: Once[tuple[str, Target], Cost] = Once()
+        self._costs: Memo[tuple[str, Target], Cost] = Memo()
         self._evaluate = evaluate
         self._judging = Lock()
         self._scores: dict[str, float] = {}

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from mlia.lives import is_there, peak_time, used_bytes
+from mlia.liveness import is_live, peak_time, used_bytes
 from mlia.render.text import count, display_names, identity, kibibytes
 from mlia.report import OptimizeReport, TargetSummary, Trial
-from mlia.results import OperatorCost, Performance, TensorLife
+from mlia.results import OperatorCost, Performance, TensorLifetime
 
 WIDTH, HEIGHT = 480, 300  # of a picture
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 38  # of it, around what is drawn
@@ -194,7 +194,7 @@ def timelines_of(performance: Performance) -> tuple[Timeline, ...]:
     return tuple(picture for picture in pictures if picture is not None)
 
 
-def _timeline(memory: str, lives: Sequence[TensorLife]) -> Timeline | None:
+def _timeline(memory: str, lives: Sequence[TensorLifetime]) -> Timeline | None:
     if len({(each.start_time, each.end_time) for each in lives}) < 2:  # what stays from start to end is no story
         return None
     first, last = min(each.start_time for each in lives), max(each.end_time for each in lives) + 1
@@ -214,13 +214,13 @@ def _timeline(memory: str, lives: Sequence[TensorLife]) -> Timeline | None:
             x(each.start_time), y(each.address + each.size_bytes),
             max(round(x(each.end_time + 1) - x(each.start_time), 1), 0.5),
             max(round(y(each.address) - y(each.address + each.size_bytes), 1), 0.5),
-            is_there(each, peak),
+            is_live(each, peak),
             f"{names[each.name]}: {kibibytes(each.size_bytes)} KiB, steps {each.start_time} to {each.end_time},"
             f" at {count(each.address)}",
         )
         for each in lives
     )  # fmt: skip
-    there = sorted((each for each in lives if is_there(each, peak)), key=lambda each: -each.size_bytes)
+    there = sorted((each for each in lives if is_live(each, peak)), key=lambda each: -each.size_bytes)
     return Timeline(
         memory=memory,
         peak=f"{kibibytes(used_bytes(lives, peak))} KiB at step {peak}",

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from mlia.results import Constraint
 from mlia.rules.compatibility.refusals import KindRule, finding, is_type_of_variable, kinds, places, to_validate
+from mlia.rules.phrases import named
 from mlia.rules.rule import Case, Finding, Rule, later
-from mlia.rules.words import named
 
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _VARIABLES = ("READ_VARIABLE", "ASSIGN_VARIABLE")

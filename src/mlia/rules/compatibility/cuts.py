@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from mlia.advice import Severity
 from mlia.cpu_results import SystemTime
 from mlia.results import OperatorId, Performance, Unit
+from mlia.rules.phrases import counted, named
 from mlia.rules.rule import Case, Finding, NpuRule, Rule
-from mlia.rules.words import counted, named
 
 
 class Cuts(NpuRule):

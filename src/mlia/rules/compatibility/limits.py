@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from mlia.rules.compatibility.refusals import IntegerRule, finding, lossless, places, to_validate
+from mlia.rules.phrases import named, quoted, sizes
 from mlia.rules.rule import Case, Finding, Refused, Rule, later
-from mlia.rules.words import named, quoted, sizes
 from mlia.transforms.remedies.places import Place, place_of
 
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")

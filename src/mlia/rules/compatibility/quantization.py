@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from mlia.graph.graph import Tensor
 from mlia.results import OperatorId
 from mlia.rules.compatibility.refusals import finding, kinds, places, to_validate
+from mlia.rules.phrases import named
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
-from mlia.rules.words import named
 
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 from mlia.advice import Safety, Severity
 from mlia.graph.graph import Graph, Subgraph
 from mlia.results import Compatibility, Constraint
+from mlia.rules.phrases import named
 from mlia.rules.rule import Aim, Case, ConstraintRule, Finding, Fix, NpuRule, Refused
-from mlia.rules.words import named
 
 NO_OPERATOR = "Unsupported opType"  # the compiler's words for a kind that the NPU does not have
 FLOAT = "float32"

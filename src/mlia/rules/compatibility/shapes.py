@@ -13,8 +13,8 @@ from mlia.rules.compatibility.refusals import (
     places,
     to_validate,
 )
+from mlia.rules.phrases import named
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
-from mlia.rules.words import named
 
 _SIZES = ("SHAPE", "RANK")  # always on the CPU
 

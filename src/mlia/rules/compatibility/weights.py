@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from mlia.graph.graph import Tensor
 from mlia.rules.compatibility.refusals import finding, follows_from_constants, lossless, places, to_validate
+from mlia.rules.phrases import sizes
 from mlia.rules.rule import Case, ConstraintRule, Finding, Refused, Rule, later
-from mlia.rules.words import sizes
 
 _MOST = 127 * 65536  # of the absolute codes that one output adds up; of int16 activations on Ethos-U85 more
 _MOST_INT16_ON_U85 = 32767 * 65536

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from mlia.advice import Safety
 from mlia.results import OperatorCost
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
+from mlia.rules.phrases import counted, percent
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
-from mlia.rules.words import counted, percent
 
 _TAKING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SCALING = (*_TAKING, "ADD")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from mlia.results import Bound, OperatorCost
 from mlia.rules.performance.costs import identity, main_costs, share
 from mlia.rules.performance.shape import FewInputChannels
+from mlia.rules.phrases import percent, quoted, sizes
 from mlia.rules.rule import Case, Finding, NpuRule, Rule, operand, result
-from mlia.rules.words import percent, quoted, sizes
 
 _MOST = 0.4  # of the time, by one operator
 _FEWEST_OPERATORS = 3

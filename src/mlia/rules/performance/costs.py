@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from mlia.results import OperatorCost, OperatorId
+from mlia.rules.phrases import named
 from mlia.rules.rule import Case
-from mlia.rules.words import named
 
 _NAMED = 2
 

@@ -7,8 +7,8 @@ from mlia.graph.graph import Operator
 from mlia.results import OperatorId
 from mlia.rules.compatibility.shapes import size_operators
 from mlia.rules.performance.costs import identity, main_costs, share
+from mlia.rules.phrases import counted, percent
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
-from mlia.rules.words import counted, percent
 
 
 class OpenBatch(NpuRule):

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from mlia.advice import Safety
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
+from mlia.rules.phrases import counted, percent
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
-from mlia.rules.words import counted, percent
 
 NONE = "NONE"
 _KEEPING = ("QUANTIZE", "PAD", "PADV2", "SLICE")

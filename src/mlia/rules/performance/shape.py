@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from mlia.advice import Safety
 from mlia.results import OperatorCost
 from mlia.rules.performance.costs import costliest, identity, main_costs, share
+from mlia.rules.phrases import percent, quoted, sizes
 from mlia.rules.rule import Case, Finding, Fix, NpuRule, Rule, later, operand, result
 from mlia.rules.waiting import COMPUTING
-from mlia.rules.words import percent, quoted, sizes
 from mlia.transforms.remedies.places import place_of
 
 _BLOCK = 16  # channels

@@ -8,7 +8,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Made = TypeVar("_Made")
 
 
-class Once(Generic[_Key, _Made]):
+class Memo(Generic[_Key, _Made]):
     """Keeps what was made, by its key. Threads that want the same wait for the first of them."""
 
     def __init__(self) -> None:
