@@ -65,13 +65,13 @@ def test_channels_are_past_a_block_when_most_of_it_is_empty(count: int, kept: in
         (shape.FewInputChannels, models.waveform(), models.U55, 4.0),
         (shape.FewInputChannels, models.first(1), models.U85, 1.2),
         (shape.SequenceAlongHeight, models.sequence(64, 1), models.U65, 1.03),
-        (shape.MeanOverMap, models.average("MEAN"), models.U85, 1.1),
-        (shape.SquareMaxPool, models.pooled(9), models.U85, 1.5),
+        (shape.MeanOverMap, models.average("MEAN"), models.U85, 1.05),
+        (shape.SquareMaxPool, models.pooled(9), models.U85, 1.4),
         (layout.IdleOperators, models.with_product(127), models.U55, 1.05),
         (activations.GatedActivation, models.activated("SWISH"), models.U55, 1.8),
         (activations.SlowTable, models.activated("HARD_SWISH"), models.U55_256, 1.3),
         (activations.ResultRescaled, models.rescaled("QUANTIZE", True), models.U65, 1.04),
-        (activations.CostlySoftmax, models.classified(1), models.U55, 1.1),
+        (activations.CostlySoftmax, models.classified(1), models.U55, 1.09),
         (activations.SlopePerChannel, models.with_slopes(True), models.U55, 1.4),
     ],
 )
@@ -176,5 +176,5 @@ def test_a_host_that_is_faster_without_the_npu_is_told(shared: Path) -> None:
     (finding,) = host.SlowerThanHost().check(Case(graph, target, own.compatibility, own.performance))
     assert finding.evidence.endswith("on the Cortex-M85 alone")
     assert "`mlia check -t cortex-m85`" in finding.remedy
-    for name in (models.U55, models.U85):
-        assert advise_one(host.SlowerThanHost, lstm, name) == []  # it may be so: the band reaches beyond 1
+    assert advise_one(host.SlowerThanHost, lstm, models.U55) == []  # it may be so: the band reaches beyond 1
+    assert len(advise_one(host.SlowerThanHost, lstm, models.U85)) == 1  # each of its launches waits for DRAM
