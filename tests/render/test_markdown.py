@@ -63,7 +63,7 @@ def test_a_time_that_is_not_known_has_a_reason() -> None:
 def test_figures_of_a_real_check() -> None:
     report = mlia.check(ROOT / "examples/off_the_npu.tflite", "ethos-u55-128")
     figures, slowest = tables(text := render_markdown(report))
-    assert figures[1] == ["ethos-u55-128", "2.511 (1.231..5.283)", "63,444 (-14..+16 %)", "66.7", "65.3", "14.1"]
+    assert figures[1] == ["ethos-u55-128", "2.511 (1.229..5.283)", "63,444 (-14..+16 %)", "66.7", "65.3", "14.1"]
     assert [row[0] for row in slowest[1:]] == ["3", "5", "4", "2", "0", "1"]
     assert slowest[1][1:6] == ["TRANSPOSE_CONV", "<code>upsampled</code>", "CPU", "1.879", "939,711"]
     assert "tried interleaved convolutions: 2.511 → 0.797 ms" in text
