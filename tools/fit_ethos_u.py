@@ -27,7 +27,7 @@ from msgspec.structs import asdict, replace
 
 from mlia.backends.ethos_u import measurements as published
 from mlia.backends.ethos_u.coefficients import memories_of
-from mlia.backends.ethos_u.coverage import BRICK_MAPS, KINDS, LIKES, LINEAR_MAPS, like_of
+from mlia.backends.ethos_u.coverage import BRICK_MAPS, KINDS, LIKES, LINEAR_MAPS, UNLIKE, like_of
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.fitting import Run, band, estimates, fit, mean_error_percent
 from mlia.backends.ethos_u.measurements import LedgerRow, Measurement, measurements, ran_on
@@ -276,10 +276,14 @@ def toml(value: Coefficients) -> str:
     return "\n".join([first, *write_coefficients(value, table="")]) + "\n"
 
 
-def rows(cases: Sequence[Case], physics: Physics, unseen: Sequence[float], today: Sequence[float]) -> list[LedgerRow]:
+def rows(
+    cases: Sequence[Case], physics: Physics, unseen: Sequence[float], today: Sequence[float], bands: Sequence[Band]
+) -> list[LedgerRow]:
     """The ledger of one family."""
     fitted = estimates([case.run for case in cases], physics)
     fitted_today = estimates([case.today for case in cases], physics)
+    known = {each.like: (each.low, each.high) for each in bands}
+    limits = [known.get(like_of(case.today.features), UNLIKE) for case in cases]
     return [
         LedgerRow(
             family=case.measurement.family,
@@ -293,6 +297,8 @@ def rows(cases: Sequence[Case], physics: Physics, unseen: Sequence[float], today
             vela_cycles=case.vela_today_cycles,
             calibrated_cycles=round(today[number]),
             source=case.measurement.source,
+            band_low=limits[number][0],
+            band_high=limits[number][1],
             fitted_cycles=round(fitted_today[number]),
             vela_5_0_cycles=case.vela_cycles,
             calibrated_5_0_cycles=round(unseen[number]),
@@ -348,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         text = toml(describe(family, cases, physics, today, bands))
         (folder / f"{family}.toml").write_text(text, encoding="utf-8")
-        table += rows(cases, physics, unseen, today)
+        table += rows(cases, physics, unseen, today, bands)
     with (options.output / "ledger.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LedgerRow.__struct_fields__)

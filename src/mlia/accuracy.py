@@ -16,7 +16,8 @@ class AccuracyRow(Struct, frozen=True):
     system_config: str
     """Name of Vela's system configuration that was measured."""
     kind: str
-    """What was measured: network, operator (a model of one) or layer (of a network)."""
+    """What was measured: network, series (a network on memories that were varied), operator (a model of one) or layer
+    (of a network)."""
     model: str
     """Name of the model."""
     what: str
@@ -31,6 +32,15 @@ class AccuracyRow(Struct, frozen=True):
     """The calibrated estimate, by a fit that had not seen the network or, of single operators, the shape."""
     source: str
     """Who published the measurement."""
+    band_low: float
+    """What is measured should be at least so many times the calibrated estimate, as the report of that model says."""
+    band_high: float
+    """It should be at most so many times that."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the measurement is within the band."""
+        return self.band_low <= self.judged_cycles / self.calibrated_cycles <= self.band_high
 
     @property
     def judged_cycles(self) -> float:
@@ -65,13 +75,20 @@ class FamilyAccuracy(Struct, frozen=True):
     family: str
     """Family of the NPU."""
     kind: str
-    """Of what: networks, operators or layers, in the singular."""
+    """Of what: networks, series, operators or layers, in the singular."""
     measurements: int
     """How many were measured."""
     vela: ErrorSummary
     """Errors of Vela's estimate."""
     calibrated: ErrorSummary
     """Errors of the calibrated estimate."""
+    inside_percent: float
+    """How many of the measurements are within the band that the report of that model says."""
+
+    @property
+    def plural(self) -> str:
+        """What these are, in the plural."""
+        return self.kind if self.kind.endswith("s") else f"{self.kind}s"
 
 
 class Unmeasured(Struct, frozen=True):

@@ -22,7 +22,8 @@ def accuracy() -> AccuracyReport:
         of_these = [row for row in rows if (row.family, row.kind) == (family, kind)]
         vela = summarized([row.vela_percent for row in of_these])
         ours = summarized([row.calibrated_percent for row in of_these])
-        families.append(FamilyAccuracy(family, kind, len(of_these), vela, ours))
+        inside = 100 * sum(row.is_inside for row in of_these) / len(of_these)
+        families.append(FamilyAccuracy(family, kind, len(of_these), vela, ours, inside))
     return AccuracyReport(
         schema_version=SCHEMA_VERSION,
         mlia_version=mlia.__version__,

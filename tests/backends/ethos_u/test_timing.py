@@ -7,18 +7,28 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlia.backends.ethos_u.coefficients import coefficients_for
-from mlia.backends.ethos_u.coverage import not_measured
+from mlia.backends.ethos_u.coefficients import coefficients_for, load_coefficients
+from mlia.backends.ethos_u.coverage import (
+    BRICK_MAPS,
+    CONVOLUTIONAL,
+    LINEAR_MAPS,
+    STREAMING,
+    band_of,
+    like_of,
+    not_measured,
+)
 from mlia.backends.ethos_u.features import StepFeatures, Transfer, features_of
 from mlia.backends.ethos_u.measurements import compiled_for, measurements, ran_on
+from mlia.backends.ethos_u.reasons import why_not_vela
 from mlia.backends.ethos_u.timing import StepTime, estimate
-from mlia.backends.vela.process import compile_model
+from mlia.backends.vela.output import compiled_steps
+from mlia.backends.vela.process import Compilation, compile_model
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
 from mlia.results import Bound
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
-from mlia.testing import Sketch, quantize_synthetically
+from mlia.testing import IntegerSketch, Sketch, quantize_synthetically
 
 FAMILIES = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
 WORK = ("mac_cycles", "padded_macs", "output_cycles", "decoded_weights", "input_block_bytes")
@@ -185,6 +195,67 @@ def test_memories_that_were_not_measured_are_told() -> None:
     other = replace(on, system_config=replace(on.system_config, axi1=axi1))
     assert any("latency 777" in text for text in not_measured(read_tflite(SAMPLE.read_bytes()), (), other))
     assert coefficients_for(other) == coefficients_for(on)
+
+
+def test_of_a_table_only_the_rows_that_are_taken_are_read() -> None:
+    on, net = target("ethos-u85-256"), IntegerSketch("table")
+    table = net.image("table", (5000, 64))
+    rows = net.input("rows", (3,), "int32", None)
+    options = {"axis": 0}
+    y = net.operator(
+        "GATHER", [table, rows], (3, 64), "y", quantization=net.Q, options_table="GatherOptions", options=options
+    )
+    (gather,) = (step for step in features_of(compiled(net, y, on), on) if step.kind != "none")
+    assert sum(each.input_bytes for each in gather.transfers) == 3 * 64 + 3 * 4
+
+
+def test_a_product_of_heads_reads_each_operand_once_and_traffic_has_both() -> None:
+    on, net = target("ethos-u85-256"), IntegerSketch("heads")
+    inputs = [net.image("query", (1, 8, 1, 64)), net.image("keys", (1, 8, 64, 256))]
+    y = net.operator(
+        "BATCH_MATMUL", inputs, (1, 8, 1, 256), "y", quantization=net.Q, options_table="BatchMatMulOptions"
+    )
+    whole = compiled(net, y, on)
+    steps = [step for _, step in compiled_steps(whole)]
+    products = [feature for step, feature in zip(steps, features_of(whole, on), strict=True) if step.kind == "MatMul"]
+    assert sum(each.input_bytes for step in products for each in step.transfers) == 8 * (64 + 64 * 256)
+    read = sum(read for step in steps if step.kind == "MatMul" for read, _ in step.traffic.values())
+    assert read >= 8 * (64 + 64 * 256)
+
+
+def compiled(net: IntegerSketch, output: int, on: Target) -> Compilation:
+    return compile_model(write_tflite(net.graph([output])), on, 60)
+
+
+def test_what_a_model_is_like_goes_by_where_its_bytes_are() -> None:
+    maps = StepFeatures(kind="convolution", total_cycles=9, transfers=(Transfer("dram", input_bytes=900),))
+    linear = replace(maps, transfers=(Transfer("dram", input_bytes=900, linear_input_bytes=900),))
+    weights = StepFeatures(kind="convolution", total_cycles=9, transfers=(Transfer("dram", weights=900),))
+    assert like_of([maps]) == BRICK_MAPS
+    assert like_of([linear]) == LINEAR_MAPS
+    assert like_of([weights]) == CONVOLUTIONAL
+    assert like_of([replace(weights, is_one_unit=True)]) == STREAMING
+
+
+def test_what_is_like_nothing_has_a_band_with_the_compilers_figure_in_it() -> None:
+    found = load_coefficients("ethos-u85")
+    steps = [StepFeatures(kind="elementwise", total_cycles=9)]
+    like, low, high = band_of(read_tflite(SAMPLE.read_bytes()), steps, found, 100, 900)
+    assert (like, low, high) == ("", 0.5, 9.0)
+    assert band_of(read_tflite(SAMPLE.read_bytes()), steps, found, 100, 10)[1:] == (0.1, 2.0)
+
+
+def test_every_launch_waits_and_the_report_says_so() -> None:
+    on = target("ethos-u85-256")
+    step = StepFeatures(kind="elementwise", output_cycles=100, total_cycles=100, launches=3)
+    physics = coefficients_for(on).physics
+    wait = 3 * physics.start_latencies * on.constants_memory.read_latency_cycles
+    assert math.isclose(cycles([step], on), 100 + wait)
+    assert why_not_vela([step], on).startswith("each of 3 launches waits some")
+    alone = replace(step, kind="pool", padded_macs=100 * 256, launches=0)
+    assert why_not_vela([alone], on) == ""
+    one_map = replace(alone, kind="convolution", is_one_unit=True, mac_cycles=400, total_cycles=400)
+    assert why_not_vela([one_map], on).startswith("Vela counts 4 cycles per weight in 1x1 maps; measured: 1")
 
 
 AUTOENCODER = (128, 128, 8, 128, 128, 640)

@@ -4,7 +4,7 @@ import csv
 import os
 from functools import cache
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from mlia.accuracy import AccuracyRow
@@ -70,12 +70,8 @@ def measurements() -> tuple[Measurement, ...]:
 @cache
 def ledger() -> tuple[LedgerRow, ...]:
     """Each measurement but those of zero latency with its estimates, computed by tools/fit_ethos_u.py."""
-    numbers = {"macs", *(name for name in LedgerRow.__struct_fields__ if name.endswith("_cycles"))}
     with open(LEDGER, encoding="utf-8", newline="") as file:
-        return tuple(
-            LedgerRow(**{key: int(value) if key in numbers else value for key, value in row.items()})  # type: ignore[arg-type]
-            for row in csv.DictReader(file)
-        )
+        return tuple(convert(row, LedgerRow, strict=False) for row in csv.DictReader(file))
 
 
 def compiled_for(measurement: Measurement) -> Target:
