@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlia.accuracy import AccuracyReport, AccuracyRow, ErrorSummary
-from mlia.render.text import Column, Page, count, several
+from mlia.render.text import Column, Page, count
 
 ROWS_WIDTH = 116  # what a measurement is of is not shortened
 _ROWS = (
@@ -35,16 +35,25 @@ def render_accuracy(found: AccuracyReport, width: int, all_rows: bool) -> str:
         Column("calibrated"),
         Column("bias"),
         Column("worst"),
+        Column("in band"),
     )
     rows = [
-        (each.family, several(each.kind), count(each.measurements), *_figures(each.vela), *_figures(each.calibrated))
+        (
+            each.family,
+            each.plural,
+            count(each.measurements),
+            *_figures(each.vela),
+            *_figures(each.calibrated),
+            f"{each.inside_percent:.0f}",
+        )
         for each in found.families
     ]
     page.table(columns, rows)
     page.gap()
     page.paragraph(
         "The calibrated estimate, which `mlia check` shows, is here by a fit that had not seen that network or, of"
-        " single operators, that shape."
+        ' single operators, that shape. "in band" is how many are within the band that is printed of what is like them,'
+        " in percent."
     )
     for each in found.unmeasured:
         page.paragraph(f"No measurements on {each.family} of: {', '.join(each.what)}.")

@@ -22,7 +22,6 @@ from mlia.render.text import (
     plural,
     printable,
     render_table,
-    several,
     shorten,
 )
 from mlia.report import CheckReport, ConvertReport, OptimizeReport
@@ -275,7 +274,7 @@ def _calibrate(report: CalibrateReport) -> Verdict:
 def _accuracy(report: AccuracyReport) -> Verdict:
     rows = tuple(
         (
-            f"{each.family} {several(each.kind)}",
+            f"{each.family} {each.plural}",
             count(each.measurements),
             percent(each.vela.mean_absolute),
             percent(each.calibrated.mean_absolute),
