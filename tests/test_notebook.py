@@ -35,7 +35,7 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert names["difference"].targets[0].verdict == "faster"
     assert (tmp_path / "examples/report.html").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert "2.511 ms (1.231..5.283), estimated" in printed
+    assert "2.511 ms (1.229..5.283), estimated" in printed
     assert "CPU TRANSPOSE_CONV upsampled" in printed
     assert "CMP032" in printed
 

@@ -83,7 +83,7 @@ class FamilyAccuracy(Struct, frozen=True):
     calibrated: ErrorSummary
     """Errors of the calibrated estimate."""
     inside_percent: float
-    """How many of the measurements are within the band that the report of that model says."""
+    """Measurements within the band that the report of that model says, in percent of all of them."""
 
     @property
     def plural(self) -> str:

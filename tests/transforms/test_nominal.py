@@ -68,7 +68,7 @@ def test_what_is_deployed_gets_no_nominal_ranges(tmp_path: Path) -> None:
     path.write_bytes(write_tflite(network(1e-2)))
     with pytest.raises(TransformError, match="activations are all but zero, as in a network that was never trained"):
         mlia.convert(path)
-    report = mlia.check(path, "ethos-u55-128", fix=tmp_path / "fixed.tflite")
+    report = mlia.check(path, "ethos-u55-128", scope=mlia.Scope(fix=tmp_path / "fixed.tflite"))
     assert report.model.conversion is not None
     assert report.model.conversion.kept_in_float.startswith("kept in float: ")
     assert "never trained" in report.model.conversion.kept_in_float

@@ -30,7 +30,7 @@ def render_accuracy(found: AccuracyReport, width: int, all_rows: bool) -> str:
         Column("of", align_right=False),
         Column("n"),
         Column("Vela"),
-        Column("bias"),
+        Column("bias", rank=1),
         Column("worst"),
         Column("calibrated"),
         Column("bias"),
