@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 SILENT = ("csv", "model-explorer")  # forms in which a miss has no place
 OPTIONS = {
     "max_latency_ms": ("MS", "of one inference, the host's part included"),
-    "max_sram_kib": ("KIB", "SRAM at its peak; the tensor arena on a Cortex-M alone"),
-    "max_flash_kib": ("KIB", "what is stored in flash; the model's file on a Cortex-M alone"),
+    "max_sram_kib": ("KIB", "SRAM that a program needs, the interpreter's part of the arena included"),
+    "max_flash_kib": ("KIB", "what is stored in flash: the model's file, compiled for an NPU"),
     "min_npu_percent": ("PERCENT", "of the operators on the NPU"),
     "max_regression_percent": ("PERCENT", "how much longer it may take than the baseline"),
 }
