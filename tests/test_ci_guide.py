@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 import mlia
-from mlia.cli.formats import FORMATS
 from mlia.pipeline.budgets import load_budget, with_budgets
+from mlia.render.forms import MODULES
 
 GUIDE = (ROOT / "docs/ci.md").read_text()
 
@@ -73,13 +73,13 @@ def test_the_job_stops_where_the_check_could_not_run(tmp_path: Path) -> None:
 
 def test_every_form_is_there() -> None:
     assert re.findall(r"^\| `(\w[\w-]*)` \|", GUIDE, re.M) == sorted(
-        ("terminal", *FORMATS), key=lambda form: GUIDE.index(f"| `{form}` |")
+        ("terminal", *MODULES), key=lambda form: GUIDE.index(f"| `{form}` |")
     )
 
 
 def test_the_workflow_calls_what_there_is() -> None:
     (workflow,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.S)
     for form in re.findall(r"--format (\w+)", workflow):
-        assert form in FORMATS
+        assert form in MODULES
     for verb in re.findall(r"mlia (\w+) ", workflow):
         assert verb in ("check", "view")

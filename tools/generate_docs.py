@@ -7,7 +7,8 @@ from pathlib import Path
 
 from api_page import api_page
 
-from mlia.render.json import SCHEMAS, render_schema
+from mlia.render.forms import FORMS
+from mlia.render.json import render_schema
 from mlia.render.rules import markdown_page
 from mlia.render.targets import render_target, render_target_list
 from mlia.rules.catalog import all_rules
@@ -120,7 +121,7 @@ def main() -> int:
         "api.md": api_page(),
         "known-differences.md": differences_page(),
         **rule_pages(),
-        **{f"{verb}.schema.json": render_schema(verb) for verb in SCHEMAS},
+        **{f"{verb}.schema.json": render_schema(verb) for verb in FORMS},
         "targets.md": targets_page(),
     }
     stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]

@@ -26,7 +26,7 @@ class Face(Struct, frozen=True):
 
     def to_json(self) -> str:
         """The report as `--format json` writes it. The same report gives the same text."""
-        from mlia.render.faces import in_form
+        from mlia.render.forms import in_form
 
         return in_form(self, "json")
 
@@ -48,7 +48,8 @@ class Face(Struct, frozen=True):
             OutputError: it cannot be written, or this report has no such form.
         """
         from mlia.output import write_file
-        from mlia.render.faces import form_of, in_form
+        from mlia.render.faces import form_of
+        from mlia.render.forms import in_form
 
         write_file(path, in_form(self, form_of(self, path)).encode())
 

@@ -12,7 +12,7 @@ from sample import CPU_RESULT, LONG, NOTHING_ADVISED, SAMPLE_REPORT, TARGET, cos
 
 import mlia
 from mlia.cpu_results import SystemTime
-from mlia.render.compare.markdown import code, render_difference_markdown, words
+from mlia.render.compare.markdown import code, render_markdown, words
 from mlia.render.compare.parts import change_text, percent_text, verdict_text
 from mlia.render.compare.terminal import render_difference
 from mlia.render.json import json_schema, render_json, render_schema
@@ -65,8 +65,8 @@ BACK = mlia.compare(_after(), replace(SAMPLE_REPORT, targets=(*SAMPLE_REPORT.tar
         ("difference_80.txt", render_difference(FOUND, 80, False, False)),
         ("difference_200.txt", render_difference(FOUND, 200, True, True)),
         ("difference_back_80.txt", render_difference(BACK, 80, False, False)),
-        ("difference.md", render_difference_markdown(FOUND)),
-        ("difference_back.md", render_difference_markdown(BACK)),
+        ("difference.md", render_markdown(FOUND)),
+        ("difference_back.md", render_markdown(BACK)),
         ("difference.json", render_json(FOUND)),
     ],
 )
@@ -95,10 +95,10 @@ def test_markdown_takes_names_as_they_are() -> None:
     assert code("a|b`c\n") == "`a\\|b'c?`"
     assert code(" ") == "(unnamed)"
     assert words("<img> *x* @team") == "\\<img> \\*x\\* @\N{ZERO WIDTH SPACE}team"
-    for line in render_difference_markdown(FOUND).splitlines():
+    for line in render_markdown(FOUND).splitlines():
         if line.startswith("|"):
             assert line.replace("\\|", "").count("|") in (6, 12)
-    assert "<b>" not in render_difference_markdown(FOUND).replace("`<b>'@team'`", "")
+    assert "<b>" not in render_markdown(FOUND).replace("`<b>'@team'`", "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import mlia
 from mlia.faces import Face
 from mlia.pipeline.accuracy import accuracy
 from mlia.render.check.csv import COLUMNS, render_csv
-from mlia.render.faces import SUFFIXES, forms_of
+from mlia.render.forms import SUFFIXES, forms_of
 from mlia.render.json import render_json
 from mlia.report import SCHEMA_VERSION
 from mlia.results import Skipped

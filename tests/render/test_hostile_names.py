@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlia.cli.formats import FORMATS, rendered
 from mlia.graph.tflite_writer import write_tflite
 from mlia.pipeline.check.check import check
 from mlia.render.check.terminal import TerminalStyle, render_terminal
+from mlia.render.forms import MODULES, in_form
 from mlia.report import CheckReport
 from tests.models import sandwich
 
@@ -25,10 +25,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> CheckReport:
     return check(str(path), "ethos-u55-256", try_remedies=False)
 
 
-@pytest.mark.parametrize("form", ["terminal", *FORMATS])
+@pytest.mark.parametrize("form", ["terminal", *MODULES])
 def test_nothing_is_obeyed(report: CheckReport, form: str) -> None:
     is_text = form == "terminal"
-    text = render_terminal(report, TerminalStyle(width=100, color=False)) if is_text else rendered(report, form)
+    text = render_terminal(report, TerminalStyle(width=100, color=False)) if is_text else in_form(report, form)
     assert OBEYED.findall(text) == []
     if form == "html":
         assert "<img" not in text

@@ -91,7 +91,7 @@ def test_columns_of_csv_have_the_names_and_values_of_the_json(report: mlia.Check
 
 
 def mlia_csv(report: mlia.CheckReport) -> str:
-    from mlia.render.faces import in_form
+    from mlia.render.forms import in_form
 
     return in_form(report, "csv")
 

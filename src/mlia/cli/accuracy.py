@@ -4,6 +4,7 @@ import argparse
 
 from mlia.cli.options import add_form_options
 from mlia.cli.streams import terminal_width, write_output
+from mlia.render.forms import FORMS, in_form
 
 EPILOG = """examples:
   mlia accuracy
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--rows", action="store_true", help="every measurement, not only the sums")
-    add_form_options(parser, ("json",), "-o", "--output")
+    add_form_options(parser, FORMS["accuracy"], "-o", "--output")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,10 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mlia.pipeline.accuracy import accuracy
 
     found = accuracy()
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        text = render_json(found)
+    if arguments.format != "terminal":
+        text = in_form(found, arguments.format)
     else:
         from mlia.render.accuracy import render_accuracy
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlia.cli.options import TARGET, seconds
 from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.render.forms import FORMS, in_form
 
 if TYPE_CHECKING:
     from mlia.targets.target import AnyTarget
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="the profile to write (default: TARGET, in its place)")
     parser.add_argument("--dry-run", action="store_true", help="write no profile, only say what would be in it")
-    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    parser.add_argument(
+        "--format", choices=("terminal", *FORMS["calibrate"]), default="terminal", help="default: terminal"
+    )
     parser.add_argument("--timeout", type=seconds, default=600.0, metavar="SECONDS", help="for the compiler, per model")
 
 
@@ -65,10 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         vela_process.abandon()
     report = made.save(place, _to_change(arguments.target, place)) if place else made.report
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        shown = render_json(report)
+    if arguments.format != "terminal":
+        shown = in_form(report, arguments.format)
     else:
         from mlia.render.calibrate import render_refinement
 

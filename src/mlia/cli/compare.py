@@ -4,9 +4,9 @@ import argparse
 import math
 import sys
 
-from mlia.cli.formats import rendered
 from mlia.cli.options import TARGET, add_form_options, add_input_shape_option, seconds
 from mlia.cli.streams import can_color, progress_line, refuse_overwriting, tell_refusals, terminal_width, write_output
+from mlia.render.forms import FORMS, in_form
 
 NARROWEST = 80  # columns; what must stay of the tables needs them
 EPILOG = """examples:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 if the model after takes more than P percent longer on a target, or if that is not known",
     )
     parser.add_argument("--all-operators", action="store_true", help="every operator, also those that are as before")
-    add_form_options(parser, ("json", "markdown", "html"), "-o", "--output", text="write the comparison to a file")
+    add_form_options(parser, FORMS["compare"], "-o", "--output", text="write the comparison to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,12 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=progress,
             ),
         )
-    if arguments.format in ("json", "html"):
-        text = rendered(found, arguments.format)
-    elif arguments.format == "markdown":
-        from mlia.render.compare.markdown import render_difference_markdown
-
-        text = render_difference_markdown(found)
+    if arguments.format != "terminal":
+        text = in_form(found, arguments.format)
     else:
         from mlia.render.compare.terminal import render_difference
 

@@ -1,39 +1,24 @@
-"""The forms in which a report of `mlia check` can be had, by the words of --format."""
+"""The report of a check, written in the form that was asked for."""
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mlia.cli.budgets import tell_misses
 from mlia.cli.options import add_form_options
 from mlia.cli.streams import write_output
+from mlia.render.forms import FORMS, in_form
 
 if TYPE_CHECKING:
     from mlia.report import CheckReport
 
-# Each is render_<word>(report) -> text, of a module of mlia.render; those of NAMING take the model's path too.
-FORMATS = {
-    "json": "json", "html": "html", "csv": "check.csv", "markdown": "check.markdown", "github": "check.github",
-    "junit": "check.junit", "sarif": "check.sarif", "model-explorer": "check.model_explorer",
-}  # fmt: skip
-NAMING = ("github", "sarif")
 OVERLAYS = "model-explorer"
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
     """Add --format and --output."""
     text = "write it to a file; overlays of model-explorer to a folder"
-    add_form_options(parser, tuple(FORMATS), "-o", "--output", text=text)
-
-
-def rendered(report: object, form: str, file: str = "") -> str:
-    """The report in one of FORMATS: that of a check; json is for any, html for an optimization as well.
-
-    `file` is where the model is, for forms that point at it.
-    """
-    render = getattr(import_module(f"mlia.render.{FORMATS[form]}"), f"render_{form.replace('-', '_')}")
-    return str(render(report, file) if form in NAMING and file else render(report))
+    add_form_options(parser, FORMS["check"], "-o", "--output", text=text)
 
 
 def write_report(
@@ -44,7 +29,7 @@ def write_report(
         _write_overlays(report, arguments.output)
     else:
         is_text = arguments.format == "terminal"
-        write_output(terminal() if is_text else rendered(report, arguments.format, file), arguments.output)
+        write_output(terminal() if is_text else in_form(report, arguments.format, file), arguments.output)
     tell_misses(report, arguments.format)
 
 

@@ -6,9 +6,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from mlia.cli.formats import rendered
 from mlia.cli.options import add_form_options, add_model_options, add_target_options, seconds
 from mlia.cli.streams import progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.render.forms import FORMS, in_form
 
 EPILOG = """examples:
   mlia optimize model.keras -t ethos-u55-256 --pruning --pruning-target 0.6 --clustering --clustering-target 16
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the TFLite file to write (default: MODEL_optimized.tflite, here)"
     )
-    add_form_options(parser, ("json", "html"), "--report")
+    add_form_options(parser, FORMS["optimize"], "--report")
     parser.add_argument("--verbose", action="store_true", help="every change, also where there are many")
     _add_steps(parser.add_argument_group("what to do"))
     _add_search(parser.add_argument_group("or let it be searched"))
@@ -141,7 +141,7 @@ def _optimize(arguments: argparse.Namespace, recipe: Recipe | None, output: str,
     if beside:
         write_file(beside, recipe_toml(made.report.recipe).encode())
     if arguments.format != "terminal":
-        text = rendered(made.report, arguments.format)
+        text = in_form(made.report, arguments.format)
     else:
         from mlia.render.optimize import render_optimization
 

@@ -4,6 +4,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from mlia.render.forms import SUFFIXES
+
 TARGET = ("-t", "--target", "--target-profile")  # one option
 
 
@@ -86,13 +88,6 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,7}", sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is not a shape like 1,96,96,3 or image=1,96,96,3")
     return name, tuple(map(int, sizes.split(",")))
-
-
-# What a file's name says of the form that a report is written in.
-SUFFIXES = {
-    ".json": "json", ".html": "html", ".htm": "html", ".csv": "csv", ".md": "markdown", ".xml": "junit",
-    ".sarif": "sarif",
-}  # fmt: skip
 
 
 def add_form_options(

@@ -3,6 +3,7 @@
 import argparse
 
 from mlia.cli.streams import write_output
+from mlia.render.forms import FORMS
 
 EPILOG = """example:
   mlia schema -o check.schema.json
@@ -14,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.epilog = EPILOG
     parser.set_defaults(run=run)
-    verbs = ("check", "compare", "optimize", "convert", "verify", "accuracy", "calibrate")
-    parser.add_argument("of", choices=verbs, nargs="?", default="check", help="default: check")
+    parser.add_argument("of", choices=FORMS, nargs="?", default="check", help="default: check")
     parser.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
 

@@ -5,6 +5,7 @@ import sys
 
 from mlia.cli.options import add_form_options, add_npu_option
 from mlia.cli.streams import can_color, progress_line, refuse_overwriting, terminal_width, write_output
+from mlia.render.forms import FORMS, in_form
 
 EPILOG = """examples:
   mlia verify model.tflite -t ethos-u55-256
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=_samples, metavar="N", help="how many random samples (default: 3)")
     parser.add_argument("--seed", type=_seed, metavar="S", help="of the random samples (default: 0)")
     parser.add_argument("--all-operators", action="store_true", help="every operator, not only those that differ")
-    add_form_options(parser, ("json",), "-o", "--output")
+    add_form_options(parser, FORMS["verify"], "-o", "--output")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,10 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed or 0,
             options=Options(input_shapes=dict(arguments.input_shapes), timeout_s=arguments.timeout, progress=progress),
         )
-    if arguments.format == "json":
-        from mlia.render.json import render_json
-
-        text = render_json(found)
+    if arguments.format != "terminal":
+        text = in_form(found, arguments.format)
     else:
         from mlia.render.verify.terminal import render_verification
 

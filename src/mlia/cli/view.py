@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, render, write; returns the exit code."""
     refuse_overwriting(arguments.report, arguments.output, "the report")
     from mlia.pipeline.saved import view
-    from mlia.render.faces import forms_of
+    from mlia.render.forms import forms_of
     from mlia.report import CheckReport
 
     limits = limits_of(arguments)
@@ -66,7 +66,7 @@ def _other(found: object, arguments: argparse.Namespace) -> str:
     """A report of another verb than check, as that verb shows it."""
     from mlia.accuracy import AccuracyReport, CalibrateReport
     from mlia.difference import CompareReport
-    from mlia.render.faces import in_form
+    from mlia.render.forms import in_form
     from mlia.report import ConvertReport, OptimizeReport
     from mlia.verification import VerifyReport
 

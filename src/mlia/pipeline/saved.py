@@ -5,25 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from mlia.accuracy import AccuracyReport, CalibrateReport
-from mlia.difference import CompareReport
 from mlia.errors import ModelError, ReportError
 from mlia.faces import Face
 from mlia.input import REPORT_BYTES, read_file
-from mlia.report import SCHEMA_VERSION, CheckReport, ConvertReport, OptimizeReport
-from mlia.verification import VerifyReport
+from mlia.render.kinds import KINDS
+from mlia.report import SCHEMA_VERSION, CheckReport
 
 WRITE = "--format json of a verb writes one"
-# A field that the kinds before it do not have tells which it is.
-KINDS: dict[str, type[Face]] = {
-    "missing_targets": CompareReport,
-    "targets": CheckReport,
-    "comparisons": OptimizeReport,
-    "reference": VerifyReport,
-    "families": AccuracyReport,
-    "coefficients": CalibrateReport,
-    "converted": ConvertReport,
-}
 
 
 def view(path: str | Path) -> Face:
@@ -57,7 +45,7 @@ def _decoded(path: str | Path, content: bytes) -> Face:
         raise ReportError(f"{path} is no report; {WRITE}") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ReportError(f"cannot read the report {path}: {error}") from None
-    kind = next((kind for name, kind in KINDS.items() if name in fields), None)
+    kind = next((each.type for each in KINDS.values() if each.known_by in fields), None)
     if kind is None or "schema_version" not in fields:
         raise ReportError(f"{path} is no report; {WRITE}")
     version, ours = bytes(fields["schema_version"]).decode(errors="replace").strip('"')[:20], SCHEMA_VERSION

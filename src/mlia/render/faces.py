@@ -12,6 +12,7 @@ from msgspec import Struct
 from mlia.accuracy import AccuracyReport, CalibrateReport
 from mlia.difference import CompareReport
 from mlia.errors import OutputError
+from mlia.render.forms import SUFFIXES, forms_of
 from mlia.render.text import (
     NOTHING,
     Column,
@@ -31,11 +32,6 @@ WIDTH = 120  # of a line
 ROWS_SHOWN = 5
 LINES_SHOWN = 3
 CODES_SHOWN = 8
-SUFFIXES = {
-    ".json": "json", ".html": "html", ".csv": "csv", ".md": "markdown", ".xml": "junit", ".sarif": "sarif",
-}  # fmt: skip
-# What there is beside JSON; a check has all forms.
-_FORMS: dict[type, tuple[str, ...]] = {OptimizeReport: ("html",), CompareReport: ("html", "markdown")}
 Row = dict[str, Any]
 
 
@@ -84,13 +80,6 @@ def verdict_html(report: object) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def forms_of(report: object) -> tuple[str, ...]:
-    """The forms that a report has, by the words of --format."""
-    if isinstance(report, CheckReport):
-        return tuple(SUFFIXES.values())
-    return "json", *_FORMS.get(type(report), ())
-
-
 def form_of(report: object, path: str | Path) -> str:
     """The form that the suffix of a path names.
 
@@ -102,18 +91,6 @@ def form_of(report: object, path: str | Path) -> str:
         known = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in forms)
         raise OutputError(f"cannot save {path}: a {type(report).__name__} is saved with a name that ends in {known}")
     return form
-
-
-def in_form(report: Any, form: str) -> str:
-    """The report in one of its forms."""
-    from importlib import import_module
-
-    if form == "markdown" and isinstance(report, CompareReport):
-        from mlia.render.compare.markdown import render_difference_markdown
-
-        return render_difference_markdown(report)
-    room = "" if form in ("json", "html") else "check."
-    return str(getattr(import_module(f"mlia.render.{room}{form}"), f"render_{form}")(report))
 
 
 def rows_of(report: Any) -> tuple[Sequence[str], Sequence[Row]]:

@@ -1,26 +1,11 @@
-"""CheckReport -> JSON, and the JSON Schema that it follows."""
+"""Report -> JSON, and the JSON Schema that it follows."""
 
 from typing import Any
 
 import msgspec
 
-from mlia.accuracy import AccuracyReport, CalibrateReport
-from mlia.difference import CompareReport
 from mlia.faces import Face
-from mlia.report import SCHEMA_VERSION, CheckReport, ConvertReport, OptimizeReport
-from mlia.verification import VerifyReport
-
-# What has a schema, by the verb whose --format json follows it.
-SCHEMAS: dict[str, tuple[str, type[Face]]] = {
-    "check": ("mlia-check", CheckReport),
-    "optimize": ("mlia-optimize", OptimizeReport),
-    "verify": ("mlia-verify", VerifyReport),
-    "accuracy": ("mlia-accuracy", AccuracyReport),
-    "calibrate": ("mlia-calibrate", CalibrateReport),
-    "compare": ("mlia-compare", CompareReport),
-    "convert": ("mlia-convert", ConvertReport),
-}
-
+from mlia.report import SCHEMA_VERSION
 
 # What a terminal or a browser obeys instead of showing it, and JSON need not escape; the same text when it is read.
 _UNSEEN = {
@@ -38,11 +23,12 @@ def render_json(report: Face) -> str:
 def json_schema(verb: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of render_json's output for a verb."""
     from mlia.render.fields import described
+    from mlia.render.kinds import KINDS
 
-    name, kind = SCHEMAS[verb]
+    kind = KINDS[verb].type
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"{name}-{SCHEMA_VERSION}",
+        "$id": f"mlia-{verb}-{SCHEMA_VERSION}",
         **described(_normalized(msgspec.json.schema(kind)), kind),
     }
 

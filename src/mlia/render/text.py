@@ -52,14 +52,14 @@ def kibibytes(size_bytes: int | None) -> str:
     return NOTHING if size_bytes is None else f"{size_bytes / 1024:,.1f}"
 
 
+def milliseconds_band(low_ms: float | None, high_ms: float | None) -> str:
+    """From which to which time, without the unit; empty where that is not known."""
+    return "" if low_ms is None or high_ms is None else f"{milliseconds(low_ms)}..{milliseconds(high_ms)}"
+
+
 def plural(number: int, noun: str) -> str:
     """A number with its noun."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {several(noun)}"
-
-
-def several(noun: str) -> str:
-    """The plural of a noun."""
-    return noun if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def source_text(source: Source) -> str:

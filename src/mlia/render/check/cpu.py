@@ -13,6 +13,7 @@ from mlia.render.text import (
     identity,
     kibibytes,
     milliseconds,
+    milliseconds_band,
     percent,
     plural,
     source_text,
@@ -79,11 +80,10 @@ def show_reasons(page: Page, costs: Sequence[CpuCost]) -> None:
 def show_cpu_performance(page: Page, found: CpuPerformance, all_operators: bool) -> None:
     """Time and memory of the whole model on a Cortex-M."""
     page.heading(f"Performance ({source_text(found.source)}; {found.stack})")
-    if found.latency_ms is None or found.low_ms is None or found.high_ms is None:
+    if found.latency_ms is None:
         latency = f"not known: {plural(found.unsupported_operators, 'operator')} cannot run"
     else:
-        cycles = f"{count(found.total_cycles)} cycles at {found.clock_mhz:g} MHz"
-        latency = f"{milliseconds(found.latency_ms)} ms ({_band(found.low_ms, found.high_ms)}), {cycles}"
+        latency = f"{_time(found)}, {count(found.total_cycles)} cycles at {found.clock_mhz:g} MHz"
     lines = [
         ("latency", latency),
         ("MACs", count(found.macs)),
@@ -115,13 +115,13 @@ def system_lines(performance: Performance, host: str) -> list[tuple[str, str]]:
     system = performance.system
     if system is None:
         return []
-    if isinstance(system, Skipped) or performance.low_ms is None or performance.high_ms is None:
-        return [("latency", f"not known: {system.reason if isinstance(system, Skipped) else 'it was not estimated'}")]
+    if isinstance(system, Skipped):
+        return [("latency", f"not known: {system.reason}")]
     parts = (
         f"NPU {milliseconds(performance.npu_latency_ms)} + {host} {milliseconds(system.cpu.latency_ms)}"
         f" + hand-over {milliseconds(system.handover.latency_ms)}"
     )
-    latency = f"{milliseconds(performance.latency_ms)} ms ({_band(performance.low_ms, performance.high_ms)})"
+    latency = _time(performance)
     if not system.segments:
         return [("latency", f"{latency}, all of it on the {host}")]
     lines = [("latency", f"{latency} = {parts}, {plural(system.segments, 'segment')}")]
@@ -170,7 +170,7 @@ def _row(cost: CpuCost, name: str) -> tuple[str, ...]:
         count(cost.total_cycles),
         percent(cost.cycles_percent),
         milliseconds(cost.latency_ms),
-        _band(cost.low_ms, cost.high_ms) if cost.low_ms is not None and cost.high_ms is not None else NOTHING,
+        milliseconds_band(cost.low_ms, cost.high_ms) or NOTHING,
         cost.kernel.name or NOTHING,
         _library(cost),
         count(cost.macs) if cost.macs else NOTHING,
@@ -181,12 +181,8 @@ def _library(cost: CpuCost) -> str:
     return cost.kernel.library if cost.kernel.is_supported else "none"
 
 
-def _time(time: CpuTime) -> str:
-    return f"{milliseconds(time.latency_ms)} ms ({_band(time.low_ms, time.high_ms)})"
-
-
-def _band(low_ms: float, high_ms: float) -> str:
-    return f"{milliseconds(low_ms)}..{milliseconds(high_ms)}"
+def _time(time: CpuTime | CpuPerformance | Performance) -> str:
+    return f"{milliseconds(time.latency_ms)} ms ({milliseconds_band(time.low_ms, time.high_ms)})"
 
 
 def arena_text(arena: ArenaUse) -> str:

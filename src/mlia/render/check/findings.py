@@ -9,9 +9,19 @@ from mlia.advice import Advice, Attempt, Severity
 from mlia.cpu_results import CpuPerformance, SystemTime
 from mlia.render.check.advice import difference
 from mlia.render.evidence import band_text
-from mlia.render.text import NOTHING, count, identity, kibibytes, milliseconds, percent, plural, source_text
+from mlia.render.text import (
+    NOTHING,
+    count,
+    identity,
+    kibibytes,
+    milliseconds,
+    milliseconds_band,
+    percent,
+    plural,
+    source_text,
+)
 from mlia.report import Blamed, Budget, CheckReport, TargetReport
-from mlia.results import NOT_ASKED, Compatibility, OperatorId, Performance, Result, Skipped
+from mlia.results import NOT_ASKED, Compatibility, OperatorId, Result, Skipped
 
 OPERATORS_NAMED = 8
 AT_LEAST = ("npu_percent",)
@@ -142,7 +152,7 @@ def headline(entry: TargetReport, result: Result) -> Headline:
     return Headline(
         target=name,
         latency_ms=milliseconds(found.latency_ms),
-        band_ms=_band(found),
+        band_ms=milliseconds_band(found.low_ms, found.high_ms),
         cycles=count(found.total_cycles),
         cycles_band=band_text(found.calibration) if found.calibration and found.total_cycles is not None else "",
         npu_percent=npu,
@@ -190,7 +200,7 @@ def _cpu_headline(name: str, found: CpuPerformance) -> Headline:
     return Headline(
         target=name,
         latency_ms=milliseconds(found.latency_ms),
-        band_ms=_band(found),
+        band_ms=milliseconds_band(found.low_ms, found.high_ms),
         cycles=count(found.total_cycles),
         cycles_band="",
         npu_percent=NOTHING,
@@ -199,12 +209,6 @@ def _cpu_headline(name: str, found: CpuPerformance) -> Headline:
         sources=(source_text(found.source),),
         unknown=stopped if found.unsupported_operators else "",
     )
-
-
-def _band(found: Performance | CpuPerformance) -> str:
-    if found.low_ms is None or found.high_ms is None:
-        return ""
-    return f"{milliseconds(found.low_ms)}..{milliseconds(found.high_ms)}"
 
 
 def _number(value: float, figure: str) -> str:

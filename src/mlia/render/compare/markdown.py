@@ -27,7 +27,7 @@ _OPERATORS = ("#", "now", "operator", "name", "runs on", "ms", "now", "change", 
 _TO_THE_RIGHT = frozenset({0, 1, 5, 6, 7, 8, 9})
 
 
-def render_difference_markdown(found: CompareReport) -> str:
+def render_markdown(found: CompareReport) -> str:
     """The difference as GitHub's Markdown, ending with a newline."""
     before, after = map(code, names_of(found))
     lines = [f"### {before} → {after}: {words(headline(found))}", ""]
