@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
 from mlia.backends.ethos_u.features import StepFeatures
-from mlia.backends.ethos_u.timing import StepTime, estimate, start_cycles
+from mlia.backends.ethos_u.timing import StepTime, estimate_with, start_cycles
 from mlia.results import Bound
+from mlia.targets.coefficients import Physics
 from mlia.targets.target import Target
 
 FAR = 0.2  # of the compiler's cycles: what is nearer needs no reason
@@ -15,27 +16,30 @@ ONE_MAP, LAUNCHES, SHORT, WAITS = "one map", "launches", "short requests", "wait
 
 def why_not_vela(features: Sequence[StepFeatures], target: Target) -> str:
     """In one line, or empty where both are near each other."""
-    times = estimate(features, target)
+    physics = coefficients_for(target).physics
+    times = estimate_with(features, target, physics)
     ours, theirs = sum(time.cycles for time in times), sum(step.total_cycles for step in features)
     if not ours or not theirs or abs(ours / theirs - 1) <= FAR:
         return ""
     is_more = ours > theirs
     parts: dict[str, float] = defaultdict(float)
     for step, time in zip(features, times, strict=True):
-        for reason, cycles in _parts(step, time, target).items():
+        for reason, cycles in _parts(step, time, target, physics).items():
             parts[reason] += cycles
     shares = {reason: cycles for reason, cycles in parts.items() if (cycles > 0) == is_more and cycles}
     if not shares:
         return ""
     reason = max(shares, key=lambda name: abs(shares[name]))
-    return f"{_text(reason, is_more, features, target)} ({shares[reason]:+,.0f} of {ours - theirs:+,.0f} cycles)"
+    return (
+        f"{_text(reason, is_more, features, target, physics)} ({shares[reason]:+,.0f} of {ours - theirs:+,.0f} cycles)"
+    )
 
 
-def _parts(step: StepFeatures, time: StepTime, target: Target) -> dict[str, float]:
+def _parts(step: StepFeatures, time: StepTime, target: Target, physics: Physics) -> dict[str, float]:
     """By how many cycles a step takes more than the compiler says, by reason; its launches apart."""
     if step.kind == "none":
         return {}
-    starts = min(start_cycles(step, target), time.cycles)
+    starts = min(start_cycles(step, target, physics), time.cycles)
     rest = time.cycles - starts - step.total_cycles
     if step.is_one_unit and step.kind != "elementwise" and rest < 0 and step.mac_cycles >= step.total_cycles / 2:
         reason = ONE_MAP
@@ -48,13 +52,12 @@ def _parts(step: StepFeatures, time: StepTime, target: Target) -> dict[str, floa
     return {reason: rest, LAUNCHES: starts}
 
 
-def _text(reason: str, is_more: bool, features: Sequence[StepFeatures], target: Target) -> str:
-    physics = coefficients_for(target).physics
+def _text(reason: str, is_more: bool, features: Sequence[StepFeatures], target: Target, physics: Physics) -> str:
     if reason == ONE_MAP:
         return "Vela counts 4 cycles per weight in 1x1 maps; measured: 1"
     if reason == LAUNCHES:
         launches = [step for step in features if step.kind != "none" and step.launches]
-        cycles = start_cycles(launches[0], target) / launches[0].launches
+        cycles = start_cycles(launches[0], target, physics) / launches[0].launches
         number = sum(step.launches for step in launches)
         return f"each of {number} launches waits some {cycles:,.0f} cycles for its commands; Vela hardly counts that"
     if reason == SHORT:

@@ -116,7 +116,7 @@ def _work(step: StepFeatures, target: Target, physics: Physics, ahead: float | N
         fetched_ahead += fetched
         work.read += copies - fetched + _outer_read(step, transfer, memory, target, physics)
         work.written += _outer_written(transfer, memory, bandwidth, physics)
-    work.latency = _start_cycles(step, target, physics)
+    work.latency = start_cycles(step, target, physics)
     if ahead is not None:
         work.rest = max(0.0, fetched_ahead - ahead)
     return work
@@ -219,11 +219,6 @@ def _memory(target: Target, name: str) -> Memory | None:
     return None
 
 
-def start_cycles(step: StepFeatures, target: Target) -> float:
-    """Cycles that the launches of a step wait for their commands."""
-    return _start_cycles(step, target, coefficients_for(target).physics)
-
-
-def _start_cycles(step: StepFeatures, target: Target, physics: Physics) -> float:
-    """By the latency of the memory that commands are read from: it has the constants too."""
+def start_cycles(step: StepFeatures, target: Target, physics: Physics) -> float:
+    """Cycles that the launches of a step wait for their commands, which lie in the memory that has the constants."""
     return physics.start_latencies * target.constants_memory.read_latency_cycles * step.launches
