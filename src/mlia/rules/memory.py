@@ -85,7 +85,7 @@ class TooMuchSram(NpuRule):
     Only for targets whose profile says how much SRAM there is. What the application needs besides is not counted.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-128: a DS-CNN that needs 16,000 bytes takes them at limits of 11,096 and 2,774.
+    Estimated with Vela 5.2 on ethos-u55-128: a DS-CNN that needs 16,000 bytes takes them at limits of 11,096 and 2,774.
     """
 
     code = "MEM001"
@@ -144,7 +144,7 @@ class SramToSpare(NpuRule):
     limit as a wish: set what an attempt really needs. The best limit may lie between those that are tried.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-256: four convolutions of 128x128 take 249 KiB instead of 518 KiB without any
+    Estimated with Vela 5.2 on ethos-u55-256: four convolutions of 128x128 take 249 KiB instead of 518 KiB without any
     loss of time, and 213 KiB instead of 1,560 KiB at 0.2 %.
     """
 
@@ -252,7 +252,7 @@ class WaitsForWeights(NpuRule):
     The time to copy the weights at the start is not counted.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-256: MLPerf Tiny's ResNet-8 takes 0.226 ms with Sram_Only and 0.295 ms with
+    Estimated with Vela 5.2 on ethos-u55-256: MLPerf Tiny's ResNet-8 takes 0.226 ms with Sram_Only and 0.295 ms with
     Shared_Sram.
     """
 
@@ -305,7 +305,7 @@ class WeightsInSram(NpuRule):
     Below 64 KiB of SRAM nothing is tried.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-128: a keyword spotting MicroNet needs 224 KiB of SRAM with Sram_Only, and
+    Estimated with Vela 5.2 on ethos-u55-128: a keyword spotting MicroNet needs 224 KiB of SRAM with Sram_Only, and
     105 KiB at 0.8 % more time with Shared_Sram.
     """
 

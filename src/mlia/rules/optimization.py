@@ -72,7 +72,7 @@ class UncompressedWeights(NpuRule):
     Speed only. Operators that read the model's input, and depthwise ones, are not pruned, as in `mlia optimize`.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-256: MLPerf Tiny's ResNet-8 takes 0.84 of the time when pruned, 0.83 when
+    Estimated with Vela 5.2 on ethos-u55-256: MLPerf Tiny's ResNet-8 takes 0.84 of the time when pruned, 0.83 when
     clustered, and 0.77 with both.
     """
 
@@ -118,7 +118,7 @@ class CompressionIsNoHelp(NpuRule):
     The sparsity 2:4 of an Ethos-U85 is another matter: it multiplies less.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-256: MLPerf Tiny's DS-CNN with 60 % of its weights zero and 16 clusters takes
+    Estimated with Vela 5.2 on ethos-u55-256: MLPerf Tiny's DS-CNN with 60 % of its weights zero and 16 clusters takes
     0.985 of the time, at 10,208 bytes of weights instead of 24,032.
     """
 
@@ -157,7 +157,7 @@ class DenseOnU85(NpuRule):
     Speed only. Operators that read the model's input, and depthwise ones, stay dense.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u85-256: MLPerf Tiny's ResNet-8 takes 0.71 of the time.
+    Estimated with Vela 5.2 on ethos-u85-256: MLPerf Tiny's ResNet-8 takes 0.77 of the cycles.
     """
 
     code = "OPT003"
@@ -197,7 +197,8 @@ class MacBound(NpuRule):
     Memories stay as they are; a larger NPU often comes with faster ones.
 
     ## Source
-    Measured with Vela 5.2: MLPerf Tiny's DS-CNN takes 0.67 of the time on ethos-u55-256 that it takes on ethos-u55-128.
+    Estimated with Vela 5.2: MLPerf Tiny's DS-CNN takes 0.67 of the time on ethos-u55-256 that it takes on
+    ethos-u55-128.
     """
 
     code = "OPT004"
@@ -241,8 +242,8 @@ class ScalePerRow(NpuRule):
     Rows with small weights lose precision; check the accuracy.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-256: 256 rows of 1,024 weights, of very different size, take 165 KB and 0.346 ms
-    with one scale, and 243 KB and 0.501 ms with a scale for each.
+    Estimated with Vela 5.2 on ethos-u55-256: 256 rows of 1,024 weights, of very different size, take 165 KB and
+    0.346 ms with one scale, and 243 KB and 0.501 ms with a scale for each.
     """
 
     code = "OPT005"
@@ -290,7 +291,7 @@ class LargerThanNeeded(NpuRule):
     Only for Ethos-U55: on others the weights of a smaller NPU are packed in another way, and take other times to read.
 
     ## Source
-    Measured with Vela 5.2: three dense operators of 512x512 take 1.614 ms on ethos-u55-256 and on ethos-u55-128.
+    Estimated with Vela 5.2: three dense operators of 512x512 take 1.614 ms on ethos-u55-256 and on ethos-u55-128.
     """
 
     code = "OPT006"

@@ -187,7 +187,7 @@ class TransposedStride(LimitRule):
     Weights and bias must be constants. Ethos-U85 takes all strides.
 
     ## Source
-    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Measured with Vela 5.2 on
+    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Estimated with Vela 5.2 on
     ethos-u55-128: 6.77 ms before, 0.66 ms after for 16x16x32, stride 4, kernel 8x8.
     """
 

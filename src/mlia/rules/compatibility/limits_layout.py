@@ -93,7 +93,7 @@ class LargeTranspose(LimitRule):
     Up to 32 parts, and int32 with blocks of up to 65,536.
 
     ## Source
-    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Measured with Vela 5.2 on
+    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Estimated with Vela 5.2 on
     ethos-u55-128: 2x300x300x4 to NCHW, 10.9 ms before, 6.5 ms after.
     """
 
@@ -134,7 +134,7 @@ class Reverse(LimitRule):
     Mirroring copies an axis piece by piece: over many channels that takes long.
 
     ## Source
-    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Measured with Vela 5.2 on
+    Vela 5.2's published constraints, `regor.tflite_operator_constraints("EthosU55")`. Estimated with Vela 5.2 on
     ethos-u55-128: 96x96x16 upside down, 2.23 ms before, 1.05 ms after.
     """
 

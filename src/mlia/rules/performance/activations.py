@@ -30,7 +30,7 @@ class GatedActivation(NpuRule):
     The swap changes the numbers: the accuracy must be looked at, and a little training helps.
 
     ## Source
-    Measured with Vela 5.2: four 3x3 convolutions of 16 channels on 64x64 with swish take 809,703 cycles on
+    Estimated with Vela 5.2: four 3x3 convolutions of 16 channels on 64x64 with swish take 809,703 cycles on
     ethos-u55-128, with HARD_SWISH 368,674, with RELU 349,927.
     """
 
@@ -88,7 +88,7 @@ class SlowTable(NpuRule):
     little, and then nothing is said.
 
     ## Source
-    Measured with Vela 5.2: four 3x3 convolutions of 16 channels on 64x64 take 275,342 cycles with HARD_SWISH and
+    Estimated with Vela 5.2: four 3x3 convolutions of 16 channels on 64x64 take 275,342 cycles with HARD_SWISH and
     180,200 with RELU on ethos-u55-256; on ethos-u85-256 both take 196,964.
     """
 
@@ -144,7 +144,7 @@ class ResultRescaled(NpuRule):
     itself, and costs nothing where it stands.
 
     ## Source
-    Measured with Vela 5.2: a QUANTIZE of 32x32x8 takes 8352 cycles on ethos-u55-128.
+    Estimated with Vela 5.2: a QUANTIZE of 32x32x8 takes 8352 cycles on ethos-u55-128.
     """
 
     code = "PER022"
@@ -193,7 +193,7 @@ class CostlySoftmax(NpuRule):
     The output has another scale and is no probability. Thresholds on probabilities must be changed.
 
     ## Source
-    Measured with Vela 5.2: a SOFTMAX over 12 classes takes 1003 cycles on ethos-u55-128.
+    Estimated with Vela 5.2: a SOFTMAX over 12 classes takes 1003 cycles on ethos-u55-128.
     """
 
     code = "PER023"
@@ -220,7 +220,7 @@ class SixteenBits(NpuRule):
     """Activations of 16 bits make convolutions slower, and need twice the memory.
 
     ## Why it matters
-    An Ethos-U multiplies 8 by 8 bits at its full speed, and 8 by 16 bits at half of it. Ethos-U85 loses more.
+    An Ethos-U multiplies 8 by 8 bits at its full speed, and 8 by 16 bits at half of it.
 
     ## How it is found
     By convolutions and fully connected operators on int16 that take a fifth of the time or more.
@@ -232,8 +232,9 @@ class SixteenBits(NpuRule):
     An int8 model needs the float model and calibration data, so nothing is tried.
 
     ## Source
-    Measured with Vela 5.2: three 3x3 convolutions of 16 channels on 32x32 take 1.5 times as long in int16 on
-    ethos-u55-128, 1.6 times on ethos-u65-512, 2.6 times on ethos-u85-256, and 68 instead of 37 KiB of SRAM.
+    Estimated with Vela 5.2, calibrated without measurements of int16: three 3x3 convolutions of 16 channels on
+    32x32 take 1.5 times as long in int16 on ethos-u55-128, 1.7 times on ethos-u65-512, 1.5 times on ethos-u85-256, and
+    69 instead of 38 KiB of SRAM.
     """
 
     code = "PER024"
@@ -274,7 +275,7 @@ class SlopePerChannel(NpuRule):
     The remedy takes the mean slope of the channels, to measure the time: check the accuracy, or train again.
 
     ## Source
-    Measured with Vela 5.2: three 3x3 convolutions of 16 channels on 64x64 take 544,474 cycles on ethos-u55-128 with
+    Estimated with Vela 5.2: three 3x3 convolutions of 16 channels on 64x64 take 544,474 cycles on ethos-u55-128 with
     PRELU, 269,276 with LEAKY_RELU and 249,562 with RELU.
     """
 

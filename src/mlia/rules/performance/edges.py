@@ -29,7 +29,7 @@ class OpenBatch(NpuRule):
     The model takes one sample at a time then, which is what an NPU computes anyway.
 
     ## Source
-    Measured with Vela 5.2: a classifier of 28x28 digits takes 41,096 cycles on ethos-u55-128 with the batch open, and
+    Estimated with Vela 5.2: a classifier of 28x28 digits takes 41,096 cycles on ethos-u55-128 with the batch open, and
     36,404 with a batch of 1.
     """
 
@@ -78,7 +78,7 @@ class UnsignedEdges(NpuRule):
     takes the bytes as they are, and nothing is said.
 
     ## Source
-    Measured with Vela 5.2: a classifier of pictures of 48x64x3 takes 21,383 cycles on ethos-u55-256 with uint8 at both
+    Estimated with Vela 5.2: a classifier of pictures of 48x64x3 takes 21,383 cycles on ethos-u55-256 with uint8 at both
     ends, and 16,691 with int8.
     """
 

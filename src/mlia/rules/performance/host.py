@@ -26,8 +26,8 @@ class SlowerThanHost(NpuRule):
     Estimates both. While the NPU works, the host can sleep or do other things, which may be worth the time.
 
     ## Source
-    mlia's Cortex-M model beside Vela 5.2's own estimate: an LSTM of 28 steps over 28 numbers takes 0.400 ms on
-    ethos-u85-256, and 0.056 to 0.251 ms on its Cortex-M85 alone.
+    mlia's Cortex-M model beside Vela 5.2's own estimate: an LSTM of 28 steps over 28 numbers takes 0.79 ms on
+    ethos-u85-256, and 0.11 to 0.50 ms on its Cortex-M85 alone.
     """
 
     code = "PER030"

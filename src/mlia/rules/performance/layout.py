@@ -33,7 +33,7 @@ class CostlyTransposes(NpuRule):
     TRANSPOSEs around operators that depend on the order of axes stay. On U85 some are joined with operators in front.
 
     ## Source
-    Measured with Vela 5.2: a network of three convolutions from PyTorch takes 169,208 cycles on ethos-u55-128, 27 % of
+    Estimated with Vela 5.2: a network of three convolutions from PyTorch takes 169,208 cycles on ethos-u55-128, 27 % of
     them in six TRANSPOSEs, and 88,084 without five of them.
     """
 
@@ -75,7 +75,7 @@ class IdleOperators(NpuRule):
     Only what can be told from shapes, scales and constants is found. What nobody reads is not executed by Vela anyway.
 
     ## Source
-    TFLite's definition of the operators. Measured with Vela 5.2 on ethos-u55-128: a MUL by 1 of 16x16x16 takes 4096
+    TFLite's definition of the operators. Estimated with Vela 5.2 on ethos-u55-128: a MUL by 1 of 16x16x16 takes 4096
     cycles.
     """
 
@@ -138,7 +138,7 @@ class Copies(NpuRule):
     This depends on the architecture of the model, so nothing is tried.
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-128: joining two tensors of 16x16x16 with one scale takes no cycles, with
+    Estimated with Vela 5.2 on ethos-u55-128: joining two tensors of 16x16x16 with one scale takes no cycles, with
     another scale 8704. The wake words of microWakeWord spend 23 to 26 % of the time in copies.
     """
 

@@ -41,9 +41,9 @@ class ChannelsPastBlock(NpuRule):
     make up for them, so check the accuracy or train again. Channels that reach an output stay.
 
     ## Source
-    Measured with Vela 5.2: four 3x3 convolutions on 64x64 of 17 channels take 2.7 times as long as of 16 on
-    ethos-u55-128, 2.4 times on ethos-u85-256, and twice the SRAM. With 32 channels they take 1.02 times as long as
-    with 17 on ethos-u55-128, and 1.37 times on ethos-u85-256.
+    Estimated with Vela 5.2, calibrated: four 3x3 convolutions on 64x64 of 17 channels take 3.0 times as long as of 16
+    on ethos-u55-128, 1.6 times on ethos-u85-256, and twice the SRAM. With 32 channels they take as long as with 17 on
+    ethos-u55-128, and 1.6 times on ethos-u85-256.
     """
 
     code = "PER002"
@@ -113,8 +113,8 @@ class FewInputChannels(NpuRule):
     The weights grow, and most shapes gain nothing: it is advised only where it was faster.
 
     ## Source
-    Measured with Vela 5.2: the NPU's part of TensorFlow's micro_speech gains 30 % on ethos-u55-128 and 24 % on
-    ethos-u85-256; a convolution of 60 taps over a waveform becomes 9 times faster on ethos-u55-128.
+    Estimated with Vela 5.2, calibrated: the NPU's part of TensorFlow's micro_speech gains 30 % on ethos-u55-128 and
+    19 % on ethos-u85-256; a convolution of 60 taps over a waveform becomes 8 times faster on ethos-u55-128.
     """
 
     code = "PER003"
@@ -186,7 +186,7 @@ class SequenceAlongHeight(NpuRule):
     Where a model leaves such tensors often, more RESHAPEs are needed and may cost what is gained.
 
     ## Source
-    Measured with Vela 5.2: three 9x1 convolutions with depthwise ones between gain 24 % on ethos-u55-128, 30 % on
+    Estimated with Vela 5.2: three 9x1 convolutions with depthwise ones between gain 24 % on ethos-u55-128, 30 % on
     ethos-u65-512, 27 % on ethos-u85-256.
     """
 
@@ -234,7 +234,7 @@ class MeanOverMap(NpuRule):
     The pool rounds in another place, so that a code may differ by one (two where the scale changes too).
 
     ## Source
-    Measured with Vela 5.2 on ethos-u55-128, 64 channels: over 8x8, 6148 cycles for MEAN and 3160 for AVERAGE_POOL_2D;
+    Estimated with Vela 5.2 on ethos-u55-128, 64 channels: over 8x8, 6148 cycles for MEAN and 3160 for AVERAGE_POOL_2D;
     over 16x16, 22536 and 10968.
     """
 
@@ -282,7 +282,7 @@ class SquareMaxPool(NpuRule):
     There is a tensor more between the two. Windows of 2x2 and 3x3 gain nothing.
 
     ## Source
-    Measured with Vela 5.2: a 1x1 convolution and a window of 13x13 over 32x32x32 take 1,414,408 cycles on
+    Estimated with Vela 5.2: a 1x1 convolution and a window of 13x13 over 32x32x32 take 1,414,408 cycles on
     ethos-u55-128, and 233,152 with the window in turn; with 5x5, 225,304 and 101,312.
     """
 
