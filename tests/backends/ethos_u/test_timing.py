@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 from conftest import SAMPLE
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+import mlia
 from mlia.backends.ethos_u.coefficients import coefficients_for, load_coefficients
 from mlia.backends.ethos_u.coverage import (
     BRICK_MAPS,
@@ -25,7 +27,7 @@ from mlia.backends.vela.output import compiled_steps
 from mlia.backends.vela.process import Compilation, compile_model
 from mlia.graph.tflite import read_tflite
 from mlia.graph.tflite_writer import write_tflite
-from mlia.results import Bound
+from mlia.results import Bound, Performance
 from mlia.targets.profiles import load_target
 from mlia.targets.target import Target
 from mlia.testing import IntegerSketch, Sketch, quantize_synthetically
@@ -235,6 +237,27 @@ def test_what_a_model_is_like_goes_by_where_its_bytes_are() -> None:
     assert like_of([linear]) == LINEAR_MAPS
     assert like_of([weights]) == CONVOLUTIONAL
     assert like_of([replace(weights, is_one_unit=True)]) == STREAMING
+    constants = replace(maps, transfers=(Transfer("flash", input_bytes=900, linear_input_bytes=900),))
+    assert like_of([constants]) == CONVOLUTIONAL  # no feature map is in flash
+
+
+def test_a_constant_that_is_broadcast_is_not_taken_for_what_was_measured() -> None:
+    """The compiler counts three bytes of flash anew for each pixel; nothing says what the NPU does."""
+    net = IntegerSketch("tinted")
+    x = net.image("x", (1, 64, 64, 3))
+    tint = net.constant("tint", np.array([[[[10, 20, 30]]]], np.int8), IntegerSketch.Q)
+    options = {"fused_activation_function": "NONE"}
+    y = net.operator("MUL", [x, tint], (1, 64, 64, 3), "y", options_table="MulOptions", options=options)
+    (entry,) = mlia.check(read_tflite(write_tflite(net.graph([y]))), "ethos-u55-256", try_remedies=False).targets
+    performance = entry.results[0].performance
+    assert isinstance(performance, Performance)
+    found = performance.calibration
+    assert found is not None
+    assert "broadcast constants" in found.not_measured
+    assert found.why.startswith("Vela reads a small constant that is broadcast anew for each result, mlia once")
+    assert "DRAM" not in found.why
+    assert found.band_low * (performance.total_cycles or 0) <= (performance.vela_total_cycles or 0)
+    assert (performance.vela_total_cycles or 0) <= found.band_high * (performance.total_cycles or 0)
 
 
 def test_what_is_like_nothing_has_a_band_with_the_compilers_figure_in_it() -> None:

@@ -11,8 +11,8 @@ from mlia.targets.target import Target
 INT16, LSTM, TRANSFORMERS, SPARSE = "int16", "LSTM", "transformers", "2:4 sparse weights"
 CONNECTED, ELEMENTWISE = "fully connected networks", "elementwise-bound networks"
 MOVED, SINGLE = "resize and transpose", "single operators"
-IN_DRAM, IN_SRAM = "feature maps in DRAM", "weights in SRAM"
-KINDS = (INT16, LSTM, TRANSFORMERS, CONNECTED, ELEMENTWISE, SPARSE, MOVED, SINGLE, IN_DRAM, IN_SRAM)
+IN_DRAM, IN_SRAM, BROADCAST = "feature maps in DRAM", "weights in SRAM", "broadcast constants"
+KINDS = (INT16, LSTM, TRANSFORMERS, CONNECTED, ELEMENTWISE, SPARSE, MOVED, SINGLE, IN_DRAM, IN_SRAM, BROADCAST)
 # By the names of TFLite and of TOSA.
 CONVOLUTIONS = {
     "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D",
@@ -28,6 +28,7 @@ OWN = "what was measured on this board"
 # Nothing measured is like it: from half to twice the estimate is what is assumed, and Vela's own figure is in it.
 UNLIKE = (0.5, 2.0)
 MOST = 0.5  # of Vela's cycles: what more than half of the time goes to is what a network is
+MUCH = 0.1  # of Vela's cycles: what is not measured must not have more of the time that is
 
 
 def kinds_of(graph: Graph, features: Sequence[StepFeatures]) -> tuple[str, ...]:
@@ -38,28 +39,38 @@ def kinds_of(graph: Graph, features: Sequence[StepFeatures]) -> tuple[str, ...]:
     kinds = {operator.kind for operator in operators}
     near = [transfer for step in features for transfer in step.transfers if transfer.memory == "sram"]
     far = [transfer for step in features for transfer in step.transfers if transfer.memory != "sram"]
+    whole = sum(step.total_cycles for step in features)
     elementwise = sum(step.total_cycles for step in features if step.kind == "elementwise")
+    broadcast = sum(step.total_cycles for step in features if is_broadcast(step))
     has = {
         INT16: any(tensor.dtype == "int16" for tensor in activations),
         LSTM: any(kind.endswith("SEQUENCE_LSTM") for kind in kinds),
         TRANSFORMERS: bool(kinds & PRODUCTS),
         CONNECTED: "FULLY_CONNECTED" in kinds and not kinds & CONVOLUTIONS,
-        ELEMENTWISE: elementwise > MOST * sum(step.total_cycles for step in features),
+        ELEMENTWISE: elementwise > MOST * whole,
         SPARSE: any(step.is_sparse for step in features),
         MOVED: bool(kinds & MOVES),
         SINGLE: len(operators) == 1,
         IN_DRAM: any(each.memory == "dram" and each.feature_map_read + each.feature_map_written for each in far),
         IN_SRAM: any(each.weights for each in near) and not any(each.weights + each.copied for each in far),
+        BROADCAST: broadcast > MUCH * whole,
     }
     return tuple(kind for kind in KINDS if has[kind])
+
+
+def is_broadcast(step: StepFeatures) -> bool:
+    """Whether an elementwise step takes a small constant for each of many results, which Vela reads anew for each."""
+    far = [transfer for transfer in step.transfers if transfer.memory != "sram"]
+    return step.kind == "elementwise" and any(each.feature_map_read > 2 * each.input_bytes > 0 for each in far)
 
 
 def like_of(features: Sequence[StepFeatures]) -> str:
     """Which of LIKES a model is, by where most of its bytes and of Vela's cycles are."""
     far = [transfer for step in features for transfer in step.transfers if transfer.memory != "sram"]
-    maps = sum(each.input_bytes + each.feature_map_written for each in far)
+    in_dram = [transfer for transfer in far if transfer.memory == "dram"]  # of flash only constants are read
+    maps = sum(each.input_bytes + each.feature_map_written for each in in_dram)
     if maps > sum(each.weights + each.scales + each.copied for each in far):
-        linear = sum(each.linear_input_bytes + each.linear_written for each in far)
+        linear = sum(each.linear_input_bytes + each.linear_written for each in in_dram)
         return LINEAR_MAPS if linear > MOST * maps else BRICK_MAPS
     streamed = sum(step.total_cycles for step in features if step.is_one_unit and step.kind != "pool")
     return STREAMING if streamed > MOST * sum(step.total_cycles for step in features) else CONVOLUTIONAL

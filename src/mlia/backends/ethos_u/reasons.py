@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from mlia.backends.ethos_u.coefficients import coefficients_for
+from mlia.backends.ethos_u.coverage import is_broadcast
 from mlia.backends.ethos_u.features import StepFeatures
 from mlia.backends.ethos_u.timing import StepTime, estimate_with, start_cycles
 from mlia.results import Bound
@@ -11,7 +12,7 @@ from mlia.targets.coefficients import Physics
 from mlia.targets.target import Target
 
 FAR = 0.2  # of the compiler's cycles: what is nearer needs no reason
-ONE_MAP, LAUNCHES, SHORT, WAITS = "one map", "launches", "short requests", "waits"
+ONE_MAP, LAUNCHES, SHORT, WAITS, BROADCAST = "one map", "launches", "short requests", "waits", "broadcast"
 
 
 def why_not_vela(features: Sequence[StepFeatures], target: Target) -> str:
@@ -43,7 +44,9 @@ def _parts(step: StepFeatures, time: StepTime, target: Target, physics: Physics)
     rest = time.cycles - starts - step.total_cycles
     if step.is_one_unit and step.kind != "elementwise" and rest < 0 and step.mac_cycles >= step.total_cycles / 2:
         reason = ONE_MAP
-    elif any(each.linear_input_bytes + each.linear_written for each in step.transfers if each.memory != "sram"):
+    elif is_broadcast(step) and rest < 0:
+        reason = BROADCAST
+    elif any(each.linear_input_bytes + each.linear_written for each in step.transfers if each.memory == "dram"):
         reason = SHORT
     elif time.bound_by in (Bound.DRAM, Bound.FLASH):
         reason = WAITS
@@ -60,10 +63,14 @@ def _text(reason: str, is_more: bool, features: Sequence[StepFeatures], target: 
         cycles = start_cycles(launches[0], target, physics) / launches[0].launches
         number = sum(step.launches for step in launches)
         return f"each of {number} launches waits some {cycles:,.0f} cycles for its commands; Vela hardly counts that"
+    if reason == BROADCAST:
+        return "Vela reads a small constant that is broadcast anew for each result, mlia once; measured was neither"
+    if reason == SHORT and is_more:
+        return (
+            f"feature maps in DRAM as NHWC move {physics.request_bytes:g} bytes a request, measured; Vela counts bursts"
+        )
     if reason == SHORT:
-        way = "more" if is_more else "less"
-        size = f"{physics.request_bytes:g} bytes a request"
-        return f"feature maps in DRAM as NHWC move {size}, measured: {way} than the bursts that Vela counts"
+        return "Vela counts more time for feature maps in DRAM as NHWC than was measured"
     if reason == WAITS:
         return (
             "reads of the memory behind the SRAM wait for its latency longer than Vela counts"
